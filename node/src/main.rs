@@ -1,0 +1,2 @@
+//! filmroom
+fn main() {}

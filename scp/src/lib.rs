@@ -1,0 +1,22 @@
+//! DICOM: associations, DIMSE messages and the services of filmroom.
+//!
+//! This crate knows no SQL and no S3: it asks [`filmroom_index::catalogue::Catalogue`] and [`filmroom_tiering::Archive`].
+//!
+//! # Layout, from the wire upwards
+//! - [`pdu`]: protocol data units on a stream (PS3.8 9.3), bounded; dicom-ul is the codec.
+//! - [`negotiate`]: what is proposed and what is accepted: pure (PS3.8 7.1, PS3.7 D.3.3).
+//! - [`association`]: one association over any stream, acceptor or requestor, with its timers.
+//! - [`dimse`]: typed requests, responses and statuses (PS3.7): the only place that knows tags and hex of a command.
+//! - [`server`]: accepts connections, bounds them, hands each message to its service.
+//! - [`services`]: one module a service.
+//! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
+//! - [`settings`]: what the configuration says about DICOM.
+
+pub mod association;
+pub mod destinations;
+pub mod dimse;
+pub mod negotiate;
+pub mod pdu;
+pub mod server;
+pub mod services;
+pub mod settings;

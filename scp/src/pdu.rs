@@ -1,0 +1,1 @@
+//! Protocol data units on a stream.

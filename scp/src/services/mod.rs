@@ -1,0 +1,22 @@
+//! One module a service: each reads its request, does its work and sends its responses on the association that it is given.
+
+pub mod echo;
+pub mod find;
+pub mod retrieve;
+pub mod store;
+pub mod sub_operations;
+
+use std::sync::Arc;
+
+use filmroom_tiering::Archive;
+
+use crate::settings::Settings;
+
+/// What a service works with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Settings
+    pub settings: Arc<Settings>,
+    /// The archive
+    pub archive: Archive,
+}

@@ -1,0 +1,131 @@
+//! What the configuration says about DICOM, checked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
+
+/// `[node]`, `[dicom]`, `[retrieve]` and the `[[ae]]` list.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our AE title
+    pub ae_title: AeTitle,
+    /// Other called AE titles that we answer to
+    pub aliases: Vec<AeTitle>,
+    /// Whether an association for any other called AE title is rejected (1/1/7)
+    pub check_called_ae: bool,
+    /// Where plain DICOM is listened for
+    pub listen: SocketAddr,
+    /// Associations at once; one more is rejected as transient (2/3/2)
+    pub max_associations: usize,
+    /// What AEs that are not listed may do
+    pub unknown_ae: UnknownAe,
+    /// Whether SOP classes that the dictionary does not have, private ones too, are accepted for storage
+    pub accept_unknown_sop_classes: bool,
+    /// Remote AEs
+    pub peers: Vec<Peer>,
+    /// Timers of an association
+    pub timers: Timers,
+    /// Our maximum length of a received P-DATA-TF PDU (PS3.8 D.1), bytes
+    pub max_pdu: u32,
+    /// Answers of one C-FIND; beyond, it fails with A700
+    pub find_cap: usize,
+    /// How long one C-FIND may search
+    pub find_limit: Duration,
+    /// How often a retrieve says Pending even when nothing moves
+    pub pending_interval: Duration,
+    /// What Deep Archive counts as: NEARLINE or OFFLINE
+    pub deep_archive: Availability,
+}
+
+/// Timers of an association.
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    /// ARTIM (PS3.8 9.1.5): from the connection to the A-ASSOCIATE-RQ, from our A-RELEASE-RP or A-ABORT to the peer's close
+    pub artim: Duration,
+    /// No message at all between two messages
+    pub idle: Duration,
+    /// No byte within a message
+    pub read: Duration,
+    /// A write that does not move
+    pub write: Duration,
+    /// Opening a connection to a destination, its negotiation included
+    pub connect: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers {
+            artim: Duration::from_secs(30),
+            idle: Duration::from_secs(600),
+            read: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+            connect: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `dicom.unknown_ae`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownAe {
+    /// Rejected (1/1/3)
+    Reject,
+    /// May echo and store
+    Store,
+    /// May echo, store, find, move and get
+    Allow,
+}
+
+/// One `[[ae]]`.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its AE title
+    pub title: AeTitle,
+    /// Host (name or address) and port where it listens; none: it cannot be a destination
+    pub address: Option<(String, u16)>,
+    /// What it may do here
+    pub allow: Vec<Service>,
+    /// What to do with its differing duplicates
+    pub duplicates: DuplicatePolicy,
+    /// Issuer of Patient ID for its objects that name none
+    pub issuer_of_patient_id: Option<String>,
+    /// Images of a series may be sent before all of it is there
+    pub partial_series: bool,
+}
+
+/// Services that an AE may be allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Service {
+    /// C-ECHO
+    Echo,
+    /// C-STORE
+    Store,
+    /// C-FIND
+    Find,
+    /// C-MOVE
+    Move,
+    /// C-GET
+    Get,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Service; 5] = [Service::Echo, Service::Store, Service::Find, Service::Move, Service::Get];
+}
+
+impl Settings {
+    /// The listed AE with this title.
+    pub fn peer(&self, title: &AeTitle) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.title == *title)
+    }
+
+    /// Whether an AE may use a service.
+    pub fn allows(&self, title: &AeTitle, service: Service) -> bool {
+        match (self.peer(title), self.unknown_ae) {
+            (Some(peer), _) => peer.allow.contains(&service),
+            (None, UnknownAe::Allow) => true,
+            (None, UnknownAe::Store) => matches!(service, Service::Echo | Service::Store),
+            (None, UnknownAe::Reject) => false,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The archive: one data directory, its catalogue and its cold store.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use filmroom_index::catalogue::{Catalogue, Located, Outcome};
+use filmroom_index::clock::Clock;
+use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
+use filmroom_index::part10::FileMeta;
+use tokio_util::sync::CancellationToken;
+
+use crate::cold::ColdSettings;
+use crate::error::{ArchiveError, StoreError};
+use crate::hot::{Incoming, Received};
+use crate::recall::Retrieval;
+
+/// What the configuration says about the archive.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The data directory
+    pub data_dir: PathBuf,
+    /// Bytes of the disk that stay free: beyond, objects are refused with A700
+    pub reserve: u64,
+    /// Part of the disk, 0 to 1, beyond which hot copies of verified packs are evicted, least recently used first
+    pub high_watermark: f64,
+    /// Part of the disk down to which they are evicted
+    pub low_watermark: f64,
+    /// Hot copies unused for this long are evicted
+    pub evict_after: Duration,
+    /// Recalled files may take this many bytes of the disk beyond what was received; more is spooled, sent and dropped
+    pub recall_budget: u64,
+    /// The cold store; none: hot only
+    pub cold: Option<ColdSettings>,
+    /// A series quiet for this long is packed
+    pub offload_after: Duration,
+    /// How often the mover looks for work when nothing wakes it
+    pub mover_interval: Duration,
+}
+
+/// What the store path has to know of a sender.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// Its AE title
+    pub source: AeTitle,
+    /// Issuer of Patient ID for objects that name none
+    pub default_issuer: Option<String>,
+    /// What to do with a differing duplicate
+    pub duplicates: DuplicatePolicy,
+}
+
+/// The archive of one node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Archive {}
+
+impl Archive {
+    /// Locks the data directory, reads the node's identity (or makes it), empties `incoming/`, sweeps the hot store against the catalogue: files of
+    /// objects that are not on record as hot here are removed, unknown ones are adopted. Starts the committer.
+    pub async fn open(settings: Settings, catalogue: Catalogue, clock: Clock) -> Result<Archive, ArchiveError> {
+        let _ = (settings, catalogue, clock);
+        todo!()
+    }
+
+    /// This node's identity.
+    pub fn node(&self) -> NodeId {
+        todo!()
+    }
+
+    /// The catalogue.
+    pub fn catalogue(&self) -> &Catalogue {
+        todo!()
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        todo!()
+    }
+
+    /// Whether the cold store is known to be down: the last request failed to reach it.
+    pub fn cold_down(&self) -> bool {
+        todo!()
+    }
+
+    /// What is missing for full service, in words for an operator; empty when ready. Looks at the catalogue and the disk.
+    pub async fn missing(&self) -> Vec<String> {
+        todo!()
+    }
+
+    /// Opens a file for an object that is about to be received. Refused with [`StoreError::Full`] when the disk is at its reserve.
+    pub async fn receive(&self, meta: FileMeta) -> Result<Incoming, StoreError> {
+        let _ = meta;
+        todo!()
+    }
+
+    /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says.
+    pub async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
+        let _ = (received, sender);
+        todo!()
+    }
+
+    /// Starts to make instances readable: hot series at once, cold ones recalled in parallel. No instance of a series is released before all of the
+    /// series is hot or readable, unless `partial_series`.
+    pub fn retrieve(&self, instances: Vec<Located>, partial_series: bool) -> Retrieval {
+        let _ = (instances, partial_series);
+        todo!()
+    }
+
+    /// Packs and verifies a study (UID or Accession Number) now; returns when it is verified.
+    pub async fn offload(&self, study: &str) -> Result<(), ArchiveError> {
+        let _ = study;
+        todo!()
+    }
+
+    /// Deletes the hot copies of a study's verified packs; returns the bytes freed.
+    pub async fn evict(&self, study: &str) -> Result<u64, ArchiveError> {
+        let _ = study;
+        todo!()
+    }
+
+    /// Brings a study back to hot; returns the number of instances that are hot now.
+    pub async fn recall(&self, study: &str) -> Result<u64, ArchiveError> {
+        let _ = study;
+        todo!()
+    }
+
+    /// Runs the mover until cancelled: offload, verify, evict, journal, removal of what is deleted.
+    pub async fn run(&self, stop: CancellationToken) {
+        let _ = stop;
+        todo!()
+    }
+
+    /// Waits for the committer to finish what it has, then closes the catalogue.
+    pub async fn close(&self) {
+        todo!()
+    }
+}

@@ -1,0 +1,93 @@
+//! What can go wrong for a caller of the archive, in the caller's terms.
+
+use filmroom_index::catalogue;
+use filmroom_index::header::ScanError;
+
+use crate::cold::ColdError;
+
+/// Why an object was not stored. None of these was acknowledged; the sender keeps its copy.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full up to its reserve: A700.
+    #[error("the disk is full up to the reserve of {reserve} bytes")]
+    Full {
+        /// Bytes that stay free
+        reserve: u64,
+    },
+    /// The data set is none: C000.
+    #[error("the data set cannot be read: {0}")]
+    BadDataSet(#[from] ScanError),
+    /// A UID is missing or malformed, or the data set's differs from the command's: A900.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The disk failed: A700.
+    #[error("the disk failed: {0}")]
+    Disk(#[from] std::io::Error),
+    /// The catalogue failed: A700 where it is not available, C-something where it refuses this row.
+    #[error(transparent)]
+    Catalogue(#[from] catalogue::Error),
+    /// The node is stopping: A700.
+    #[error("the node is shutting down")]
+    Stopping,
+}
+
+/// Why an instance cannot be sent now.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RetrieveError {
+    /// S3 has archived its pack.
+    #[error("archived in {tier}")]
+    Archived {
+        /// ARCHIVE_ACCESS or DEEP_ARCHIVE_ACCESS
+        tier: &'static str,
+    },
+    /// The cold store does not answer.
+    #[error("the cold store does not answer: {0}")]
+    ColdDown(String),
+    /// What was read is not what was stored.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// No copy within reach of this node.
+    #[error("no copy is within reach of this node")]
+    Unreachable,
+    /// The disk or the catalogue failed.
+    #[error("failed here: {0}")]
+    Local(String),
+}
+
+/// Why a command on a study failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// No study has this UID or Accession Number.
+    #[error("no study is named {0:?}")]
+    NoSuchStudy(String),
+    /// There is no cold store in the configuration.
+    #[error("no cold store is configured: set cold.url")]
+    NoColdStore,
+    /// Another node runs on this data directory.
+    #[error("{0}: another filmroom serves this data directory")]
+    Locked(std::path::PathBuf),
+    /// The disk failed.
+    #[error("{path}: {error}")]
+    Disk {
+        /// What was touched
+        path: std::path::PathBuf,
+        /// What the system said
+        error: std::io::Error,
+    },
+    /// The catalogue failed.
+    #[error(transparent)]
+    Catalogue(#[from] catalogue::Error),
+    /// The cold store failed.
+    #[error(transparent)]
+    Cold(#[from] ColdError),
+    /// Some instances could not be recalled.
+    #[error("{failed} of {total} instances could not be recalled; first: {first}")]
+    Incomplete {
+        /// How many
+        failed: usize,
+        /// Of how many
+        total: usize,
+        /// The first one's reason
+        first: String,
+    },
+}

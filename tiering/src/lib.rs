@@ -1,0 +1,27 @@
+//! Where the bytes of filmroom lie: on local disk while they are wanted, in packs in the cold store for ever.
+//!
+//! This crate knows no DIMSE. [`Archive`] is what the services hold: it receives, commits, retrieves, offloads, evicts and recalls.
+//!
+//! # Layout
+//! - [`archive`]: opens and locks a data directory, and ties the pieces below to the catalogue.
+//! - [`hot`]: files on local disk: staged, committed, opened, removed; the sweep at start-up.
+//! - [`commit`]: the committer: durability paid once for many.
+//! - [`pack`]: the ZIP layout as a pure function of its members; [`manifest`]: the object beside it.
+//! - [`cold`]: the cold store, S3 or a directory.
+//! - [`policy`]: what to pack together, what to evict: pure.
+//! - [`mover`]: offload, verify, evict, write the journal.
+//! - [`recall`]: cold instances made readable, one GET per pack however many ask.
+
+pub mod archive;
+pub mod cold;
+pub mod commit;
+pub mod error;
+pub mod hot;
+pub mod manifest;
+pub mod mover;
+pub mod pack;
+pub mod policy;
+pub mod recall;
+
+pub use archive::{Archive, Settings};
+pub use error::{RetrieveError, StoreError};

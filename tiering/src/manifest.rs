@@ -1,0 +1,1 @@
+//! The manifest beside a pack: enough to rebuild the catalogue without reading the pack.
