@@ -1,5 +1,7 @@
 //! A query identifier (PS3.4 C.2.2) as matching keys and return keys, and what matches them.
 
+pub mod fold;
+
 use dicom_core::{Tag, VR};
 
 use crate::dataset::DataSet;
