@@ -497,7 +497,8 @@ impl Catalogue {
 
     // ---- offload ----
 
-    /// Asks for the offload of a study's series now, whatever their quiet time. Returns the number of series with unpacked objects.
+    /// Asks for the offload of a study's series now, whatever their quiet time; packs of it that wait for another attempt are due at once. Returns the
+    /// number of series with unpacked objects.
     pub async fn request_offload(&self, node: NodeId, study: &Uid) -> Result<u64> {
         let _ = (node, study);
         todo!()
@@ -547,7 +548,7 @@ impl Catalogue {
     }
 
     /// A member rotted before it was packed: the pack is dissolved (its members have no pack again) and the rotten object is
-    /// quarantined.
+    /// quarantined, and never claimed for a pack again: its bytes are not what was received.
     pub async fn pack_rotten(&self, claim: &PackClaim, rotten: ObjectId, reason: &str, now: Timestamp) -> Result<()> {
         let _ = (claim, rotten, reason, now);
         todo!()
@@ -574,8 +575,15 @@ impl Catalogue {
     // ---- evict, recall ----
 
     /// Series whose hot copies here are all in verified, readable packs and that were last used before `unused_since`, least recently used first.
-    pub async fn eviction_candidates(&self, node: NodeId, unused_since: Timestamp, limit: u32) -> Result<Vec<EvictionCandidate>> {
-        let _ = (node, unused_since, limit);
+    /// `after` is the last candidate of the page before (its last use and its key): what is kept hot by rule must not stand in front of the rest for ever.
+    pub async fn eviction_candidates(
+        &self,
+        node: NodeId,
+        unused_since: Timestamp,
+        after: Option<(Timestamp, SeriesKey)>,
+        limit: u32,
+    ) -> Result<Vec<EvictionCandidate>> {
+        let _ = (node, unused_since, after, limit);
         todo!()
     }
 
@@ -605,6 +613,12 @@ impl Catalogue {
         todo!()
     }
 
+    /// Bytes of this node's hot copies that came by [`Catalogue::recalled`] and were not evicted since: what the recall budget has spent.
+    pub async fn recalled_bytes(&self, node: NodeId) -> Result<u64> {
+        let _ = node;
+        todo!()
+    }
+
     /// A series was used: its eviction clock starts again. Written at most once an hour.
     pub async fn touch(&self, node: NodeId, series: &[SeriesKey], now: Timestamp) -> Result<()> {
         let _ = (node, series, now);
@@ -612,6 +626,12 @@ impl Catalogue {
     }
 
     // ---- start-up ----
+
+    /// Ends every lease this node holds: it just started, so nobody works under them any more, and what they covered is due at once.
+    pub async fn release_leases(&self, node: NodeId) -> Result<()> {
+        let _ = node;
+        todo!()
+    }
 
     /// What is known of some files found in the hot store.
     pub async fn known_objects(&self, node: NodeId, objects: &[ObjectId]) -> Result<HashMap<ObjectId, KnownObject>> {
