@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Catalogue, Located, Outcome};
+use filmroom_index::catalogue::{Catalogue, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
-use tokio_util::sync::CancellationToken;
 
 use crate::cold::ColdSettings;
 use crate::error::{ArchiveError, StoreError};
 use crate::hot::{Incoming, Received};
-use crate::recall::Retrieval;
 
 /// What the configuration says about the archive.
 #[derive(Clone, Debug)]
@@ -48,7 +46,7 @@ pub struct Sender {
     pub duplicates: DuplicatePolicy,
 }
 
-/// The archive of one node. Cheap to clone.
+/// The archive of one node. Cheap to clone. What it does with the cold store is in [`crate::mover`] and [`crate::recall`].
 #[derive(Clone, Debug)]
 pub struct Archive {}
 
@@ -75,11 +73,6 @@ impl Archive {
         todo!()
     }
 
-    /// Whether the cold store is known to be down: the last request failed to reach it.
-    pub fn cold_down(&self) -> bool {
-        todo!()
-    }
-
     /// What is missing for full service, in words for an operator; empty when ready. Looks at the catalogue and the disk.
     pub async fn missing(&self) -> Vec<String> {
         todo!()
@@ -94,37 +87,6 @@ impl Archive {
     /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says.
     pub async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
         let _ = (received, sender);
-        todo!()
-    }
-
-    /// Starts to make instances readable: hot series at once, cold ones recalled in parallel. No instance of a series is released before all of the
-    /// series is hot or readable, unless `partial_series`.
-    pub fn retrieve(&self, instances: Vec<Located>, partial_series: bool) -> Retrieval {
-        let _ = (instances, partial_series);
-        todo!()
-    }
-
-    /// Packs and verifies a study (UID or Accession Number) now; returns when it is verified.
-    pub async fn offload(&self, study: &str) -> Result<(), ArchiveError> {
-        let _ = study;
-        todo!()
-    }
-
-    /// Deletes the hot copies of a study's verified packs; returns the bytes freed.
-    pub async fn evict(&self, study: &str) -> Result<u64, ArchiveError> {
-        let _ = study;
-        todo!()
-    }
-
-    /// Brings a study back to hot; returns the number of instances that are hot now.
-    pub async fn recall(&self, study: &str) -> Result<u64, ArchiveError> {
-        let _ = study;
-        todo!()
-    }
-
-    /// Runs the mover until cancelled: offload, verify, evict, journal, removal of what is deleted.
-    pub async fn run(&self, stop: CancellationToken) {
-        let _ = stop;
         todo!()
     }
 

@@ -2,7 +2,8 @@
 
 use filmroom_index::catalogue::Located;
 
-use crate::error::RetrieveError;
+use crate::Archive;
+use crate::error::{ArchiveError, RetrieveError};
 use crate::hot::DataSetReader;
 
 /// Instances on their way to a destination, as [`crate::Archive::retrieve`] releases them. Dropped, it stops what it started.
@@ -21,6 +22,21 @@ pub enum Release {
 impl Retrieval {
     /// The next instance that is released, or is known to fail; none when all were. Cancel-safe.
     pub async fn next(&mut self) -> Option<Release> {
+        todo!()
+    }
+}
+
+impl Archive {
+    /// Starts to make instances readable: hot series at once, cold ones recalled in parallel. No instance of a series is released before all of the
+    /// series is hot or readable, unless `partial_series`.
+    pub fn retrieve(&self, instances: Vec<Located>, partial_series: bool) -> Retrieval {
+        let _ = (instances, partial_series);
+        todo!()
+    }
+
+    /// Brings a study back to hot; returns the number of instances that are hot now.
+    pub async fn recall(&self, study: &str) -> Result<u64, ArchiveError> {
+        let _ = study;
         todo!()
     }
 }
