@@ -1,16 +1,24 @@
 //! The archive: one data directory, its catalogue and its cold store.
+//!
+//! What is here: opening and closing, and the store path. Offload and eviction are in [`crate::mover`], retrieval and recall in [`crate::recall`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use filmroom_index::catalogue::{Catalogue, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
+use tokio::sync::Notify;
 
-use crate::cold::ColdSettings;
+use crate::cold::{ColdSettings, ColdStore};
+use crate::commit::Committer;
+use crate::data_dir::DataDir;
 use crate::error::{ArchiveError, StoreError};
-use crate::hot::{Incoming, Received};
+use crate::hot::{HotStore, Incoming, Received};
+use crate::recall::Recalls;
 
 /// What the configuration says about the archive.
 #[derive(Clone, Debug)]
@@ -48,50 +56,119 @@ pub struct Sender {
 
 /// The archive of one node. Cheap to clone. What it does with the cold store is in [`crate::mover`] and [`crate::recall`].
 #[derive(Clone, Debug)]
-pub struct Archive {}
+pub struct Archive {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the archive's parts share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) node: NodeId,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) clock: Clock,
+    pub(crate) hot: HotStore,
+    pub(crate) cold: Option<ColdStore>,
+    /// The last request to the cold store failed to reach it.
+    pub(crate) cold_down: AtomicBool,
+    /// Wakes the mover before its interval is over.
+    pub(crate) wake_mover: Notify,
+    /// Recalls under way, for those who want the same pack.
+    pub(crate) recalls: Recalls,
+    committer: Committer,
+    data_dir: Arc<DataDir>,
+}
 
 impl Archive {
     /// Locks the data directory, reads the node's identity (or makes it), empties `incoming/`, sweeps the hot store against the catalogue: files of
     /// objects that are not on record as hot here are removed, unknown ones are adopted. Starts the committer.
     pub async fn open(settings: Settings, catalogue: Catalogue, clock: Clock) -> Result<Archive, ArchiveError> {
-        let _ = (settings, catalogue, clock);
-        todo!()
+        let (path, reserve) = (settings.data_dir.clone(), settings.reserve);
+        let open = move || {
+            let data_dir = DataDir::open(&path)?;
+            let hot = HotStore::open(&path, reserve).map_err(ArchiveError::disk(&path))?;
+            Ok::<_, ArchiveError>((data_dir, hot))
+        };
+        let (data_dir, hot) = blocking(open).await?;
+        let data_dir = Arc::new(data_dir);
+        let node = data_dir.node();
+        let cold = match &settings.cold {
+            Some(cold) => Some(ColdStore::open(cold).await?),
+            None => None,
+        };
+        let committer = Committer::start(node, catalogue.clone(), hot.clone(), clock.clone(), Arc::clone(&data_dir));
+        let inner = Inner {
+            settings,
+            node,
+            catalogue,
+            clock,
+            hot,
+            cold,
+            cold_down: AtomicBool::new(false),
+            wake_mover: Notify::new(),
+            recalls: Recalls::default(),
+            committer,
+            data_dir,
+        };
+        Ok(Archive { inner: Arc::new(inner) })
     }
 
     /// This node's identity.
     pub fn node(&self) -> NodeId {
-        todo!()
+        self.inner.node
     }
 
     /// The catalogue.
     pub fn catalogue(&self) -> &Catalogue {
-        todo!()
+        &self.inner.catalogue
     }
 
     /// The clock.
     pub fn clock(&self) -> &Clock {
-        todo!()
+        &self.inner.clock
     }
 
     /// What is missing for full service, in words for an operator; empty when ready. Looks at the catalogue and the disk.
     pub async fn missing(&self) -> Vec<String> {
-        todo!()
+        let mut missing = Vec::new();
+        match tokio::time::timeout(Duration::from_secs(2), self.inner.catalogue.ping()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => missing.push(error.to_string()),
+            Err(_) => missing.push("the catalogue does not answer".to_owned()),
+        }
+        if let Err(error) = self.inner.hot.check_space() {
+            missing.push(error.to_string());
+        }
+        if self.cold_down() {
+            missing.push("the cold store does not answer".to_owned());
+        }
+        missing
     }
 
     /// Opens a file for an object that is about to be received. Refused with [`StoreError::Full`] when the disk is at its reserve.
     pub async fn receive(&self, meta: FileMeta) -> Result<Incoming, StoreError> {
-        let _ = meta;
-        todo!()
+        self.inner.hot.check_space()?;
+        Ok(Incoming::new(&self.inner.hot, &self.inner.clock, meta))
     }
 
     /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says.
     pub async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
-        let _ = (received, sender);
-        todo!()
+        self.inner.committer.commit(received, sender).await
     }
 
     /// Waits for the committer to finish what it has, then closes the catalogue.
     pub async fn close(&self) {
-        todo!()
+        self.inner.committer.close().await;
+        self.inner.catalogue.close().await;
+    }
+}
+
+/// Runs what touches the disk off the async workers.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static) -> Result<T, ArchiveError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ArchiveError::disk(std::path::Path::new("data directory"))(std::io::Error::other(
+            error,
+        ))),
     }
 }

@@ -1,2 +1,384 @@
-//! The committer: takes whatever queued while its last commit ran, renames it into place, makes the directory durable once, commits
-//! the catalogue once, then wakes the senders.
+//! The committer: durability paid once for many.
+//!
+//! # Mechanics
+//! One task a node takes whatever queued while its last commit ran (no timer), renames it into place, flushes each directory once, commits the catalogue
+//! once, then wakes the senders. One version of a SOP Instance UID at a time: a second one in the same batch waits for the next, where the first is
+//! on record. A resend of bytes that are kept already is answered without a rename.
+//!
+//! # Invariants
+//! - Nobody is answered before file, directory and row are durable.
+//! - After the rename nothing is deleted here, whatever the database answers.
+//! - While rows of renamed files could not be brought into the catalogue nothing further is renamed: they are tried first, so they are bounded by one batch.
+//!
+//! # Crash story
+//! Before the rename: the file is in `incoming/` and goes at the next start; nobody was answered. After it: the sweep finds a file that the catalogue does
+//! not know and adopts it. After a COMMIT whose answer was lost: the ingest of the same object id answers what it became.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dicom_dictionary_std::tags;
+use filmroom_index::catalogue::{self, Arrival, AuditEvent, Catalogue, Outcome, ServedVersion};
+use filmroom_index::clock::Clock;
+use filmroom_index::model::{NodeId, ObjectId, Uid};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::identify;
+use crate::archive::Sender;
+use crate::data_dir::DataDir;
+use crate::error::StoreError;
+use crate::hot::{HotStore, Received, Staged};
+
+/// Objects that may wait for the committer: more than a node has associations, each of which waits for one answer at a time.
+const QUEUE: usize = 1024;
+
+/// Objects in one commit. Bounds the memory for headers and the size of a transaction.
+const MAX_BATCH: usize = 256;
+
+/// How long a batch may wait for the catalogue. Devices that give up after 10 s must have their answer even if they queued behind one batch that waited in vain.
+const CATALOGUE_PATIENCE: Duration = Duration::from_secs(4);
+
+/// The same, while the batch before waited in vain.
+const CATALOGUE_IMPATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause between two attempts on the catalogue.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Pause between attempts to settle what an unavailable catalogue left behind, when no new objects come.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long a sender may wait for its answer in all; what hangs longer is a broken disk.
+const ANSWER: Duration = Duration::from_secs(25);
+
+/// How long the end of a running commit is waited for at shutdown.
+const CLOSING: Duration = Duration::from_secs(30);
+
+/// Hands received objects to the task that commits them.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    queue: mpsc::Sender<Job>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// One object and who waits for it.
+struct Job {
+    arrival: Arrival,
+    staged: Staged,
+    answer: oneshot::Sender<Result<Outcome, StoreError>>,
+}
+
+impl Committer {
+    /// Starts the task. It ends when this is closed or dropped, and holds the data directory until then.
+    pub(crate) fn start(node: NodeId, catalogue: Catalogue, hot: HotStore, clock: Clock, data_dir: Arc<DataDir>) -> Committer {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let stop = CancellationToken::new();
+        let worker = Worker {
+            node,
+            catalogue,
+            hot,
+            clock,
+            jobs,
+            stop: stop.clone(),
+            deferred: VecDeque::new(),
+            unsettled: Vec::new(),
+            in_vain: false,
+            _data_dir: data_dir,
+        };
+        Committer {
+            queue,
+            stop,
+            task: Mutex::new(Some(tokio::spawn(worker.run()))),
+        }
+    }
+
+    /// Queues an object and waits until it is durable and known. A caller that stops waiting changes nothing: the object is committed all the same.
+    pub(crate) async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
+        let identity = identify(&received.meta, &received.header)?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            arrival: Arrival {
+                object: received.object,
+                received_at: received.received_at,
+                source: sender.source,
+                sop_class: received.meta.sop_class,
+                sop_instance: received.meta.sop_instance,
+                study: identity.study,
+                series: identity.series,
+                transfer_syntax: received.meta.transfer_syntax,
+                sha256: received.sha256,
+                crc32: received.crc32,
+                length: received.length,
+                header: received.header,
+                default_issuer: sender.default_issuer,
+                duplicates: sender.duplicates,
+                confirmed_copy: None,
+            },
+            staged: received.staged,
+            answer,
+        };
+        let wait = async {
+            self.queue.send(job).await.map_err(|_| StoreError::Stopping)?;
+            answered.await.map_err(|_| StoreError::Stopping)?
+        };
+        let late = |_| StoreError::Disk(std::io::Error::new(std::io::ErrorKind::TimedOut, "the commit hangs"));
+        timeout(ANSWER, wait).await.map_err(late)?
+    }
+
+    /// Takes no more objects, commits what is queued.
+    pub(crate) async fn close(&self) {
+        self.stop.cancel();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && timeout(CLOSING, task).await.is_err()
+        {
+            tracing::error!("the committer did not finish in time; the next start adopts what it left");
+        }
+    }
+}
+
+struct Worker {
+    node: NodeId,
+    catalogue: Catalogue,
+    hot: HotStore,
+    clock: Clock,
+    jobs: mpsc::Receiver<Job>,
+    stop: CancellationToken,
+    /// Further versions of a SOP Instance UID that is in the batch before them.
+    deferred: VecDeque<Job>,
+    /// In their places on disk, unknown to the catalogue; their senders were told that it is not available.
+    unsettled: Vec<Arrival>,
+    /// The last batch waited for the catalogue in vain.
+    in_vain: bool,
+    _data_dir: Arc<DataDir>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        while let Some(batch) = self.next_batch().await {
+            self.commit(batch).await;
+        }
+        self.settle(Instant::now() + CATALOGUE_IMPATIENCE).await;
+    }
+
+    /// What queued, one version of each SOP Instance UID. None when the queue is closed and empty.
+    async fn next_batch(&mut self) -> Option<Vec<Job>> {
+        let mut taken = std::mem::take(&mut self.deferred);
+        while taken.is_empty() {
+            tokio::select! {
+                job = self.jobs.recv() => taken.push_back(job?),
+                () = self.stop.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
+                () = tokio::time::sleep(SETTLE), if !self.unsettled.is_empty() => {
+                    self.settle(Instant::now() + CATALOGUE_IMPATIENCE).await;
+                }
+            }
+        }
+        while taken.len() < MAX_BATCH
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            taken.push_back(job);
+        }
+        let mut seen = HashSet::new();
+        let (batch, deferred) = taken.into_iter().partition(|job| seen.insert(job.arrival.sop_instance.clone()));
+        self.deferred = deferred;
+        Some(Vec::from_iter::<VecDeque<Job>>(batch))
+    }
+
+    async fn commit(&mut self, batch: Vec<Job>) {
+        let started = Instant::now();
+        metrics::histogram!("filmroom_commit_batch_objects").record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        let patience = if self.in_vain { CATALOGUE_IMPATIENCE } else { CATALOGUE_PATIENCE };
+        let deadline = started + patience;
+        self.settle(deadline).await;
+        let uids: Vec<Uid> = batch.iter().map(|job| job.arrival.sop_instance.clone()).collect();
+        let served = if self.unsettled.is_empty() {
+            self.served(&uids, deadline).await
+        } else {
+            None
+        };
+        let Some(served) = served else {
+            self.in_vain = true;
+            for job in batch {
+                answer(job.answer, Err(StoreError::Catalogue(catalogue::Error::TimedOut)));
+            }
+            return;
+        };
+        let fresh = self.dismiss_kept(batch, &served, deadline).await;
+        let placed = self.place(fresh).await;
+        let (mut arrivals, mut waiting) = (Vec::new(), HashMap::new());
+        for job in placed {
+            waiting.insert(job.arrival.object, (job.answer, job.arrival.length));
+            arrivals.push(job.arrival);
+        }
+        fail::fail_point!("commit::before_catalogue");
+        let (results, unsettled) = self.ingest(arrivals, deadline.max(Instant::now() + CATALOGUE_IMPATIENCE)).await;
+        fail::fail_point!("commit::after_catalogue");
+        self.in_vain = !unsettled.is_empty();
+        if self.in_vain {
+            tracing::error!(
+                objects = unsettled.len(),
+                "the catalogue is not available: objects lie in the hot store unknown to it; tried again until it is back"
+            );
+        }
+        self.unsettled = unsettled;
+        metrics::histogram!("filmroom_commit_seconds").record(started.elapsed());
+        fail::fail_point!("commit::before_answer");
+        for (object, result) in results {
+            if let Some((sender, length)) = waiting.remove(&object) {
+                if result.is_ok() {
+                    metrics::counter!("filmroom_received_objects_total").increment(1);
+                    metrics::counter!("filmroom_received_bytes_total").increment(length);
+                }
+                answer(sender, result.map_err(StoreError::Catalogue));
+            }
+        }
+        for (sender, _) in waiting.into_values() {
+            answer(sender, Err(StoreError::Catalogue(catalogue::Error::TimedOut)));
+        }
+    }
+
+    /// The versions that are served now; none if the catalogue does not say in time.
+    async fn served(&self, uids: &[Uid], deadline: Instant) -> Option<HashMap<Uid, ServedVersion>> {
+        loop {
+            match timeout_at(deadline, self.catalogue.served_versions(self.node, uids)).await {
+                Ok(Ok(served)) => return Some(served),
+                Ok(Err(error)) => tracing::warn!(%error, "objects wait for the catalogue"),
+                Err(_) => return None,
+            }
+            if Instant::now() + RETRY >= deadline {
+                return None;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Answers resends of bytes whose kept copy is really there, and returns the others.
+    async fn dismiss_kept(&self, batch: Vec<Job>, served: &HashMap<Uid, ServedVersion>, deadline: Instant) -> Vec<Job> {
+        let equal = |job: &Job| {
+            served
+                .get(&job.arrival.sop_instance)
+                .filter(|s| s.sha256 == job.arrival.sha256)
+                .cloned()
+        };
+        let (mut fresh, mut kept) = (Vec::new(), Vec::new());
+        for job in batch {
+            match equal(&job) {
+                Some(version) if self.is_kept(&version).await => kept.push((job, version.object)),
+                _ => fresh.push(job),
+            }
+        }
+        if kept.is_empty() {
+            return fresh;
+        }
+        let events: Vec<AuditEvent> = kept.iter().map(|(job, _)| self.resent(&job.arrival)).collect();
+        match timeout_at(deadline, self.catalogue.audit(&events)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, resends = events.len(), "resends are missing in the audit"),
+            Err(_) => tracing::error!(
+                resends = events.len(),
+                "resends are missing in the audit: the catalogue does not answer"
+            ),
+        }
+        for (job, kept) in kept {
+            answer(job.answer, Ok(Outcome::Redundant { kept }));
+        }
+        fresh
+    }
+
+    /// Whether a copy is really there: in a verified pack, or hot with its length.
+    async fn is_kept(&self, version: &ServedVersion) -> bool {
+        if version.verified {
+            return true;
+        }
+        let (hot, object, length) = (self.hot.clone(), version.object, version.length);
+        version.hot && spawn_blocking(move || hot.holds(object, length)).await.unwrap_or(false)
+    }
+
+    fn resent(&self, arrival: &Arrival) -> AuditEvent {
+        AuditEvent {
+            at: self.clock.now(),
+            action: "store",
+            actor: arrival.source.to_string(),
+            address: String::new(),
+            patient_id: arrival.header.attributes.text(tags::PATIENT_ID).unwrap_or_default().to_owned(),
+            study_uid: arrival.study.to_string(),
+            detail: format!("{} redundant", arrival.sop_instance),
+        }
+    }
+
+    /// Renames the files and flushes their directories; answers those that failed, and returns the others.
+    async fn place(&self, mut jobs: Vec<Job>) -> Vec<Job> {
+        let hot = self.hot.clone();
+        let place = move || {
+            let mut staged: Vec<&mut Staged> = jobs.iter_mut().map(|job| &mut job.staged).collect();
+            fail::fail_point!("commit::before_rename");
+            let mut results = hot.rename(&mut staged);
+            fail::fail_point!("commit::after_rename");
+            hot.sync_places(&staged, &mut results);
+            fail::fail_point!("commit::after_dir_fsync");
+            jobs.into_iter().zip(results).collect::<Vec<_>>()
+        };
+        let Ok(done) = spawn_blocking(place).await else {
+            return Vec::new();
+        };
+        let mut placed = Vec::new();
+        for (job, result) in done {
+            match result {
+                Ok(()) => placed.push(job),
+                Err(error) => answer(job.answer, Err(self.hot.disk_error(error))),
+            }
+        }
+        placed
+    }
+
+    /// Brings arrivals into the catalogue, trying again until the deadline where it is not available. What is left then is returned.
+    async fn ingest(&self, mut pending: Vec<Arrival>, deadline: Instant) -> (Vec<(ObjectId, catalogue::Result<Outcome>)>, Vec<Arrival>) {
+        let mut done = Vec::new();
+        while !pending.is_empty() {
+            let Ok(results) = timeout_at(deadline, self.catalogue.ingest(self.node, &pending)).await else {
+                break;
+            };
+            let mut again = Vec::new();
+            for (arrival, result) in pending.into_iter().zip(results) {
+                match result {
+                    Err(catalogue::Error::Unavailable(_) | catalogue::Error::TimedOut) => again.push(arrival),
+                    result => done.push((arrival.object, result)),
+                }
+            }
+            pending = again;
+            if pending.is_empty() || Instant::now() + RETRY >= deadline {
+                break;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        (done, pending)
+    }
+
+    /// Tries to bring into the catalogue what an earlier batch could not.
+    async fn settle(&mut self, deadline: Instant) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.unsettled);
+        let (done, left) = self.ingest(waiting, deadline).await;
+        self.unsettled = left;
+        for (object, result) in done {
+            match result {
+                Ok(outcome) => tracing::info!(%object, ?outcome, "an object that waited for the catalogue is known now"),
+                Err(error) => tracing::error!(%object, %error, "an object in the hot store stays unknown to the catalogue"),
+            }
+        }
+        if self.unsettled.is_empty() {
+            self.in_vain = false;
+        }
+    }
+}
+
+/// Whoever waited may have gone; that changes nothing.
+fn answer(sender: oneshot::Sender<Result<Outcome, StoreError>>, result: Result<Outcome, StoreError>) {
+    drop(sender.send(result));
+}

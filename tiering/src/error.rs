@@ -91,3 +91,11 @@ pub enum ArchiveError {
         first: String,
     },
 }
+
+impl ArchiveError {
+    /// Says which file the disk failed on.
+    pub(crate) fn disk(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> ArchiveError {
+        let path = path.to_owned();
+        move |error| ArchiveError::Disk { path, error }
+    }
+}

@@ -12,9 +12,12 @@
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
 
+mod admission;
 pub mod archive;
 pub mod cold;
-pub mod commit;
+mod commit;
+mod data_dir;
+mod durable;
 pub mod error;
 pub mod hot;
 pub mod manifest;

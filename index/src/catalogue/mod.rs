@@ -310,6 +310,8 @@ pub struct KnownObject {
     pub state: ServingState,
     /// Whether this node's hot copy is on record
     pub hot: bool,
+    /// Whether it lies in a verified pack: only then, or when it is deleted, may a file that is not on record as hot be removed
+    pub verified: bool,
     /// Length of the file
     pub length: u64,
 }

@@ -8,7 +8,7 @@ use crate::error::ArchiveError;
 impl Archive {
     /// Whether the cold store is known to be down: the last request failed to reach it.
     pub fn cold_down(&self) -> bool {
-        todo!()
+        self.inner.cold_down.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Packs and verifies a study (UID or Accession Number) now; returns when it is verified.

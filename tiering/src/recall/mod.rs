@@ -6,6 +6,10 @@ use crate::Archive;
 use crate::error::{ArchiveError, RetrieveError};
 use crate::hot::DataSetReader;
 
+/// Recalls under way, shared by everybody who waits for the same pack.
+#[derive(Debug, Default)]
+pub(crate) struct Recalls {}
+
 /// Instances on their way to a destination, as [`crate::Archive::retrieve`] releases them. Dropped, it stops what it started.
 #[derive(Debug)]
 pub struct Retrieval {}

@@ -1,0 +1,175 @@
+//! The hot store: `incoming/` for what is on its way, `hot/<date>/<hour>/<object id>.dcm` for what is kept.
+//!
+//! # Mechanics
+//! A file is written as [`Staged`] in `incoming/`, flushed, renamed into the hour directory (UTC) of the time in its object id, and the directory is
+//! flushed: [`Incoming`] does so for objects from the network, with digests and header taken as the bytes pass; recall does it with files out of packs.
+//!
+//! # Invariants
+//! - A file under `hot/` is whole: its bytes were flushed before the rename.
+//! - A name is never used twice: object ids are new for every received object, so nothing is ever overwritten by other bytes.
+//! - Nothing here deletes a file under `hot/` by itself: [`HotStore::remove`] is for the mover and the sweep, after the catalogue has permitted it.
+//!
+//! # Crash story
+//! What lies in `incoming/` was never acknowledged: it goes at the next start. What lies in `hot/` and is not in the catalogue is adopted, what is in
+//! the catalogue as evicted or deleted is removed ([`sweep`]).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use filmroom_index::model::{ObjectId, Timestamp};
+use time::OffsetDateTime;
+
+use crate::durable;
+use crate::error::StoreError;
+
+mod incoming;
+mod reader;
+mod space;
+mod staged;
+
+pub use incoming::{Incoming, Received};
+pub use reader::DataSetReader;
+pub use space::Space;
+pub use staged::Staged;
+
+/// Directories whose names are known to be durable: as many are remembered, then it starts again.
+const REMEMBERED_DIRS: usize = 256;
+
+/// The files of one data directory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HotStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    hot: PathBuf,
+    incoming: PathBuf,
+    space: space::Watch,
+    durable_dirs: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl HotStore {
+    /// Makes the directories below a data directory if they are not there. `reserve` bytes of the disk stay free. Blocks.
+    pub fn open(data_dir: &Path, reserve: u64) -> io::Result<HotStore> {
+        let hot = data_dir.join("hot");
+        let incoming = data_dir.join("incoming");
+        durable::make_dir(&hot)?;
+        durable::make_dir(&incoming)?;
+        Ok(HotStore {
+            shared: Arc::new(Shared {
+                space: space::Watch::new(&hot, reserve),
+                hot,
+                incoming,
+                durable_dirs: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Where the file of an object lies or would lie: derived from the time in its id (UTC).
+    pub fn path(&self, object: ObjectId) -> PathBuf {
+        self.directory(object).join(format!("{object}.dcm"))
+    }
+
+    /// Bytes of the disk: in total and free. At most 100 ms old.
+    pub fn space(&self) -> io::Result<Space> {
+        self.shared.space.now()
+    }
+
+    /// Refuses when the disk is at its reserve.
+    pub fn check_space(&self) -> Result<(), StoreError> {
+        self.shared.space.check()
+    }
+
+    /// The hour directory of an object; ids without a time, which are none of ours, share one.
+    fn directory(&self, object: ObjectId) -> PathBuf {
+        let Timestamp(micros) = object.made_at().unwrap_or_default();
+        let time = OffsetDateTime::from_unix_timestamp(micros.div_euclid(1_000_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let date = format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day());
+        self.shared.hot.join(date).join(format!("{:02}", time.hour()))
+    }
+
+    /// Renames staged files into their places and makes that durable, one flush per directory. `results[i]` belongs to `staged[i]`; a file whose result
+    /// is an error is either still staged or lies in its place without being durable there. Blocks.
+    pub fn place(&self, staged: &mut [&mut Staged]) -> Vec<io::Result<()>> {
+        let mut results = self.rename(staged);
+        self.sync_places(staged, &mut results);
+        results
+    }
+
+    /// First half of [`HotStore::place`]: makes the directories durable, renames.
+    pub(crate) fn rename(&self, staged: &mut [&mut Staged]) -> Vec<io::Result<()>> {
+        let rename = |file: &mut &mut Staged| {
+            let directory = self.directory(file.object());
+            self.make_directory(&directory)?;
+            file.rename(&directory.join(format!("{}.dcm", file.object())))
+        };
+        staged.iter_mut().map(rename).collect()
+    }
+
+    /// Second half: flushes the directories of the files whose rename went well.
+    pub(crate) fn sync_places(&self, staged: &[&mut Staged], results: &mut [io::Result<()>]) {
+        let directory_of = |file: &&mut Staged| self.directory(file.object());
+        let directories: BTreeSet<PathBuf> = staged
+            .iter()
+            .zip(&*results)
+            .filter(|(_, r)| r.is_ok())
+            .map(|(f, _)| directory_of(f))
+            .collect();
+        for directory in directories {
+            let Err(error) = durable::sync_dir(&directory) else { continue };
+            for (file, result) in staged.iter().zip(results.iter_mut()) {
+                if result.is_ok() && directory_of(file) == directory {
+                    *result = Err(io::Error::new(error.kind(), format!("{}: {error}", directory.display())));
+                }
+            }
+        }
+    }
+
+    /// Day and hour directory, durable in their parents.
+    fn make_directory(&self, directory: &Path) -> io::Result<()> {
+        if self.durable_dirs().contains(directory) {
+            return Ok(());
+        }
+        if let Some(day) = directory.parent() {
+            durable::make_dir(day)?;
+        }
+        durable::make_dir(directory)?;
+        let mut known = self.durable_dirs();
+        if known.len() >= REMEMBERED_DIRS {
+            known.clear();
+        }
+        known.insert(directory.to_owned());
+        Ok(())
+    }
+
+    fn durable_dirs(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.shared.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the file of an object of that length and reads its first chunk; an object up to 1 MiB costs one trip to the disk in all.
+    pub async fn read(&self, object: ObjectId, length: u64) -> io::Result<DataSetReader> {
+        DataSetReader::open(self.path(object), length).await
+    }
+
+    /// Whether the file of an object is there with its length. Blocks.
+    pub fn holds(&self, object: ObjectId, length: u64) -> bool {
+        fs::metadata(self.path(object)).is_ok_and(|meta| meta.is_file() && meta.len() == length)
+    }
+
+    /// Deletes files that the catalogue has let go; one that is not there is no error. It need not be durable: a file that comes back after a power cut is
+    /// removed by the next sweep. Blocks.
+    pub fn remove(&self, objects: &[ObjectId]) -> io::Result<()> {
+        for object in objects {
+            match fs::remove_file(self.path(*object)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! A file in `incoming/`, on its way to its place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use filmroom_index::model::ObjectId;
+
+use super::HotStore;
+use crate::error::StoreError;
+
+/// A file that has no place yet: `incoming/<object id>.part`. Dropped before [`HotStore::place`], it deletes itself. Its functions block.
+#[derive(Debug)]
+pub struct Staged {
+    hot: HotStore,
+    object: ObjectId,
+    path: PathBuf,
+    /// Open until it is flushed: a file that waits for the committer holds no descriptor.
+    file: Option<File>,
+    length: u64,
+    placed: bool,
+}
+
+impl Staged {
+    /// Makes the file. Refused when the disk is at its reserve.
+    pub fn create(hot: &HotStore, object: ObjectId) -> Result<Staged, StoreError> {
+        hot.check_space()?;
+        let path = hot.shared.incoming.join(format!("{object}.part"));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|e| hot.disk_error(e))?;
+        Ok(Staged {
+            hot: hot.clone(),
+            object,
+            path,
+            file: Some(file),
+            length: 0,
+            placed: false,
+        })
+    }
+
+    /// Names the file.
+    pub fn object(&self) -> ObjectId {
+        self.object
+    }
+
+    /// Bytes written so far.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Appends. Refused when the disk is at its reserve.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hot.check_space()?;
+        let Some(file) = &mut self.file else {
+            return Err(io::Error::other("written to after it was flushed").into());
+        };
+        file.write_all(bytes).map_err(|e| self.hot.disk_error(e))?;
+        self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(())
+    }
+
+    /// Flushes the file and gives its descriptor away: the caller closes it, or reads from it.
+    pub fn sync(&mut self) -> Result<File, StoreError> {
+        let Some(file) = self.file.take() else {
+            return Err(io::Error::other("flushed twice").into());
+        };
+        file.sync_data().map_err(|e| self.hot.disk_error(e))?;
+        Ok(file)
+    }
+
+    pub(super) fn rename(&mut self, place: &Path) -> io::Result<()> {
+        if self.file.is_some() {
+            return Err(io::Error::other("renamed before it was flushed"));
+        }
+        fs::rename(&self.path, place)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    /// Deletes the file unless it has its place. Freeing the blocks of a big one takes a while, so an async worker passes that on.
+    fn drop(&mut self) {
+        if self.placed {
+            return;
+        }
+        self.file = None;
+        let path = std::mem::take(&mut self.path);
+        let remove = move || {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "an unfinished file could not be removed; the next start removes it");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+}
+
+impl HotStore {
+    /// A full disk is what the sender is told about; anything else is a failure of the disk.
+    pub(crate) fn disk_error(&self, error: io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.shared.space.full(),
+            _ => StoreError::Disk(error),
+        }
+    }
+}
