@@ -1,0 +1,273 @@
+//! Connections: how both databases are opened, and how one text of SQL runs on either.
+//!
+//! # Mechanics
+//! SQLite has one writer connection and several readers, so that nobody in this process ever waits for a lock longer than the
+//! transaction in front of him; another process (the command line) is waited for by the busy timeout. PostgreSQL has one pool.
+//! A [`Connection`] is a transaction on either; the macros at the end run a statement on it. A statement that differs is written
+//! twice, side by side, in [`Connection::pick`].
+//!
+//! # Invariants
+//! What [`Connection::commit`] has returned for is flushed: `synchronous = FULL`, `synchronous_commit = on`, whatever the
+//! server's configuration says. A connection that is dropped without it is rolled back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, PgPool, SqlitePool};
+
+use super::{Catalogue, Error, Result};
+
+/// How long a caller waits for a connection of the pool.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// How long SQLite waits for another process's transaction.
+const BUSY: Duration = Duration::from_secs(10);
+/// Readers of the embedded database.
+const READERS: u32 = 8;
+/// Connections to the server.
+const CONNECTIONS: u32 = 16;
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Pools of the embedded database: one writer, several readers.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// Pool of the server's connections.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    pool: PgPool,
+}
+
+impl Catalogue {
+    /// Opens the database, makes it if it is not there (SQLite, its directory too), and runs the embedded migrations.
+    pub async fn open(url: &str) -> Result<Catalogue> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let options = url.parse::<PgConnectOptions>().map_err(|_| Error::Url(url.to_owned()))?;
+            open_postgres(options).await
+        } else if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+            open_sqlite(Path::new(path.strip_prefix("//").unwrap_or(path))).await
+        } else {
+            Err(Error::Url(url.to_owned()))
+        }
+    }
+
+    /// Waits for running statements and closes all connections.
+    pub async fn close(&self) {
+        match self {
+            Catalogue::Sqlite(sqlite) => {
+                sqlite.readers.close().await;
+                sqlite.writer.close().await;
+            }
+            Catalogue::Postgres(postgres) => postgres.pool.close().await,
+        }
+    }
+
+    /// Whether the database answers now.
+    pub async fn ping(&self) -> Result<()> {
+        let mut connection = self.read().await?;
+        let _: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM nodes LIMIT 1")?;
+        Ok(())
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) async fn write(&self) -> Result<Connection> {
+        Ok(match self {
+            Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.writer.begin_with("BEGIN IMMEDIATE").await?),
+            Catalogue::Postgres(postgres) => Connection::Postgres(postgres.pool.begin().await?),
+        })
+    }
+
+    /// Begins a transaction that only reads: what it reads of SQLite is one moment, of PostgreSQL one moment per statement.
+    pub(super) async fn read(&self) -> Result<Connection> {
+        Ok(match self {
+            Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.readers.begin().await?),
+            Catalogue::Postgres(postgres) => Connection::Postgres(postgres.pool.begin().await?),
+        })
+    }
+}
+
+/// A transaction on either database.
+pub(super) enum Connection {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+/// The connection under a transaction.
+pub(super) enum Handle<'a> {
+    Sqlite(&'a mut SqliteConnection),
+    Postgres(&'a mut PgConnection),
+}
+
+impl Connection {
+    pub(super) fn handle(&mut self) -> Handle<'_> {
+        match self {
+            Connection::Sqlite(transaction) => Handle::Sqlite(&mut *transaction),
+            Connection::Postgres(transaction) => Handle::Postgres(&mut *transaction),
+        }
+    }
+
+    /// The text of a statement that the databases want in different words.
+    pub(super) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Connection::Sqlite(_) => sqlite,
+            Connection::Postgres(_) => postgres,
+        }
+    }
+
+    /// Makes it durable.
+    pub(super) async fn commit(self) -> Result<()> {
+        match self {
+            Connection::Sqlite(transaction) => transaction.commit().await?,
+            Connection::Postgres(transaction) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<Catalogue> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(|e| Error::Unavailable(sqlx::Error::Io(e)))?;
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY);
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options.clone())
+        .await?;
+    migrate(&SQLITE_MIGRATIONS, &writer).await?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(ACQUIRE)
+        .connect_lazy_with(options.pragma("query_only", "on"));
+    Ok(Catalogue::Sqlite(Sqlite { writer, readers }))
+}
+
+async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
+    // The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
+    // server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
+    let options = options.application_name("filmroom").disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(
+                    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+                     SET synchronous_commit = on;
+                     SET statement_timeout = '30s';
+                     SET lock_timeout = '15s';
+                     SET idle_in_transaction_session_timeout = '60s'",
+                )
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .connect_with(options)
+        .await?;
+    migrate(&POSTGRES_MIGRATIONS, &pool).await?;
+    Ok(Catalogue::Postgres(Postgres { pool }))
+}
+
+/// Brings the schema up to date. PostgreSQL serialises nodes that start together by an advisory lock; of two processes that
+/// make the same SQLite file, the slower finds the tables made and looks again.
+async fn migrate<'a, A>(migrations: &Migrator, pool: A) -> Result<()>
+where
+    A: sqlx::Acquire<'a> + Copy,
+    <A::Connection as std::ops::Deref>::Target: sqlx::migrate::Migrate,
+{
+    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let mut outcome = migrations.run(pool).await;
+    if matches!(outcome, Err(MigrateError::ExecuteMigration(..) | MigrateError::Execute(_))) {
+        outcome = migrations.run(pool).await;
+    }
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(found)) => Err(Error::SchemaTooNew { found, known }),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(error.into()),
+        Err(other) => Err(Error::Corrupt(other.to_string())),
+    }
+}
+
+/// Runs a statement on a [`Connection`] and says how many rows it changed.
+macro_rules! execute {
+    ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $connection.handle() {
+            $crate::catalogue::database::Handle::Sqlite(connection) => {
+                sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*.execute(connection).await.map(|done| done.rows_affected())
+            }
+            $crate::catalogue::database::Handle::Postgres(connection) => {
+                sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(connection).await.map(|done| done.rows_affected())
+            }
+        }
+        .map_err($crate::catalogue::Error::from)
+    };
+}
+
+/// Runs a query on a [`Connection`] and collects its rows.
+macro_rules! fetch_all {
+    ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $connection.handle() {
+            $crate::catalogue::database::Handle::Sqlite(connection) => {
+                sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_all(connection).await
+            }
+            $crate::catalogue::database::Handle::Postgres(connection) => {
+                sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_all(connection).await
+            }
+        }
+        .map_err($crate::catalogue::Error::from)
+    };
+}
+
+/// Runs a query on a [`Connection`] that has at most one row.
+macro_rules! fetch_optional {
+    ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $connection.handle() {
+            $crate::catalogue::database::Handle::Sqlite(connection) => {
+                sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_optional(connection).await
+            }
+            $crate::catalogue::database::Handle::Postgres(connection) => {
+                sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_optional(connection).await
+            }
+        }
+        .map_err($crate::catalogue::Error::from)
+    };
+}
+
+/// A statement whose last parameter in the text given is a list of UIDs or texts ([`super::lists::Texts`]) or of row ids
+/// ([`super::lists::Ids`]): SQLite reads it as JSON, PostgreSQL as an array.
+macro_rules! in_list {
+    ($connection:expr, $before:literal, $parameter:literal, $after:literal) => {
+        $connection.pick(
+            concat!($before, " IN (SELECT value FROM json_each(", $parameter, "))", $after),
+            concat!($before, " = ANY (", $parameter, ")", $after),
+        )
+    };
+}
+
+/// The same for a list of UUIDs ([`super::lists::Uuids`]).
+macro_rules! in_uuids {
+    ($connection:expr, $before:literal, $parameter:literal, $after:literal) => {
+        $connection.pick(
+            concat!($before, " IN (SELECT unhex(value) FROM json_each(", $parameter, "))", $after),
+            concat!($before, " = ANY (", $parameter, ")", $after),
+        )
+    };
+}
+
+pub(super) use {execute, fetch_all, fetch_optional, in_list, in_uuids};

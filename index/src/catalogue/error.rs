@@ -1,0 +1,89 @@
+//! What can go wrong in the catalogue, told by what the caller can do about it.
+
+use sqlx::error::DatabaseError;
+
+/// What went wrong in the catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, is full, or lost the connection: trying again may help. After a lost COMMIT the
+    /// transaction may have happened all the same.
+    #[error("the catalogue's database is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The statement ran into its time limit.
+    #[error("the catalogue took longer than its time limit")]
+    TimedOut,
+    /// This row cannot be stored, whatever is tried.
+    #[error("the catalogue refuses the row: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// The schema is newer than this program.
+    #[error("the catalogue has schema version {found}, this program knows up to {known}: run a newer filmroom")]
+    SchemaTooNew {
+        /// Version in the database
+        found: i64,
+        /// Newest version of this program
+        known: i64,
+    },
+    /// The lease was lost to another node: the transition was not made.
+    #[error("another node has taken over: the lease was lost")]
+    LeaseLost,
+    /// What the database holds cannot be read.
+    #[error("the catalogue holds something unreadable: {0}")]
+    Corrupt(String),
+    /// The URL in the configuration is none of ours.
+    #[error("catalogue URL {0:?}: write sqlite:PATH or postgres://user@host/database")]
+    Url(String),
+}
+
+/// Result of a catalogue function.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Error {
+        let verdict = match &error {
+            sqlx::Error::Database(database) => verdict(database.as_ref()),
+            sqlx::Error::Encode(_) => Verdict::Refused,
+            sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::RowNotFound => Verdict::Corrupt,
+            _ => Verdict::Unavailable,
+        };
+        match verdict {
+            Verdict::Refused => Error::Refused(error),
+            Verdict::TimedOut => Error::TimedOut,
+            Verdict::Corrupt => Error::Corrupt(error.to_string()),
+            Verdict::Unavailable => Error::Unavailable(error),
+        }
+    }
+}
+
+enum Verdict {
+    Unavailable,
+    TimedOut,
+    Refused,
+    Corrupt,
+}
+
+/// Codes are five characters on PostgreSQL (its appendix A, by class) and a number on SQLite (the low byte is the primary
+/// result code). What is not known to be the row's fault is taken for the database's: the sender then tries again.
+fn verdict(error: &dyn DatabaseError) -> Verdict {
+    let code = error.code().unwrap_or_default();
+    if code.len() == 5 {
+        return match code.as_ref() {
+            "57014" | "55P03" => Verdict::TimedOut,
+            _ if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Verdict::Refused,
+            _ => Verdict::Unavailable,
+        };
+    }
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, SQLITE_RANGE
+        Ok(18 | 19 | 20 | 25) => Verdict::Refused,
+        // SQLITE_INTERRUPT
+        Ok(9) => Verdict::TimedOut,
+        // SQLITE_CORRUPT, SQLITE_NOTADB
+        Ok(11 | 26) => Verdict::Corrupt,
+        _ => Verdict::Unavailable,
+    }
+}

@@ -1,0 +1,59 @@
+//! Lists as one bound parameter: an array on PostgreSQL, JSON text on SQLite. One prepared statement serves every length.
+
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::{Database, Type};
+use uuid::Uuid;
+
+/// Texts: UIDs, names.
+#[derive(Clone, Debug)]
+pub(super) struct Texts(pub(super) Vec<String>);
+
+/// Row ids.
+#[derive(Clone, Debug)]
+pub(super) struct Ids(pub(super) Vec<i64>);
+
+/// Object ids; on SQLite as hexadecimal digits, for JSON has no bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Uuids(pub(super) Vec<Uuid>);
+
+impl<T: AsRef<str>> FromIterator<T> for Texts {
+    fn from_iter<I: IntoIterator<Item = T>>(texts: I) -> Texts {
+        Texts(texts.into_iter().map(|text| text.as_ref().to_owned()).collect())
+    }
+}
+
+macro_rules! list {
+    ($list:ty, $item:ty, $json:expr) => {
+        impl Type<sqlx::Postgres> for $list {
+            fn type_info() -> sqlx::postgres::PgTypeInfo {
+                <Vec<$item> as Type<sqlx::Postgres>>::type_info()
+            }
+        }
+
+        impl Encode<'_, sqlx::Postgres> for $list {
+            fn encode_by_ref(&self, buffer: &mut <sqlx::Postgres as Database>::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+                Encode::<sqlx::Postgres>::encode_by_ref(&self.0, buffer)
+            }
+        }
+
+        impl Type<sqlx::Sqlite> for $list {
+            fn type_info() -> sqlx::sqlite::SqliteTypeInfo {
+                <String as Type<sqlx::Sqlite>>::type_info()
+            }
+        }
+
+        impl Encode<'_, sqlx::Sqlite> for $list {
+            fn encode_by_ref(&self, buffer: &mut <sqlx::Sqlite as Database>::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
+                let json: fn(&[$item]) -> serde_json::Result<String> = $json;
+                Encode::<sqlx::Sqlite>::encode(json(&self.0)?, buffer)
+            }
+        }
+    };
+}
+
+list!(Texts, String, |texts| serde_json::to_string(texts));
+list!(Ids, i64, |ids| serde_json::to_string(ids));
+list!(Uuids, Uuid, |uuids| serde_json::to_string(
+    &uuids.iter().map(|uuid| uuid.simple().to_string()).collect::<Vec<_>>()
+));

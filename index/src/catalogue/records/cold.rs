@@ -1,0 +1,103 @@
+//! What the mover gives and gets: claims on series and packs, candidates for eviction.
+
+use super::{PackKey, PackState, SeriesKey};
+use crate::model::{AeTitle, Digest, ObjectId, ServingState, Timestamp, Uid};
+
+/// Members of one series that have no pack yet, leased to the caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OffloadClaim {
+    /// Row of the series
+    pub series: SeriesKey,
+    /// Study Instance UID
+    pub study_uid: Uid,
+    /// Series Instance UID
+    pub series_uid: Uid,
+    /// Fencing number of the lease
+    pub fence: i64,
+    /// Hot objects of this node without a pack, of all serving states but deleted
+    pub members: Vec<Member>,
+}
+
+/// One object to be packed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Names the file
+    pub object: ObjectId,
+    /// SOP Instance UID
+    pub sop_instance: Uid,
+    /// SOP Class UID
+    pub sop_class: Uid,
+    /// Stored transfer syntax
+    pub transfer_syntax: Uid,
+    /// Instance Number (0020,0013), where it is a number
+    pub instance_number: Option<i64>,
+    /// Serving state
+    pub state: ServingState,
+    /// Length of the file
+    pub length: u64,
+    /// SHA-256 of the data set
+    pub sha256: Digest,
+    /// CRC-32 of the file
+    pub crc32: u32,
+    /// When it was received
+    pub received_at: Timestamp,
+    /// Who sent it
+    pub source: AeTitle,
+}
+
+/// A pack as it is planned: written once, before its first byte leaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewPack {
+    /// Key in the cold store, derived from the members and the layout version
+    pub key: String,
+    /// Size in bytes
+    pub length: u64,
+    /// Serving state of all its members
+    pub state: ServingState,
+    /// Objects and the first byte of each one's file in the pack
+    pub members: Vec<(ObjectId, u64)>,
+}
+
+/// A planned or uploaded pack, leased to the caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PackClaim {
+    /// Row of the pack
+    pub pack: PackKey,
+    /// Key in the cold store
+    pub key: String,
+    /// Planned or uploaded
+    pub state: PackState,
+    /// Row of the series
+    pub series: SeriesKey,
+    /// Study Instance UID
+    pub study_uid: Uid,
+    /// Series Instance UID
+    pub series_uid: Uid,
+    /// Size in bytes
+    pub length: u64,
+    /// CRC-64/NVME of the pack, once it was uploaded
+    pub crc64: Option<u64>,
+    /// How often it was tried
+    pub attempts: i64,
+    /// Fencing number of the lease
+    pub fence: i64,
+    /// Members in the order of their offsets
+    pub members: Vec<(Member, u64)>,
+}
+
+/// The hot copies of one series on this node that may be evicted: all are in verified packs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EvictionCandidate {
+    /// Row of the series
+    pub series: SeriesKey,
+    /// Last stored, retrieved or recalled, to the hour
+    pub last_used: Timestamp,
+    /// Bytes that eviction would free
+    pub bytes: u64,
+    /// Modality (0008,0060) of the series
+    pub modality: String,
+    /// SOP Class UIDs in the series
+    pub sop_classes: Vec<Uid>,
+    /// Packs that hold it, to be looked at right before: key, size, CRC-64/NVME
+    pub packs: Vec<(PackKey, String, u64, Option<u64>)>,
+}

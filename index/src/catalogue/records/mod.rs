@@ -1,0 +1,9 @@
+//! The rows of the catalogue as its callers see them.
+
+mod admin;
+mod cold;
+mod store;
+
+pub use admin::{AnswerContext, AuditEvent, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
+pub use cold::{EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
+pub use store::{Arrival, Located, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};

@@ -1,0 +1,145 @@
+//! What the store path gives and gets, and where the bytes of an instance are.
+
+use crate::header::Header;
+use crate::model::{AeTitle, Digest, DuplicatePolicy, ObjectId, Timestamp, Uid};
+
+/// Key of a series row.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SeriesKey(pub i64);
+
+/// Key of a pack row.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PackKey(pub i64);
+
+/// One object that lies in its final place on disk and wants to be known.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Names the file
+    pub object: ObjectId,
+    /// When its last byte came
+    pub received_at: Timestamp,
+    /// Who sent it; the node's own title for imports
+    pub source: AeTitle,
+    /// SOP Class UID
+    pub sop_class: Uid,
+    /// SOP Instance UID
+    pub sop_instance: Uid,
+    /// Study Instance UID
+    pub study: Uid,
+    /// Series Instance UID
+    pub series: Uid,
+    /// Transfer syntax of the data set
+    pub transfer_syntax: Uid,
+    /// SHA-256 of the data set's bytes
+    pub sha256: Digest,
+    /// CRC-32 of the file
+    pub crc32: u32,
+    /// Length of the file in bytes
+    pub length: u64,
+    /// What the scanner read
+    pub header: Header,
+    /// Issuer of Patient ID for objects that name none (`[[ae]] issuer_of_patient_id`)
+    pub default_issuer: Option<String>,
+    /// What to do with a differing duplicate
+    pub duplicates: DuplicatePolicy,
+    /// An older copy of the same bytes that was just seen to be really there (hot file of its length): only such a copy, or
+    /// one in a verified pack, makes this arrival redundant.
+    pub confirmed_copy: Option<ObjectId>,
+}
+
+/// What became of an arrival. In every case its row is durable, and its bytes are no business of the store path any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It is served.
+    Served,
+    /// It is served, and an older version was superseded.
+    Corrected {
+        /// The version that was served until now
+        superseded: ObjectId,
+    },
+    /// The same bytes are kept already: this copy became a tombstone and its file may go.
+    Redundant {
+        /// The copy that is kept
+        kept: ObjectId,
+    },
+    /// Kept, not served, for a person to decide.
+    Quarantined {
+        /// Why, in words for the log and the Error Comment (at most 64 characters)
+        reason: String,
+    },
+    /// [`DuplicatePolicy::Reject`]: not kept, a tombstone.
+    Rejected {
+        /// Why, at most 64 characters
+        reason: String,
+    },
+}
+
+/// A served version of a SOP Instance UID, as the store path needs it to judge a duplicate before it renames.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServedVersion {
+    /// Names the file
+    pub object: ObjectId,
+    /// SHA-256 of the data set
+    pub sha256: Digest,
+    /// Length of the file
+    pub length: u64,
+    /// Whether this node has it hot
+    pub hot: bool,
+    /// Whether it lies in a verified pack
+    pub verified: bool,
+}
+
+/// One served instance and where its bytes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Located {
+    /// Row of its series
+    pub series: SeriesKey,
+    /// Study Instance UID
+    pub study_uid: Uid,
+    /// Series Instance UID
+    pub series_uid: Uid,
+    /// SOP Class UID
+    pub sop_class: Uid,
+    /// SOP Instance UID
+    pub sop_instance: Uid,
+    /// Stored transfer syntax
+    pub transfer_syntax: Uid,
+    /// Names the file
+    pub object: ObjectId,
+    /// Length of the file
+    pub length: u64,
+    /// SHA-256 of the data set
+    pub sha256: Digest,
+    /// Whether this node has it hot
+    pub hot: bool,
+    /// Where it lies in the cold store
+    pub packed: Option<Packed>,
+}
+
+/// A place in a pack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packed {
+    /// The pack
+    pub pack: PackKey,
+    /// Its key in the cold store
+    pub key: String,
+    /// Its state
+    pub state: PackState,
+    /// First byte of the entry's file
+    pub offset: u64,
+}
+
+/// The state of a pack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PackState {
+    /// Members are fixed; nothing may be trusted to be in the cold store.
+    Planned,
+    /// Put; not yet compared.
+    Uploaded,
+    /// The cold store has it, compared by size and checksum. Readable as far as we know.
+    Verified,
+    /// Verified, and seen in S3's ARCHIVE_ACCESS tier.
+    ArchiveAccess,
+    /// Verified, and seen in S3's DEEP_ARCHIVE_ACCESS tier.
+    DeepArchiveAccess,
+}
