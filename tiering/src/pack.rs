@@ -1,37 +1,135 @@
-//! The pack: some instances of one series in an uncompressed ZIP (PKWARE APPNOTE 6.3), a pure function of its members.
+//! The pack: some instances of one series in an uncompressed ZIP, a pure function of its members.
+//!
+//! # Mechanics
+//! [`plan`] divides the members of a claimed series into packs and names each one. [`segments`] lays a pack's bytes out, and [`stream`] produces them from
+//! the hot files in one pass, for the lengths and CRC-32s that a ZIP puts in front of each file come from the catalogue.
+//!
+//! # Invariants
+//! - A key is derived from the layout version and from everything the bytes depend on: the same key never means other bytes, and a retry after a crash or
+//!   an upgrade writes the same key again, or a new one.
+//! - The serving state of a pack's members is fixed when it is planned and stands in its key (`<id>.superseded.zip`; served packs have none) and in the
+//!   ZIP's comment. What becomes of an instance later does not change the pack: that is told by the catalogue and the journal.
+//! - Keys are relative: the cold store puts its own prefix in front of them.
+//!
+//! # Crash story
+//! Nothing here has effects but reading. A pack that was planned is uploaded again from its first byte; until that is complete nothing lies under its key.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 
 use filmroom_index::catalogue::{Member, NewPack, OffloadClaim};
+use filmroom_index::model::{ObjectId, ServingState, Uid};
+use sha2::{Digest, Sha256};
 
-/// Packs are at most this big, so that S3 may restore them Expedited (which ends at 250 MB); a larger single instance is its own pack.
+mod layout;
+mod stream;
+
+pub use layout::{Segment, segments};
+pub use stream::{Rotten, stream};
+
+/// Packs are at most this big, in bytes with their structure, so that S3 may restore them Expedited (which ends at 250 MB); a larger single instance is
+/// its own pack.
 pub const MAX_PACK: u64 = 200_000_000;
+
+/// Packs have at most this many members, so that what is held in memory of one is bounded.
+pub const MAX_MEMBERS: usize = 10_000;
 
 /// Version of the layout, part of a pack's key.
 pub const LAYOUT_VERSION: u32 = 1;
 
 /// Divides the members of a claimed series into packs and lays each out. One version of a SOP Instance UID per pack; members that are not served go to
-/// packs of their own state.
-pub fn plan(prefix: &str, claim: &OffloadClaim) -> Vec<NewPack> {
-    let _ = (prefix, claim);
-    todo!()
+/// packs of their own state. Within a pack they lie by Instance Number (those without one last), then SOP Instance UID.
+pub fn plan(claim: &OffloadClaim) -> Vec<NewPack> {
+    let mut members: Vec<&Member> = claim.members.iter().filter(|m| m.state != ServingState::Deleted).collect();
+    members.sort_by_key(|m| (m.received_at, m.object));
+    let mut versions: HashMap<(ServingState, &Uid), usize> = HashMap::new();
+    let mut groups: BTreeMap<(&str, usize), (ServingState, Vec<&Member>)> = BTreeMap::new();
+    for member in members {
+        let version = versions.entry((member.state, &member.sop_instance)).or_default();
+        let (_, group) = groups
+            .entry((member.state.as_str(), *version))
+            .or_insert_with(|| (member.state, Vec::new()));
+        group.push(member);
+        *version += 1;
+    }
+    let mut packs = Vec::new();
+    for (state, mut group) in groups.into_values() {
+        group.sort_by(|a, b| place(a).cmp(&place(b)));
+        let mut pack: Vec<&Member> = Vec::new();
+        let mut length = 0;
+        for member in group {
+            let added = layout::entry_length(member);
+            if !pack.is_empty() && (length + added > MAX_PACK - layout::END_LENGTH || pack.len() == MAX_MEMBERS) {
+                packs.push(lay_out(claim, state, &pack));
+                pack.clear();
+                length = 0;
+            }
+            pack.push(member);
+            length = length.saturating_add(added);
+        }
+        packs.push(lay_out(claim, state, &pack));
+    }
+    packs
+}
+
+/// Where a member lies among the others of its pack.
+fn place(member: &Member) -> (bool, Option<i64>, &str, ObjectId) {
+    (
+        member.instance_number.is_none(),
+        member.instance_number,
+        member.sop_instance.as_str(),
+        member.object,
+    )
+}
+
+fn lay_out(claim: &OffloadClaim, state: ServingState, members: &[&Member]) -> NewPack {
+    let (offsets, length) = layout::measure(state, members);
+    let mark = match state {
+        ServingState::Served => String::new(),
+        state => format!(".{}", state.as_str()),
+    };
+    let id = pack_id(&claim.series_uid, state, members);
+    NewPack {
+        key: format!("{}/{}/{id}{mark}.zip", claim.study_uid, claim.series_uid),
+        length,
+        state,
+        members: members.iter().map(|m| m.object).zip(offsets).collect(),
+    }
+}
+
+/// 128 bits of a SHA-256 over all that a pack's bytes depend on, in hexadecimal digits.
+fn pack_id(series: &Uid, state: ServingState, members: &[&Member]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"filmroom pack");
+    hash.update(LAYOUT_VERSION.to_le_bytes());
+    // UIDs and states have no NUL in them.
+    for text in [series.as_str(), state.as_str()] {
+        hash.update(text.as_bytes());
+        hash.update([0]);
+    }
+    for member in members {
+        hash.update(member.object.0.as_bytes());
+        hash.update(member.sop_instance.as_str().as_bytes());
+        hash.update([0]);
+        hash.update(member.sha256.0);
+        hash.update(member.length.to_le_bytes());
+        hash.update(member.crc32.to_le_bytes());
+    }
+    hash.finalize().iter().take(16).fold(String::new(), |mut id, byte| {
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
+}
+
+/// The serving state that a pack's key is marked with: that of its members when it was planned.
+pub fn planned_state(pack_key: &str) -> ServingState {
+    let name = pack_key.rsplit('/').next().unwrap_or(pack_key);
+    let mark = name.strip_suffix(".zip").and_then(|name| name.split_once('.'));
+    mark.and_then(|(_, state)| ServingState::parse(state))
+        .unwrap_or(ServingState::Served)
 }
 
 /// The key of the manifest beside a pack.
 pub fn manifest_key(pack_key: &str) -> String {
-    let _ = pack_key;
-    todo!()
-}
-
-/// One stretch of a pack's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// Bytes of the ZIP structure
-    Structure(Vec<u8>),
-    /// The file of the member with this index
-    File(usize),
-}
-
-/// The pack's bytes in order: local headers and files, then the central directory. Members are in the order of their offsets.
-pub fn segments(members: &[Member]) -> Vec<Segment> {
-    let _ = members;
-    todo!()
+    format!("{}.json.zst", pack_key.strip_suffix(".zip").unwrap_or(pack_key))
 }

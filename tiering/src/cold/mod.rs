@@ -1,13 +1,26 @@
 //! The cold store: one object a pack, small ones beside it.
 //!
-//! Puts are idempotent: a key is derived from its content, so the same key always means the same bytes.
+//! # Invariants
+//! - Puts are idempotent: a key is derived from its content, so the same key always means the same bytes. A put that is repeated overwrites bytes with the
+//!   same bytes; no conditional request is needed, which not every server with S3's protocol honours.
+//! - An object is there whole or not at all.
+//! - Keys are relative. Each store has its own prefix or root, and puts it in front.
+//! - Every wait for the store has a time limit that starts again when bytes move.
+//!
+//! # Crash story
+//! What a process leaves behind that died in the middle of a put is never seen under a key: an unfinished multipart upload in S3, to be ended by the bucket's
+//! own rule for those, or a file with another name in a directory, which a later put of the same key removes.
 
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use tokio::sync::mpsc;
 
 pub mod directory;
 pub mod s3;
@@ -134,29 +147,149 @@ pub enum ColdError {
     Source(#[source] std::io::Error),
 }
 
+impl ColdError {
+    /// The kind of error, in a word, for metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            ColdError::NotFound { .. } => "not_found",
+            ColdError::Archived { .. } => "archived",
+            ColdError::Unavailable(_) => "unavailable",
+            ColdError::Refused(_) => "refused",
+            ColdError::Differs { .. } => "differs",
+            ColdError::Source(_) => "source",
+        }
+    }
+}
+
 impl ColdStore {
     /// Opens the store; no request is made.
     pub async fn open(settings: &ColdSettings) -> Result<ColdStore, ColdError> {
-        let _ = settings;
-        todo!()
+        describe_metrics();
+        Ok(match &settings.location {
+            ColdLocation::S3 {
+                bucket,
+                prefix,
+                endpoint,
+                region,
+                kms_key,
+                credentials,
+            } => {
+                let client = s3::connect(endpoint.as_deref(), region, credentials.as_ref(), settings).await;
+                ColdStore::S3(s3::S3::new(client, bucket, prefix, kms_key.as_deref(), settings))
+            }
+            ColdLocation::Directory(root) => ColdStore::Directory(directory::Directory::new(root, settings.timeout)),
+        })
     }
 
     /// Puts an object of exactly `length` bytes. Durable when this returns. Memory is bounded whatever the length. Returns the CRC-64/NVME of the bytes; it was
-    /// sent along, so a store that checks has checked it. If `body` fails, nothing is left under the key.
+    /// sent along, so a store that checks has checked it. If `body` fails, or this is dropped, nothing is left under the key.
     pub async fn put(&self, key: &str, class: Class, length: u64, body: ByteStream) -> Result<u64, ColdError> {
-        let _ = (key, class, length, body);
-        todo!()
+        let put = async {
+            match self {
+                ColdStore::S3(store) => store.put(key, class, length, body).await,
+                ColdStore::Directory(store) => store.put(key, length, body).await,
+            }
+        };
+        let crc64 = measured("put", put).await?;
+        counter!("filmroom_cold_bytes_total", "direction" => "put").increment(length);
+        Ok(crc64)
     }
 
     /// What is under a key, without touching its archive clock. None if nothing is.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, ColdError> {
-        let _ = key;
-        todo!()
+        let head = async {
+            match self {
+                ColdStore::S3(store) => store.head(key).await,
+                ColdStore::Directory(store) => store.head(key).await,
+            }
+        };
+        measured("head", head).await
     }
 
     /// Reads an object or a range of its bytes. The stream fails rather than end early.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, ColdError> {
-        let _ = (key, range);
-        todo!()
+        let get = async {
+            match self {
+                ColdStore::S3(store) => store.get(key, range).await,
+                ColdStore::Directory(store) => store.get(key, range).await,
+            }
+        };
+        let body = measured("get", get).await?;
+        let count = |chunk: &io::Result<Bytes>| {
+            if let Ok(chunk) = chunk {
+                counter!("filmroom_cold_bytes_total", "direction" => "get").increment(chunk.len() as u64);
+            }
+        };
+        Ok(body.inspect(count).boxed())
+    }
+}
+
+/// Counts a request and how long it took. For a GET that is until the first byte.
+async fn measured<T>(operation: &'static str, request: impl Future<Output = Result<T, ColdError>>) -> Result<T, ColdError> {
+    let start = Instant::now();
+    let result = request.await;
+    let outcome = result.as_ref().err().map_or("ok", ColdError::kind);
+    counter!("filmroom_cold_requests_total", "operation" => operation, "result" => outcome).increment(1);
+    histogram!("filmroom_cold_request_seconds", "operation" => operation).record(start.elapsed().as_secs_f64());
+    result
+}
+
+fn describe_metrics() {
+    describe_counter!("filmroom_cold_requests_total", "Requests to the cold store by operation and result");
+    describe_histogram!(
+        "filmroom_cold_request_seconds",
+        Unit::Seconds,
+        "Time of a request to the cold store, for a get until its first byte"
+    );
+    describe_counter!(
+        "filmroom_cold_bytes_total",
+        Unit::Bytes,
+        "Bytes that went to (put) and came from (get) the cold store"
+    );
+}
+
+/// What a blocking thread sends, as a stream.
+pub(crate) fn channel_stream(receiver: mpsc::Receiver<io::Result<Bytes>>) -> ByteStream {
+    futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    })
+    .boxed()
+}
+
+/// The slowest line that is worth waiting for, in bytes a second.
+const SLOWEST: u64 = 64 * 1024;
+
+/// How long an attempt that moves `length` bytes at once may take: `timeout` for the answer, and the time that the slowest line needs for the bytes.
+fn patience(timeout: Duration, length: u64) -> Duration {
+    timeout + Duration::from_secs(length / SLOWEST)
+}
+
+/// The bytes of a put, counted: a body that is longer or shorter than was said is an error.
+struct Body {
+    stream: ByteStream,
+    length: u64,
+    got: u64,
+}
+
+impl Body {
+    fn new(stream: ByteStream, length: u64) -> Body {
+        Body { stream, length, got: 0 }
+    }
+
+    /// The next bytes; none when there were exactly as many as was said.
+    async fn next(&mut self) -> Result<Option<Bytes>, ColdError> {
+        let wrong = |what: String| ColdError::Source(io::Error::new(io::ErrorKind::InvalidData, what));
+        match self.stream.next().await {
+            Some(Ok(chunk)) => {
+                self.got = self.got.saturating_add(chunk.len() as u64);
+                if self.got > self.length {
+                    return Err(wrong(format!("it goes on after {} bytes", self.length)));
+                }
+                Ok(Some(chunk))
+            }
+            Some(Err(error)) => Err(ColdError::Source(error)),
+            None if self.got < self.length => Err(wrong(format!("it ended after {} bytes of {}", self.got, self.length))),
+            None => Ok(None),
+        }
     }
 }
