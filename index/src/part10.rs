@@ -37,6 +37,8 @@ pub struct Preface {
     pub sop_class: Option<Uid>,
     /// Media Storage SOP Instance UID, where it is there
     pub sop_instance: Option<Uid>,
+    /// Source Application Entity Title (0002,0016), where it is there and is one: who sent a file that is adopted after a crash
+    pub source: Option<AeTitle>,
     /// Where the data set starts, in bytes from the start of the file.
     pub data_set_offset: u64,
 }

@@ -17,7 +17,7 @@ use crate::cold::{ColdSettings, ColdStore};
 use crate::commit::Committer;
 use crate::data_dir::DataDir;
 use crate::error::{ArchiveError, StoreError};
-use crate::hot::{HotStore, Incoming, Received};
+use crate::hot::{HotStore, Incoming, Received, Sweep};
 use crate::recall::Recalls;
 
 /// What the configuration says about the archive.
@@ -35,6 +35,8 @@ pub struct Settings {
     pub evict_after: Duration,
     /// Recalled files may take this many bytes of the disk beyond what was received; more is spooled, sent and dropped
     pub recall_budget: u64,
+    /// Who may send, for objects that are adopted after a crash: only their bytes and their source are known then
+    pub senders: Senders,
     /// The cold store; none: hot only
     pub cold: Option<ColdSettings>,
     /// A series quiet for this long is packed
@@ -52,6 +54,27 @@ pub struct Sender {
     pub default_issuer: Option<String>,
     /// What to do with a differing duplicate
     pub duplicates: DuplicatePolicy,
+}
+
+/// What the configuration says of all senders.
+#[derive(Clone, Debug)]
+pub struct Senders {
+    /// This node itself: for objects whose file names no source, and the rule for AE titles that are not listed
+    pub own: Sender,
+    /// Those that are listed
+    pub listed: Vec<Sender>,
+}
+
+impl Senders {
+    /// The sender with an AE title.
+    pub fn of(&self, title: Option<&AeTitle>) -> Sender {
+        let Some(title) = title else { return self.own.clone() };
+        let listed = self.listed.iter().find(|sender| sender.source == *title);
+        listed.cloned().unwrap_or_else(|| Sender {
+            source: title.clone(),
+            ..self.own.clone()
+        })
+    }
 }
 
 /// The archive of one node. Cheap to clone. What it does with the cold store is in [`crate::mover`] and [`crate::recall`].
@@ -76,7 +99,8 @@ pub(crate) struct Inner {
     /// Recalls under way, for those who want the same pack.
     pub(crate) recalls: Recalls,
     committer: Committer,
-    data_dir: Arc<DataDir>,
+    /// Keeps the data directory locked.
+    _data_dir: Arc<DataDir>,
 }
 
 impl Archive {
@@ -96,6 +120,15 @@ impl Archive {
             Some(cold) => Some(ColdStore::open(cold).await?),
             None => None,
         };
+        let sweep = Sweep {
+            hot: &hot,
+            catalogue: &catalogue,
+            clock: &clock,
+            node,
+            senders: &settings.senders,
+        };
+        let swept = sweep.run().await?;
+        tracing::info!(%node, ?swept, "the hot store agrees with the catalogue");
         let committer = Committer::start(node, catalogue.clone(), hot.clone(), clock.clone(), Arc::clone(&data_dir));
         let inner = Inner {
             settings,
@@ -108,7 +141,7 @@ impl Archive {
             wake_mover: Notify::new(),
             recalls: Recalls::default(),
             committer,
-            data_dir,
+            _data_dir: data_dir,
         };
         Ok(Archive { inner: Arc::new(inner) })
     }
@@ -147,13 +180,13 @@ impl Archive {
 
     /// Opens a file for an object that is about to be received. Refused with [`StoreError::Full`] when the disk is at its reserve.
     pub async fn receive(&self, meta: FileMeta) -> Result<Incoming, StoreError> {
-        self.inner.hot.check_space()?;
+        self.inner.hot.check_space().inspect_err(StoreError::count)?;
         Ok(Incoming::new(&self.inner.hot, &self.inner.clock, meta))
     }
 
     /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says.
     pub async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
-        self.inner.committer.commit(received, sender).await
+        self.inner.committer.commit(received, sender).await.inspect_err(StoreError::count)
     }
 
     /// Waits for the committer to finish what it has, then closes the catalogue.

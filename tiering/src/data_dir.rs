@@ -10,7 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use filmroom_index::model::NodeId;
 use rustix::fs::FlockOperation;
@@ -22,7 +22,6 @@ use crate::error::ArchiveError;
 /// A data directory that this process has for itself.
 #[derive(Debug)]
 pub(crate) struct DataDir {
-    path: PathBuf,
     node: NodeId,
     /// Closing it lets go of the lock.
     _lock: File,
@@ -47,16 +46,7 @@ impl DataDir {
             Err(error) => return Err(ArchiveError::disk(&lock_path)(error.into())),
         }
         let node = identity(&path.join("node-id"))?;
-        Ok(DataDir {
-            path: path.to_owned(),
-            node,
-            _lock: lock,
-        })
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+        Ok(DataDir { node, _lock: lock })
     }
 
     /// Which node it belongs to.

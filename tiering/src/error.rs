@@ -31,6 +31,21 @@ pub enum StoreError {
     Stopping,
 }
 
+impl StoreError {
+    /// Counts a refusal by its reason.
+    pub(crate) fn count(&self) {
+        let reason = match self {
+            StoreError::Full { .. } => "full",
+            StoreError::BadDataSet(_) => "bad_data_set",
+            StoreError::Mismatch(_) => "mismatch",
+            StoreError::Disk(_) => "disk",
+            StoreError::Catalogue(_) => "catalogue",
+            StoreError::Stopping => "stopping",
+        };
+        metrics::counter!("filmroom_store_refused_total", "reason" => reason).increment(1);
+    }
+}
+
 /// Why an instance cannot be sent now.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RetrieveError {

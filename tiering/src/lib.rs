@@ -7,6 +7,7 @@
 //! - [`hot`]: files on local disk: staged, committed, opened, removed; the sweep at start-up.
 //! - [`commit`]: the committer: durability paid once for many.
 //! - [`pack`]: the ZIP layout as a pure function of its members; [`manifest`]: the object beside it.
+//! - [`import`]: files from elsewhere, by the same path.
 //! - [`cold`]: the cold store, S3 or a directory.
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
@@ -20,6 +21,7 @@ mod data_dir;
 mod durable;
 pub mod error;
 pub mod hot;
+pub mod import;
 pub mod manifest;
 pub mod mover;
 pub mod pack;

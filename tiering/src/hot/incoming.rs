@@ -29,13 +29,16 @@ pub struct Incoming {
     work: Work,
 }
 
+/// The file, and the buffer whose bytes it has, empty again.
+type Absorbed = (Box<Sink>, Vec<u8>);
+
 /// Who has the file.
 #[derive(Debug)]
 enum Work {
     /// Nobody: the next buffer can be handled, in this spare one's stead.
     Idle(Box<Sink>, Vec<u8>),
     /// A blocking thread.
-    Busy(JoinHandle<Result<(Box<Sink>, Vec<u8>), StoreError>>),
+    Busy(JoinHandle<Result<Absorbed, StoreError>>),
     /// It failed; the file is gone.
     Failed,
 }
@@ -90,7 +93,7 @@ impl Incoming {
             self.buffer.extend_from_slice(now);
             rest = later;
             if self.buffer.len() == BUFFER {
-                let (mut sink, spare) = self.idle().await?;
+                let (mut sink, spare) = self.idle().await.inspect_err(StoreError::count)?;
                 let full = std::mem::replace(&mut self.buffer, spare);
                 self.work = Work::Busy(spawn_blocking(move || {
                     sink.absorb(&full)?;
@@ -104,7 +107,11 @@ impl Incoming {
     }
 
     /// The last byte has come: checks that the data set is whole, flushes the file.
-    pub async fn finish(mut self) -> Result<Received, StoreError> {
+    pub async fn finish(self) -> Result<Received, StoreError> {
+        self.end().await.inspect_err(StoreError::count)
+    }
+
+    async fn end(mut self) -> Result<Received, StoreError> {
         let (mut sink, _) = self.idle().await?;
         let last = std::mem::take(&mut self.buffer);
         let finish = move || {
@@ -125,7 +132,7 @@ impl Incoming {
     }
 
     /// Waits for the blocking thread. Cancel-safe: the thread's handle stays here until it has answered.
-    async fn idle(&mut self) -> Result<(Box<Sink>, Vec<u8>), StoreError> {
+    async fn idle(&mut self) -> Result<Absorbed, StoreError> {
         if let Work::Busy(thread) = &mut self.work {
             let answer = thread.await.map_err(lost);
             self.work = Work::Failed;

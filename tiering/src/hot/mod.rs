@@ -29,11 +29,13 @@ mod incoming;
 mod reader;
 mod space;
 mod staged;
+mod sweep;
 
 pub use incoming::{Incoming, Received};
 pub use reader::DataSetReader;
 pub use space::Space;
 pub use staged::Staged;
+pub(crate) use sweep::Sweep;
 
 /// Directories whose names are known to be durable: as many are remembered, then it starts again.
 const REMEMBERED_DIRS: usize = 256;

@@ -1,0 +1,338 @@
+//! The sweep at start-up: what the disk holds against what the catalogue knows.
+//!
+//! # Mechanics
+//! Before anything is served: `incoming/` is emptied, every file under `hot/` is looked up. What the catalogue does not know is adopted: read, hashed and
+//! scanned like an object from the network. What it knows as deleted, or as lying in a verified pack and not hot here, is removed. What it knows and does
+//! not expect here, without a verified copy elsewhere, may be the only copy: it is put on record as hot.
+//!
+//! # Invariants
+//! - A file is removed only if the catalogue says that its bytes are wanted no more or are safe elsewhere.
+//! - What cannot be read as an object is left alone and named in the log.
+//!
+//! # Crash story
+//! Every step may be repeated: the next start sweeps again.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use filmroom_index::catalogue::{Arrival, Catalogue, KnownObject, ServedVersion};
+use filmroom_index::clock::Clock;
+use filmroom_index::header::Scanner;
+use filmroom_index::model::{Digest, NodeId, ObjectId, Uid};
+use filmroom_index::part10::{self, FileMeta, MAX_PREFACE};
+use futures::{StreamExt, stream};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::HotStore;
+use crate::admission::identify;
+use crate::archive::Senders;
+use crate::error::ArchiveError;
+
+/// Files that are looked up at once.
+const BATCH: usize = 1000;
+
+/// Unknown objects that go to the catalogue in one transaction.
+const ADOPTED: usize = 64;
+
+/// Unknown files that are read at once.
+const READERS: usize = 4;
+
+/// Bytes of a file that are read at once.
+const CHUNK: usize = 256 * 1024;
+
+/// What a sweep did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Swept {
+    /// Files that are on record
+    pub(crate) known: u64,
+    /// Unknown objects that the catalogue knows now
+    pub(crate) adopted: u64,
+    /// Files whose bytes are not wanted here
+    pub(crate) removed: u64,
+    /// Files that were not expected here and have no verified copy elsewhere
+    pub(crate) restored: u64,
+    /// Files that are no object, or that the catalogue refuses: left where they are
+    pub(crate) left: u64,
+}
+
+/// Sweeps one node's hot store.
+pub(crate) struct Sweep<'a> {
+    pub(crate) hot: &'a HotStore,
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) clock: &'a Clock,
+    pub(crate) node: NodeId,
+    pub(crate) senders: &'a Senders,
+}
+
+impl Sweep<'_> {
+    /// Runs it. Fails where the disk cannot be walked or the catalogue does not answer.
+    pub(crate) async fn run(&self) -> Result<Swept, ArchiveError> {
+        let (send, mut batches) = mpsc::channel(2);
+        let (incoming, hot) = (self.hot.shared.incoming.clone(), self.hot.shared.hot.clone());
+        let walk = spawn_blocking(move || {
+            empty(&incoming).map_err(ArchiveError::disk(&incoming))?;
+            walk(&hot, &send).map_err(ArchiveError::disk(&hot))
+        });
+        let mut swept = Swept::default();
+        while let Some(batch) = batches.recv().await {
+            self.sweep(batch, &mut swept).await?;
+        }
+        let ended = walk
+            .await
+            .map_err(io::Error::other)
+            .map_err(ArchiveError::disk(&self.hot.shared.hot))?;
+        ended?;
+        Ok(swept)
+    }
+
+    async fn sweep(&self, found: Vec<Found>, swept: &mut Swept) -> Result<(), ArchiveError> {
+        let ids: Vec<ObjectId> = found.iter().map(|f| f.object).collect();
+        let known = self.catalogue.known_objects(self.node, &ids).await?;
+        let mut unknown = Vec::new();
+        for file in found {
+            match known.get(&file.object).map(|known| (known, verdict(known))) {
+                None => unknown.push(file),
+                Some((_, Verdict::Keep)) => swept.known += 1,
+                Some((_, Verdict::Remove)) => {
+                    let path = file.path.clone();
+                    let removed = spawn_blocking(move || fs::remove_file(&file.path)).await.map_err(io::Error::other);
+                    removed.and_then(|r| r).map_err(ArchiveError::disk(&path))?;
+                    swept.removed += 1;
+                }
+                Some((known, Verdict::Restore)) => self.restore(&file, known, swept).await?,
+            }
+        }
+        self.adopt(unknown, swept).await
+    }
+
+    async fn restore(&self, file: &Found, known: &KnownObject, swept: &mut Swept) -> Result<(), ArchiveError> {
+        if fs::metadata(&file.path).map_err(ArchiveError::disk(&file.path))?.len() != known.length {
+            tracing::error!(path = %file.path.display(), expected = known.length, "a file has not the length on record: left alone");
+            swept.left += 1;
+            return Ok(());
+        }
+        tracing::warn!(path = %file.path.display(), "a file was not on record here and has no verified copy elsewhere: on record now");
+        self.catalogue.recalled(self.node, &[file.object], self.clock.now()).await?;
+        swept.restored += 1;
+        Ok(())
+    }
+
+    /// Brings unknown files into the catalogue, in the order of their arrival, one version of a SOP Instance UID at a time.
+    async fn adopt(&self, unknown: Vec<Found>, swept: &mut Swept) -> Result<(), ArchiveError> {
+        let read = |file: Found| async move {
+            let path = file.path.clone();
+            (
+                path,
+                spawn_blocking(move || examine(&file)).await.unwrap_or_else(|e| Err(e.to_string())),
+            )
+        };
+        let mut read = stream::iter(unknown).map(read).buffered(READERS);
+        let mut batch: Vec<Arrival> = Vec::new();
+        while let Some((path, examined)) = read.next().await {
+            let arrival = match examined {
+                Ok(examined) => self.arrival(examined),
+                Err(reason) => {
+                    tracing::error!(path = %path.display(), reason, "a file in the hot store is no object that can be adopted: left alone");
+                    metrics::counter!("filmroom_sweep_unreadable_files_total").increment(1);
+                    swept.left += 1;
+                    continue;
+                }
+            };
+            if batch.len() >= ADOPTED || batch.iter().any(|a| a.sop_instance == arrival.sop_instance) {
+                self.ingest(std::mem::take(&mut batch), swept).await?;
+            }
+            batch.push(arrival);
+        }
+        self.ingest(batch, swept).await
+    }
+
+    fn arrival(&self, file: Examined) -> Arrival {
+        let sender = self.senders.of(file.meta.source.as_ref());
+        Arrival {
+            object: file.object,
+            received_at: file.object.made_at().unwrap_or_else(|| self.clock.now()),
+            source: sender.source,
+            sop_class: file.meta.sop_class,
+            sop_instance: file.meta.sop_instance,
+            study: file.study,
+            series: file.series,
+            transfer_syntax: file.meta.transfer_syntax,
+            sha256: file.sha256,
+            crc32: file.crc32,
+            length: file.length,
+            header: file.header,
+            default_issuer: sender.default_issuer,
+            duplicates: sender.duplicates,
+            confirmed_copy: None,
+        }
+    }
+
+    async fn ingest(&self, mut batch: Vec<Arrival>, swept: &mut Swept) -> Result<(), ArchiveError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let uids: Vec<Uid> = batch.iter().map(|a| a.sop_instance.clone()).collect();
+        let served = self.catalogue.served_versions(self.node, &uids).await?;
+        for arrival in &mut batch {
+            let kept = |s: &&ServedVersion| s.sha256 == arrival.sha256 && s.hot && self.hot.holds(s.object, s.length);
+            arrival.confirmed_copy = served.get(&arrival.sop_instance).filter(kept).map(|s| s.object);
+        }
+        let results = self.catalogue.ingest(self.node, &batch).await;
+        for (arrival, result) in batch.iter().zip(results) {
+            match result {
+                Ok(outcome) => {
+                    tracing::info!(object = %arrival.object, ?outcome, "adopted a file that the catalogue did not know");
+                    swept.adopted += 1;
+                }
+                Err(filmroom_index::catalogue::Error::Refused(error)) => {
+                    tracing::error!(object = %arrival.object, %error, "the catalogue refuses a file in the hot store: left alone");
+                    swept.left += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Verdict {
+    Keep,
+    Remove,
+    Restore,
+}
+
+/// What becomes of a file whose object is on record.
+fn verdict(known: &KnownObject) -> Verdict {
+    use filmroom_index::model::ServingState::Deleted;
+    match known {
+        KnownObject { hot: true, .. } => Verdict::Keep,
+        KnownObject { state: Deleted, .. } | KnownObject { verified: true, .. } => Verdict::Remove,
+        _ => Verdict::Restore,
+    }
+}
+
+/// A file under `hot/` with the name of an object.
+struct Found {
+    object: ObjectId,
+    path: PathBuf,
+}
+
+/// What an unknown file is.
+struct Examined {
+    object: ObjectId,
+    meta: FileMeta,
+    study: Uid,
+    series: Uid,
+    header: filmroom_index::header::Header,
+    sha256: Digest,
+    crc32: u32,
+    length: u64,
+}
+
+/// Removes everything in `incoming/`: nothing in it was acknowledged.
+fn empty(incoming: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(incoming)? {
+        let path = entry?.path();
+        fs::remove_file(&path)?;
+        tracing::debug!(path = %path.display(), "removed what was never finished");
+    }
+    Ok(())
+}
+
+/// Sends the files below the day and hour directories in batches, and removes directories that are empty.
+fn walk(hot: &Path, batches: &mpsc::Sender<Vec<Found>>) -> io::Result<()> {
+    let mut batch = Vec::new();
+    for day in directories(hot)? {
+        for hour in directories(&day)? {
+            for entry in fs::read_dir(&hour)? {
+                let path = entry?.path();
+                let Some(object) = object_of(&path) else {
+                    tracing::warn!(path = %path.display(), "a file in the hot store is not named by an object: left alone");
+                    continue;
+                };
+                batch.push(Found { object, path });
+                if batch.len() >= BATCH && batches.blocking_send(std::mem::take(&mut batch)).is_err() {
+                    return Ok(());
+                }
+            }
+            // Fails where something is left, which is as it should be.
+            drop(fs::remove_dir(&hour));
+        }
+        drop(fs::remove_dir(&day));
+    }
+    if !batch.is_empty() {
+        // Whoever sweeps has failed if it takes no more, and says so itself.
+        drop(batches.blocking_send(batch));
+    }
+    Ok(())
+}
+
+fn directories(parent: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn object_of(path: &Path) -> Option<ObjectId> {
+    if path.extension()? != "dcm" {
+        return None;
+    }
+    Uuid::parse_str(path.file_stem()?.to_str()?).ok().map(ObjectId)
+}
+
+/// Reads a file as if its bytes came from the network. The error says why it is no object.
+fn examine(found: &Found) -> Result<Examined, String> {
+    let text = |e: io::Error| e.to_string();
+    let mut file = File::open(&found.path).map_err(text)?;
+    let mut chunk = Vec::new();
+    (&file).take(MAX_PREFACE as u64).read_to_end(&mut chunk).map_err(text)?;
+    let preface = part10::read_preface(&chunk).map_err(|e| e.to_string())?;
+    let offset = usize::try_from(preface.data_set_offset).unwrap_or(usize::MAX);
+    let mut crc32 = crc32fast::Hasher::new();
+    let mut sha256 = Sha256::new();
+    let mut scanner = Scanner::new(&preface.transfer_syntax);
+    let mut length = 0u64;
+    let mut data_set = chunk.get(offset..).ok_or("the file ends in its meta information")?;
+    crc32.update(&chunk);
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        scanner.push(data_set).map_err(|e| e.to_string())?;
+        sha256.update(data_set);
+        let read = file.read(&mut buffer).map_err(text)?;
+        if read == 0 {
+            break;
+        }
+        data_set = buffer.get(..read).unwrap_or_default();
+        crc32.update(data_set);
+        length += read as u64;
+    }
+    length += chunk.len() as u64;
+    let header = scanner.finish().map_err(|e| e.to_string())?;
+    let meta = FileMeta {
+        sop_class: preface.sop_class.ok_or("no SOP Class UID in the meta information")?,
+        sop_instance: preface.sop_instance.ok_or("no SOP Instance UID in the meta information")?,
+        transfer_syntax: preface.transfer_syntax,
+        source: preface.source,
+    };
+    let identity = identify(&meta, &header).map_err(|e| e.to_string())?;
+    Ok(Examined {
+        object: found.object,
+        meta,
+        study: identity.study,
+        series: identity.series,
+        header,
+        sha256: Digest(sha256.finalize().into()),
+        crc32: crc32.finalize(),
+        length,
+    })
+}
