@@ -1,2 +1,27 @@
-//! filmroom
-fn main() {}
+//! The binary of filmroom: configuration, command line, wiring, and HTTP for operators.
+//!
+//! - [`config`]: what the node is told, checked as a whole.
+//! - [`cli`]: the commands; `serve` wires catalogue, archive and DICOM server together.
+//! - [`actions`]: what an administrator does, by command line or HTTP.
+//! - [`http`]: health, metrics, actions. [`telemetry`]: logs and metrics.
+
+mod actions;
+mod cli;
+mod config;
+mod http;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::run(cli::Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("filmroom: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

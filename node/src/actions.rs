@@ -1,0 +1,158 @@
+//! What an administrator does to a study or an object. The same function serves the HTTP of a running node and a command that opens the data
+//! directory by itself, so each thing is done in one way only.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use filmroom_index::catalogue::AuditEvent;
+use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId};
+use filmroom_scp::settings::Settings;
+use filmroom_tiering::Archive;
+use filmroom_tiering::archive::Sender;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A thing to do, as the command line sends it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Action {
+    /// Pack and verify a study
+    Offload {
+        /// Study Instance UID or Accession Number
+        study: String,
+    },
+    /// Delete the hot copies of a study's verified packs
+    Evict {
+        /// Study Instance UID or Accession Number
+        study: String,
+    },
+    /// Bring a study back to hot
+    Recall {
+        /// Study Instance UID or Accession Number
+        study: String,
+    },
+    /// C-STORE a study to a listed AE
+    Send {
+        /// AE title
+        ae: String,
+        /// Study Instance UID or Accession Number
+        study: String,
+    },
+    /// Take in one file that the node can read
+    Import {
+        /// Its path
+        path: PathBuf,
+    },
+    /// Serve a quarantined object
+    Accept {
+        /// Its object id
+        object: Uuid,
+    },
+    /// Discard a quarantined object
+    Discard {
+        /// Its object id
+        object: Uuid,
+    },
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// In words
+    pub(crate) message: String,
+}
+
+/// A node that can do it.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// The archive
+    pub(crate) archive: Archive,
+    /// DICOM settings
+    pub(crate) dicom: Arc<Settings>,
+}
+
+impl Node {
+    /// Does one thing and returns when it is done. `actor` is who asked, for the audit.
+    pub(crate) async fn perform(&self, action: &Action, actor: &str) -> anyhow::Result<Done> {
+        let message = match action {
+            Action::Offload { study } => {
+                self.archive.offload(study).await?;
+                format!("{study}: in the cold store, verified")
+            }
+            Action::Evict { study } => format!("{study}: {} bytes of local disk freed", self.archive.evict(study).await?),
+            Action::Recall { study } => format!("{study}: {} instances are hot", self.archive.recall(study).await?),
+            Action::Send { ae, study } => self.send(ae, study).await?,
+            Action::Import { path } => self.import(path).await?,
+            Action::Accept { object } => {
+                let found = self
+                    .archive
+                    .catalogue()
+                    .accept(ObjectId(*object), actor, self.archive.clock().now())
+                    .await?;
+                decided(found, object, "served")?
+            }
+            Action::Discard { object } => {
+                let found = self
+                    .archive
+                    .catalogue()
+                    .discard(ObjectId(*object), actor, self.archive.clock().now())
+                    .await?;
+                decided(found, object, "discarded")?
+            }
+        };
+        self.audit(action, actor, &message).await?;
+        Ok(Done { message })
+    }
+
+    async fn import(&self, path: &std::path::Path) -> anyhow::Result<String> {
+        let sender = Sender {
+            source: self.dicom.ae_title.clone(),
+            default_issuer: None,
+            duplicates: DuplicatePolicy::default(),
+        };
+        let (uid, outcome) = self.archive.import(path, sender).await?;
+        Ok(format!("{uid}: {outcome:?}"))
+    }
+
+    async fn send(&self, ae: &str, study: &str) -> anyhow::Result<String> {
+        let title = AeTitle::parse(ae)?;
+        let Some(peer) = self.dicom.peer(&title) else {
+            bail!("{title} is not listed: add an [[ae]] with its title and address")
+        };
+        let _ = (peer, study);
+        bail!("send")
+    }
+
+    async fn audit(&self, action: &Action, actor: &str, message: &str) -> anyhow::Result<()> {
+        let (name, study) = match action {
+            Action::Offload { study } => ("offload", study.as_str()),
+            Action::Evict { study } => ("evict", study.as_str()),
+            Action::Recall { study } => ("recall", study.as_str()),
+            Action::Send { study, .. } => ("send", study.as_str()),
+            // The catalogue audits these in the transaction that does them.
+            Action::Import { .. } | Action::Accept { .. } | Action::Discard { .. } => return Ok(()),
+        };
+        let event = AuditEvent {
+            at: self.archive.clock().now(),
+            action: name,
+            actor: actor.to_owned(),
+            address: String::new(),
+            patient_id: String::new(),
+            study_uid: study.to_owned(),
+            detail: message.to_owned(),
+        };
+        self.archive
+            .catalogue()
+            .audit(&[event])
+            .await
+            .context("the audit cannot be written")
+    }
+}
+
+fn decided(found: bool, object: &Uuid, what: &str) -> anyhow::Result<String> {
+    if !found {
+        bail!("{object} is not in quarantine: see `filmroom quarantine list`");
+    }
+    Ok(format!("{object}: {what}"))
+}

@@ -1,0 +1,172 @@
+//! The command line: what there is to say, and who does it.
+
+mod act;
+mod import;
+mod report;
+mod serve;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{Parser, Subcommand};
+use filmroom_index::model::AeTitle;
+use filmroom_scp::destinations;
+use uuid::Uuid;
+
+use crate::actions::Action;
+use crate::config::Config;
+use crate::telemetry;
+
+/// A DICOM-native storage node: receives, indexes, answers, and keeps images on local disk or in S3.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// Configuration file [default: ./filmroom.toml if it is there, else built-in defaults]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node until it is told to stop (SIGTERM, Ctrl-C)
+    Serve,
+    /// Say what is wrong with the configuration, without starting
+    CheckConfig,
+    /// What the node holds and how it is
+    Status {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// List studies, newest first
+    Studies {
+        /// Only of this Patient ID
+        #[arg(long, value_name = "ID")]
+        patient: Option<String>,
+        /// At most this many
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// C-ECHO to a listed AE
+    Echo {
+        /// Its AE title
+        ae: String,
+    },
+    /// C-STORE a study to a listed AE
+    Send {
+        /// Its AE title
+        ae: String,
+        /// Study Instance UID or Accession Number
+        study: String,
+        /// Return at once and let the running node go on
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Take in DICOM files and folders of them
+    Import {
+        /// Files and folders
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// JSON instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a study to the cold store now
+    Offload(Study),
+    /// Delete the local copies of a study whose packs are verified
+    Evict(Study),
+    /// Bring a study back to the local disk
+    Recall(Study),
+    /// What waits for a person's decision
+    Quarantine {
+        #[command(subcommand)]
+        command: Quarantine,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Study {
+    /// Study Instance UID or Accession Number
+    study: String,
+    /// Return at once and let the running node go on
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Quarantine {
+    /// List quarantined objects, newest first
+    List {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Everything about one quarantined object
+    Show {
+        /// Its object id
+        object: Uuid,
+    },
+    /// Serve it; a version that was served until now is superseded
+    Accept {
+        /// Its object id
+        object: Uuid,
+    },
+    /// Discard it
+    Discard {
+        /// Its object id
+        object: Uuid,
+    },
+}
+
+/// Does what was said.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::load(arguments.config.as_deref())?;
+    match arguments.command {
+        Command::Serve => {
+            telemetry::start_logs(&config.log)?;
+            serve::run(config).await
+        }
+        Command::CheckConfig => {
+            println!(
+                "{}: no problem found",
+                config
+                    .file
+                    .as_deref()
+                    .map_or("built-in defaults".into(), |f| f.display().to_string())
+            );
+            Ok(())
+        }
+        Command::Status { json } => report::status(&config, json).await,
+        Command::Studies { patient, limit, json } => report::studies(&config, patient.as_deref(), limit, json).await,
+        Command::Echo { ae } => echo(&config, &ae).await,
+        Command::Send { ae, study, no_wait } => act::run(&config, Action::Send { ae, study }, no_wait).await,
+        Command::Import { paths, json } => import::run(&config, &paths, json).await,
+        Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
+        Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
+        Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
+        Command::Quarantine { command } => match command {
+            Quarantine::List { json } => report::quarantine(&config, json).await,
+            Quarantine::Show { object } => report::quarantined(&config, object).await,
+            Quarantine::Accept { object } => act::run(&config, Action::Accept { object }, false).await,
+            Quarantine::Discard { object } => act::run(&config, Action::Discard { object }, false).await,
+        },
+    }
+}
+
+async fn echo(config: &Config, ae: &str) -> anyhow::Result<()> {
+    let title = AeTitle::parse(ae)?;
+    let Some(peer) = config.dicom.peer(&title) else {
+        bail!("{title} is not listed: add an [[ae]] with its title and address")
+    };
+    let (status, round_trip) = destinations::echo(&config.dicom, peer).await?;
+    if status != filmroom_scp::dimse::Status::Success {
+        bail!("{title} answered with status {:04X}", status.code());
+    }
+    println!("{title} answered in {:.1} ms", round_trip.as_secs_f64() * 1000.0);
+    Ok(())
+}

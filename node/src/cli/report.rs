@@ -1,0 +1,160 @@
+//! Commands that only look: they read the catalogue, so they work while the node runs and while it does not.
+
+use anyhow::{Context, bail};
+use filmroom_index::catalogue::{Catalogue, Quarantined};
+use filmroom_index::model::{NodeId, Timestamp};
+use filmroom_tiering::archive;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::config::Config;
+
+/// Quarantined objects that one listing shows.
+const LISTED: u32 = 1000;
+
+async fn open(config: &Config) -> anyhow::Result<(Catalogue, NodeId)> {
+    let node = archive::read_node_id(&config.archive.data_dir)
+        .with_context(|| format!("{}: has `filmroom serve` ever run here?", config.archive.data_dir.display()))?;
+    let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
+    Ok((catalogue, node))
+}
+
+/// `filmroom status`
+pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
+    let (catalogue, node) = open(config).await?;
+    let counts = catalogue.counts(node).await?;
+    let rows = [
+        ("patients", counts.patients),
+        ("studies", counts.studies),
+        ("series", counts.series),
+        ("instances", counts.instances),
+        ("hot objects", counts.hot_objects),
+        ("hot bytes", counts.hot_bytes),
+        ("packs verified", counts.packs_verified),
+        ("pack bytes", counts.pack_bytes),
+        ("packs pending", counts.packs_pending),
+        ("journal pending", counts.journal_pending),
+        ("quarantined", counts.quarantined),
+        ("conflicts", counts.conflicts),
+    ];
+    if as_json {
+        let mut object: serde_json::Map<String, serde_json::Value> =
+            rows.iter().map(|(name, n)| (name.replace(' ', "_"), json!(n))).collect();
+        object.insert("node".to_owned(), json!(node.to_string()));
+        println!("{}", serde_json::Value::Object(object));
+    } else {
+        println!("node             {node}");
+        println!("catalogue        {}", without_password(&config.catalogue_url));
+        rows.iter().for_each(|(name, n)| println!("{name:<16} {n}"));
+    }
+    Ok(())
+}
+
+/// `filmroom studies`
+pub(crate) async fn studies(config: &Config, patient: Option<&str>, limit: u32, as_json: bool) -> anyhow::Result<()> {
+    let (catalogue, node) = open(config).await?;
+    let studies = catalogue.studies(node, patient, limit).await?;
+    if as_json {
+        for study in &studies {
+            let line = json!({
+                "study_uid": study.study_uid.as_str(), "accession_number": study.accession_number, "patient_id": study.patient_id,
+                "study_date": study.study_date, "description": study.description, "modalities": study.modalities, "series": study.series,
+                "instances": study.instances, "bytes": study.bytes, "hot_instances": study.hot_instances,
+                "packed_instances": study.packed_instances,
+            });
+            println!("{line}");
+        }
+        return Ok(());
+    }
+    println!(
+        "{:<10} {:<16} {:<16} {:<10} {:>6} {:>9} {:>9} {:>9}  STUDY INSTANCE UID",
+        "DATE", "PATIENT ID", "ACCESSION", "MODALITIES", "SERIES", "INSTANCES", "HOT", "COLD"
+    );
+    for study in &studies {
+        println!(
+            "{:<10} {:<16} {:<16} {:<10} {:>6} {:>9} {:>9} {:>9}  {}",
+            study.study_date,
+            study.patient_id,
+            study.accession_number,
+            study.modalities.join("/"),
+            study.series,
+            study.instances,
+            study.hot_instances,
+            study.packed_instances,
+            study.study_uid
+        );
+    }
+    Ok(())
+}
+
+/// `filmroom quarantine list`
+pub(crate) async fn quarantine(config: &Config, as_json: bool) -> anyhow::Result<()> {
+    let (catalogue, _) = open(config).await?;
+    for object in catalogue.quarantined(LISTED).await? {
+        if as_json {
+            println!("{}", describe(&object));
+        } else {
+            println!(
+                "{}  {}  {:<16} {}",
+                object.object,
+                instant(object.received_at),
+                object.source,
+                object.reason
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `filmroom quarantine show`
+pub(crate) async fn quarantined(config: &Config, object: Uuid) -> anyhow::Result<()> {
+    let (catalogue, _) = open(config).await?;
+    let found = catalogue.quarantined(u32::MAX).await?.into_iter().find(|q| q.object.0 == object);
+    let Some(found) = found else {
+        bail!("{object} is not in quarantine: see `filmroom quarantine list`")
+    };
+    println!("{}", serde_json::to_string_pretty(&describe(&found))?);
+    Ok(())
+}
+
+fn describe(object: &Quarantined) -> serde_json::Value {
+    json!({
+        "object": object.object.to_string(), "study_uid": object.study_uid.as_str(), "series_uid": object.series_uid.as_str(),
+        "sop_instance_uid": object.sop_instance.as_str(), "source": object.source.as_str(), "received_at": instant(object.received_at),
+        "reason": object.reason, "bytes": object.length,
+    })
+}
+
+fn instant(at: Timestamp) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1000)
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}
+
+/// A database URL without the password in it.
+fn without_password(url: &str) -> String {
+    match url
+        .split_once("://")
+        .and_then(|(scheme, rest)| rest.rsplit_once('@').map(|(user, place)| (scheme, user, place)))
+    {
+        Some((scheme, user, place)) => format!("{scheme}://{}@{place}", user.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(
+            without_password("postgres://film:s3cret@db/filmroom"),
+            "postgres://film@db/filmroom"
+        );
+        assert_eq!(without_password("sqlite:x.db"), "sqlite:x.db");
+    }
+}

@@ -1,0 +1,91 @@
+//! `filmroom serve`: opens the catalogue and the archive, listens, and ends in order when told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use filmroom_index::catalogue::Catalogue;
+use filmroom_index::clock::Clock;
+use filmroom_scp::server::Server;
+use filmroom_scp::settings::UnknownAe;
+use filmroom_tiering::Archive;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::actions::Node;
+use crate::config::Config;
+use crate::{http, telemetry};
+
+/// Running operations may take this long to end after a SIGTERM.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs the node until SIGTERM or SIGINT.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let metrics = telemetry::start_metrics()?;
+    let dicom = Arc::new(config.dicom.clone());
+    let archive = open(&config).await?;
+    let token = http::make_token(&config.archive.data_dir)?;
+    let http = TcpListener::bind(config.http_listen)
+        .await
+        .with_context(|| format!("http.listen = \"{}\"", config.http_listen))?;
+    let server = Server::bind(dicom.clone(), archive.clone())
+        .await
+        .with_context(|| format!("dicom.listen = \"{}\"", config.dicom.listen))?;
+
+    println!("{}", greeting(&config, server.local_addr()?, http.local_addr()?));
+    let stop = CancellationToken::new();
+    let node = Node {
+        archive: archive.clone(),
+        dicom,
+    };
+    let serving = tokio::spawn(server.run(stop.clone(), GRACE));
+    let answering = tokio::spawn(http::serve(http, node, metrics, token, stop.clone()));
+    let moving = {
+        let (archive, stop) = (archive.clone(), stop.clone());
+        tokio::spawn(async move { archive.run(stop).await })
+    };
+    told_to_stop().await?;
+    tracing::info!("stopping: running operations may end within {} s", GRACE.as_secs());
+    stop.cancel();
+    for task in [serving, answering, moving] {
+        task.await.context("a task of the node failed")?;
+    }
+    archive.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens the archive of a configuration with its catalogue.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
+    std::fs::create_dir_all(&config.archive.data_dir).with_context(|| format!("node.data_dir: {}", config.archive.data_dir.display()))?;
+    let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
+    Ok(Archive::open(config.archive.clone(), catalogue, Clock::System).await?)
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn greeting(config: &Config, dicom: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
+    let title = &config.dicom.ae_title;
+    let who = match (config.dicom.unknown_ae, config.dicom.peers.len()) {
+        (UnknownAe::Allow, _) => "any AE may store, query and retrieve".to_owned(),
+        (UnknownAe::Store, listed) => format!("{listed} AEs are listed, any other may store"),
+        (UnknownAe::Reject, listed) => format!("{listed} AEs are listed, any other is rejected"),
+    };
+    format!(
+        "filmroom {} is listening\n  DICOM      {title} at {dicom} ({who})\n  HTTP       http://{http}/health/ready\n  data       {}\n  first image:\n    \
+         storescu -aec {title} {} {} FILE.dcm      (DCMTK)\n    filmroom import FILE.dcm",
+        env!("CARGO_PKG_VERSION"),
+        config.archive.data_dir.display(),
+        dicom.ip(),
+        dicom.port(),
+    )
+}

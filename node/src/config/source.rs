@@ -1,0 +1,332 @@
+//! Where settings come from: one TOML file, and environment variables over it. Every value keeps its origin, so that an error can say
+//! where to look; every key is checked against the known ones before anything is read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use toml::de::{DeTable, DeValue};
+
+/// Keys of each section; `ae` is the list `[[ae]]`.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("node", &["ae_title", "data_dir"]),
+    (
+        "dicom",
+        &[
+            "listen",
+            "aliases",
+            "check_called_ae",
+            "max_associations",
+            "unknown_ae",
+            "accept_unknown_sop_classes",
+            "max_pdu",
+            "artim_timeout",
+            "idle_timeout",
+            "read_timeout",
+            "write_timeout",
+            "connect_timeout",
+            "find_max_answers",
+            "find_timeout",
+        ],
+    ),
+    ("catalogue", &["url"]),
+    (
+        "hot",
+        &["high_watermark", "low_watermark", "evict_after", "reserve", "recall_budget"],
+    ),
+    (
+        "cold",
+        &[
+            "url",
+            "endpoint",
+            "region",
+            "offload_after",
+            "kms_key",
+            "access_key_id",
+            "secret_access_key_file",
+            "timeout",
+            "attempts",
+            "check_interval",
+            "deep_archive_is_offline",
+        ],
+    ),
+    ("retrieve", &["pending_interval"]),
+    ("http", &["listen"]),
+    ("log", &["format", "level"]),
+    (
+        "ae",
+        &["title", "address", "allow", "duplicates", "issuer_of_patient_id", "partial_series"],
+    ),
+];
+
+/// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
+const LATER: &[(&str, &str, &str)] = &[
+    ("dicom", "tls_listen", "DICOM over TLS"),
+    ("tls", "", "DICOM over TLS"),
+    ("ae", "tls", "DICOM over TLS"),
+    ("cold", "layout", "any other layout than packs"),
+    ("cold", "archive", "the archive tiers of Intelligent-Tiering"),
+    ("cold", "events_queue", "S3 events"),
+    ("retrieve", "wait", "restoring from the archive tiers"),
+    ("delivery", "", "delivering after a restore"),
+    ("commitment", "", "storage commitment"),
+    ("ae", "restore", "restoring from the archive tiers"),
+    ("ae", "restore_budget_per_day", "restoring from the archive tiers"),
+    ("ae", "deliver_later", "delivering after a restore"),
+];
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Line of the file, from 1
+    Line(usize),
+    /// Environment variable
+    Environment(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Line(line) => write!(f, "line {line}"),
+            Origin::Environment(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A value as text; a list of texts for an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// One text, or the texts of an array
+    pub(crate) values: Vec<String>,
+    /// Where it was written
+    pub(crate) origin: Origin,
+}
+
+/// One section.
+pub(crate) type Section = BTreeMap<String, Setting>;
+
+/// Everything that was written, by section; `[[ae]]` entries in their order with the line that each starts on.
+#[derive(Debug, Default)]
+pub(crate) struct Source {
+    /// The sections
+    pub(crate) sections: BTreeMap<String, Section>,
+    /// The `[[ae]]` entries
+    pub(crate) aes: Vec<(usize, Section)>,
+}
+
+/// Reads the file's text and the environment. What is wrong is added to `problems`, one line each; what is right is returned all the same.
+pub(crate) fn read(text: &str, environment: impl Iterator<Item = (String, String)>, problems: &mut Vec<String>) -> Source {
+    let mut source = Source::default();
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let line = error.span().map_or(0, |span| line_of(text, span.start));
+        problems.push(format!("line {line}: {}", error.message()));
+    }
+    for (name, value) in table.get_ref() {
+        read_section(
+            text,
+            name.get_ref(),
+            line_of(text, name.span().start),
+            value.get_ref(),
+            &mut source,
+            problems,
+        );
+    }
+    for (name, value) in environment {
+        read_variable(&name, value, &mut source, problems);
+    }
+    source
+}
+
+fn read_section(text: &str, name: &str, line: usize, value: &DeValue<'_>, source: &mut Source, problems: &mut Vec<String>) {
+    let Some(keys) = known_keys(name, &format!("line {line}"), problems) else {
+        return;
+    };
+    match (name, value) {
+        ("ae", DeValue::Array(entries)) => {
+            for entry in entries.iter() {
+                let start = line_of(text, entry.span().start);
+                match entry.get_ref() {
+                    DeValue::Table(table) => source.aes.push((start, read_table(text, name, keys, table, problems))),
+                    _ => problems.push(format!("line {start}: each remote AE is a table of its own: write [[ae]]")),
+                }
+            }
+        }
+        ("ae", _) => problems.push(format!("line {line}: remote AEs are a list: write [[ae]], with two brackets")),
+        (_, DeValue::Table(table)) => {
+            let section = read_table(text, name, keys, table, problems);
+            source.sections.entry(name.to_owned()).or_default().extend(section);
+        }
+        _ => problems.push(format!("line {line}: {name} is a section: write [{name}] on a line of its own")),
+    }
+}
+
+fn read_table(text: &str, section: &str, keys: &[&str], table: &DeTable<'_>, problems: &mut Vec<String>) -> Section {
+    let mut settings = Section::new();
+    for (key, value) in table {
+        let line = line_of(text, key.span().start);
+        if !check_key(section, key.get_ref(), keys, &format!("line {line}"), problems) {
+            continue;
+        }
+        match values_of(value.get_ref()) {
+            Some(values) => {
+                settings.insert(
+                    key.get_ref().to_string(),
+                    Setting {
+                        values,
+                        origin: Origin::Line(line),
+                    },
+                );
+            }
+            None => problems.push(format!(
+                "line {line}: {section}.{} takes a text, a number or a list of texts",
+                key.get_ref()
+            )),
+        }
+    }
+    settings
+}
+
+fn values_of(value: &DeValue<'_>) -> Option<Vec<String>> {
+    match value {
+        DeValue::String(text) => Some(vec![text.to_string()]),
+        DeValue::Integer(number) => Some(vec![number.as_str().to_owned()]),
+        DeValue::Float(number) => Some(vec![number.as_str().to_owned()]),
+        DeValue::Boolean(truth) => Some(vec![truth.to_string()]),
+        DeValue::Array(entries) => entries.iter().map(|entry| values_of(entry.get_ref())?.pop()).collect(),
+        _ => None,
+    }
+}
+
+/// `FILMROOM_<SECTION>__<KEY>`; a list is separated by commas.
+fn read_variable(name: &str, value: String, source: &mut Source, problems: &mut Vec<String>) {
+    let Some((section, key)) = name.strip_prefix("FILMROOM_").and_then(|rest| rest.split_once("__")) else {
+        return;
+    };
+    let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+    let Some(keys) = known_keys(&section, name, problems) else { return };
+    if section == "ae" {
+        problems.push(format!("{name}: remote AEs are listed in the file only, as [[ae]]"));
+        return;
+    }
+    if check_key(&section, &key, keys, name, problems) {
+        let values = value.split(',').map(|v| v.trim().to_owned()).collect();
+        let setting = Setting {
+            values,
+            origin: Origin::Environment(name.to_owned()),
+        };
+        source.sections.entry(section).or_default().insert(key, setting);
+    }
+}
+
+fn known_keys(section: &str, place: &str, problems: &mut Vec<String>) -> Option<&'static [&'static str]> {
+    if let Some((_, _, what)) = LATER.iter().find(|(name, key, _)| *name == section && key.is_empty()) {
+        problems.push(format!(
+            "{place}: [{section}]: this version has no {what} yet: take the section out"
+        ));
+        return None;
+    }
+    let found = KNOWN.iter().find(|(name, _)| *name == section).map(|(_, keys)| *keys);
+    if found.is_none() {
+        let nearest = nearest(section, KNOWN.iter().map(|(name, _)| *name));
+        problems.push(format!("{place}: there is no section [{section}]: did you mean [{nearest}]?"));
+    }
+    found
+}
+
+fn check_key(section: &str, key: &str, keys: &[&str], place: &str, problems: &mut Vec<String>) -> bool {
+    if keys.contains(&key) {
+        return true;
+    }
+    match LATER.iter().find(|(name, later, _)| *name == section && *later == key) {
+        Some((_, _, what)) => problems.push(format!(
+            "{place}: {section}.{key}: this version has no {what} yet: take the line out"
+        )),
+        None => {
+            let nearest = nearest(key, keys.iter().copied());
+            problems.push(format!("{place}: [{section}] has no key {key}: did you mean {nearest}?"));
+        }
+    }
+    false
+}
+
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    known.min_by_key(|candidate| edit_distance(word, candidate)).unwrap_or_default()
+}
+
+/// Levenshtein's distance, by one row.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
+            let above = *cell;
+            left = (left + 1).min(above + 1).min(diagonal + usize::from(x != y));
+            diagonal = above;
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+fn line_of(text: &str, position: usize) -> usize {
+    text.bytes().take(position).filter(|b| *b == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems_of(text: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        read(text, std::iter::empty(), &mut problems);
+        problems
+    }
+
+    #[test]
+    fn a_misspelt_key_names_its_line_and_the_nearest_known_key() {
+        let problems = problems_of("[hot]\n\nevict_afer = \"90d\"\n");
+        assert_eq!(problems, ["line 3: [hot] has no key evict_afer: did you mean evict_after?"]);
+    }
+
+    #[test]
+    fn a_misspelt_section_names_the_nearest_known_section() {
+        assert_eq!(
+            problems_of("[dicm]\n"),
+            ["line 1: there is no section [dicm]: did you mean [dicom]?"]
+        );
+    }
+
+    #[test]
+    fn a_key_of_a_later_version_is_refused_rather_than_ignored() {
+        assert!(problems_of("[retrieve]\nwait = \"5m\"\n")[0].starts_with("line 2: retrieve.wait: this version has no restoring"));
+    }
+
+    #[test]
+    fn one_bracket_around_ae_is_explained() {
+        assert_eq!(
+            problems_of("[ae]\ntitle = \"X\"\n"),
+            ["line 1: remote AEs are a list: write [[ae]], with two brackets"]
+        );
+    }
+
+    #[test]
+    fn broken_toml_names_the_line() {
+        assert!(problems_of("[node]\nae_title = \n")[0].starts_with("line 2: "));
+    }
+
+    #[test]
+    fn the_environment_stands_over_the_file() {
+        let mut problems = Vec::new();
+        let environment = [
+            ("FILMROOM_NODE__AE_TITLE".to_owned(), "B".to_owned()),
+            ("FILMROOM_HTTP".to_owned(), "ignored".to_owned()),
+        ];
+        let source = read("[node]\nae_title = \"A\"\n", environment.into_iter(), &mut problems);
+        assert!(problems.is_empty());
+        assert_eq!(source.sections["node"]["ae_title"].values, ["B"]);
+    }
+}
