@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::AuditEvent;
+use filmroom_index::catalogue::{AuditEvent, Outcome};
 use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId};
 use filmroom_scp::settings::Settings;
 use filmroom_tiering::Archive;

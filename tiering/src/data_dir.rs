@@ -19,6 +19,8 @@ use uuid::Uuid;
 use crate::durable;
 use crate::error::ArchiveError;
 
+const IDENTITY: &str = "node-id";
+
 /// A data directory that this process has for itself.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -45,7 +47,7 @@ impl DataDir {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(ArchiveError::Locked(path.to_owned())),
             Err(error) => return Err(ArchiveError::disk(&lock_path)(error.into())),
         }
-        let node = identity(&path.join("node-id"))?;
+        let node = identity(&path.join(IDENTITY))?;
         Ok(DataDir { node, _lock: lock })
     }
 
@@ -55,19 +57,30 @@ impl DataDir {
     }
 }
 
-/// Reads the identity, or makes it. A file that holds something else is an error: a new identity would disown every hot file on record.
+/// Reads the identity, or makes it.
 fn identity(path: &Path) -> Result<NodeId, ArchiveError> {
+    if let Some(node) = read_identity(path)? {
+        return Ok(node);
+    }
+    let id = Uuid::now_v7();
+    durable::write_file(path, format!("{id}\n").as_bytes()).map_err(ArchiveError::disk(path))?;
+    Ok(NodeId(id))
+}
+
+/// The identity of the node that a data directory belongs to; none if no node ever ran on it. Takes no lock: the identity never changes.
+pub fn node_of(data_dir: &Path) -> Result<Option<NodeId>, ArchiveError> {
+    read_identity(&data_dir.join(IDENTITY))
+}
+
+/// A file that holds something else is an error: a new identity would disown every hot file on record.
+fn read_identity(path: &Path) -> Result<Option<NodeId>, ArchiveError> {
     match fs::read_to_string(path) {
         Ok(text) => {
             let unreadable = |error| io::Error::new(io::ErrorKind::InvalidData, format!("not the UUID of a node: {error}"));
             let id = Uuid::parse_str(text.trim()).map_err(unreadable).map_err(ArchiveError::disk(path))?;
-            Ok(NodeId(id))
+            Ok(Some(NodeId(id)))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = Uuid::now_v7();
-            durable::write_file(path, format!("{id}\n").as_bytes()).map_err(ArchiveError::disk(path))?;
-            Ok(NodeId(id))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ArchiveError::disk(path)(error)),
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory and those above it that are not there.
-pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
+pub fn make_dirs(dir: &Path) -> io::Result<()> {
     if let Some(parent) = dir.parent()
         && !parent.as_os_str().is_empty()
         && !parent.is_dir()

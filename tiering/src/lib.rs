@@ -29,4 +29,6 @@ pub mod policy;
 pub mod recall;
 
 pub use archive::{Archive, Settings};
+pub use data_dir::node_of;
+pub use durable::make_dirs;
 pub use error::{RetrieveError, StoreError};

@@ -3,7 +3,6 @@
 use anyhow::{Context, bail};
 use filmroom_index::catalogue::{Catalogue, Quarantined};
 use filmroom_index::model::{NodeId, Timestamp};
-use filmroom_tiering::archive;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -15,8 +14,13 @@ use crate::config::Config;
 const LISTED: u32 = 1000;
 
 async fn open(config: &Config) -> anyhow::Result<(Catalogue, NodeId)> {
-    let node = archive::read_node_id(&config.archive.data_dir)
-        .with_context(|| format!("{}: has `filmroom serve` ever run here?", config.archive.data_dir.display()))?;
+    let data_dir = &config.archive.data_dir;
+    let Some(node) = filmroom_tiering::node_of(data_dir)? else {
+        bail!(
+            "{}: no node has ever run here: start one with `filmroom serve`, or name its configuration with --config",
+            data_dir.display()
+        );
+    };
     let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
     Ok((catalogue, node))
 }

@@ -58,7 +58,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Opens the archive of a configuration with its catalogue.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
-    std::fs::create_dir_all(&config.archive.data_dir).with_context(|| format!("node.data_dir: {}", config.archive.data_dir.display()))?;
+    filmroom_tiering::make_dirs(&config.archive.data_dir)
+        .with_context(|| format!("node.data_dir: {}", config.archive.data_dir.display()))?;
     let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
     Ok(Archive::open(config.archive.clone(), catalogue, Clock::System).await?)
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
 use filmroom_scp::settings::{Peer, Service, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
+use filmroom_tiering::archive::{Sender, Senders};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
 
 use source::{Section, Setting, Source};
@@ -94,8 +95,8 @@ impl Reader {
         let catalogue_url = self
             .text("catalogue", "url")
             .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("catalogue.db").display()));
-        let archive = self.archive(data_dir);
         let dicom = self.dicom();
+        let archive = self.archive(data_dir, senders(&dicom));
         self.check_together(&archive);
         Config {
             file: None,
@@ -152,7 +153,7 @@ impl Reader {
         settings
     }
 
-    fn archive(&mut self, data_dir: PathBuf) -> ArchiveSettings {
+    fn archive(&mut self, data_dir: PathBuf, senders: Senders) -> ArchiveSettings {
         ArchiveSettings {
             data_dir,
             reserve: self.value("hot", "reserve", values::size, 1_000_000_000),
@@ -160,6 +161,7 @@ impl Reader {
             low_watermark: self.value("hot", "low_watermark", values::percent, 0.75),
             evict_after: self.value("hot", "evict_after", values::duration, Duration::from_secs(180 * 86_400)),
             recall_budget: self.value("hot", "recall_budget", values::size, 50_000_000_000),
+            senders,
             cold: self.cold(),
             offload_after: self.value("cold", "offload_after", values::duration, Duration::from_secs(3600)),
             mover_interval: self.value("cold", "check_interval", values::duration, Duration::from_secs(60)),
@@ -307,6 +309,24 @@ impl Reader {
         result
             .map_err(|problem| self.problems.push(format!("{}: {section}.{key}: {problem}", setting.origin)))
             .ok()
+    }
+}
+
+/// What the archive has to know of the listed AEs.
+fn senders(dicom: &DicomSettings) -> Senders {
+    let of = |peer: &Peer| Sender {
+        source: peer.title.clone(),
+        default_issuer: peer.issuer_of_patient_id.clone(),
+        duplicates: peer.duplicates,
+    };
+    let own = Sender {
+        source: dicom.ae_title.clone(),
+        default_issuer: None,
+        duplicates: DuplicatePolicy::default(),
+    };
+    Senders {
+        own,
+        listed: dicom.peers.iter().map(of).collect(),
     }
 }
 
