@@ -111,8 +111,10 @@ impl Node {
             default_issuer: None,
             duplicates: DuplicatePolicy::default(),
         };
-        let (uid, outcome) = self.archive.import(path, sender).await?;
-        Ok(format!("{uid}: {outcome:?}"))
+        match self.archive.import(path, sender).await? {
+            (uid, Outcome::Quarantined { reason } | Outcome::Rejected { reason }) => bail!("{uid}: {reason}"),
+            (uid, Outcome::Served | Outcome::Corrected { .. } | Outcome::Redundant { .. }) => Ok(format!("{uid}: served")),
+        }
     }
 
     async fn send(&self, ae: &str, study: &str) -> anyhow::Result<String> {

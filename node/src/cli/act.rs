@@ -20,7 +20,7 @@ use crate::http;
 /// A way to have actions done.
 pub(crate) enum Performer {
     /// A node runs on the data directory
-    Running(Config),
+    Running(Box<Config>),
     /// This process has opened it
     Here {
         /// The opened node
@@ -73,7 +73,7 @@ impl Performer {
                 };
                 Ok(Performer::Here { node, stop, mover })
             }
-            Err(error) if matches!(error.downcast_ref(), Some(ArchiveError::Locked(_))) => Ok(Performer::Running(config.clone())),
+            Err(error) if matches!(error.downcast_ref(), Some(ArchiveError::Locked(_))) => Ok(Performer::Running(Box::new(config.clone()))),
             Err(error) => Err(error),
         }
     }
