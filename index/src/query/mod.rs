@@ -1,11 +1,24 @@
 //! A query identifier (PS3.4 C.2.2) as matching keys and return keys, and what matches them.
+//!
+//! # Layout
+//! - `identifier`: a C-FIND or C-MOVE identifier to a [`Query`], leniently where the intent is clear;
+//! - [`matcher`]: the conditions, on values in memory, with [`glob`], [`range`] and [`fold`] under them;
+//! - [`attributes`]: which entity an attribute describes;
+//! - [`reference`]: a whole query against entities in memory, the oracle for the catalogue's SQL.
 
+pub mod attributes;
 pub mod fold;
+pub mod glob;
+mod identifier;
+pub mod matcher;
+pub mod range;
+pub mod reference;
 
 use dicom_core::{Tag, VR};
 
-use crate::dataset::DataSet;
-use crate::model::{Level, Uid};
+use crate::model::Level;
+
+pub use matcher::{Matcher, NamePattern};
 
 /// Information model (PS3.4 C.6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,10 +36,14 @@ pub struct Query {
     pub root: Root,
     /// Query/Retrieve Level (0008,0052)
     pub level: Level,
-    /// All of these have to match.
+    /// All of these have to match. A key of a wider level is matched by the entity's parents, one of a narrower level by any
+    /// served series or instance below it. No attribute is there twice.
     pub keys: Vec<MatchKey>,
     /// What the answers hold, in the order of tags, matching keys included.
     pub returns: Vec<ReturnKey>,
+    /// Keys that came with a value that is not matched: they are answered as if they had none, and the status is FF01 instead of
+    /// FF00 (PS3.4 C.4.1.1.4). Empty for a retrieve, whose other keys mean nothing.
+    pub unsupported: Vec<Tag>,
 }
 
 /// An attribute and what it has to match.
@@ -34,6 +51,8 @@ pub struct Query {
 pub struct MatchKey {
     /// The attribute
     pub tag: Tag,
+    /// Its representation
+    pub vr: VR,
     /// The condition
     pub matcher: Matcher,
 }
@@ -43,30 +62,12 @@ pub struct MatchKey {
 pub struct ReturnKey {
     /// The attribute
     pub tag: Tag,
-    /// The representation it was asked with
+    /// The representation it is answered with where it has no value
     pub vr: VR,
-    /// For a sequence with one item: the keys inside.
+    /// For a private attribute: who reserved its block (PS3.5 7.8), as the identifier says. For the reservation itself: its text.
+    pub creator: Option<String>,
+    /// For a sequence with one item: the keys inside. None: the whole.
     pub items: Option<Vec<ReturnKey>>,
-}
-
-/// The kinds of attribute matching of PS3.4 C.2.2.2.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Matcher {
-    /// Single value matching; also one of several values (AE, CS, LO, SH keys with a backslash: our extension).
-    Values(Vec<String>),
-    /// List of UID matching
-    Uids(Vec<Uid>),
-    /// Wildcard matching: `*` any characters, `?` one character
-    Wildcard(String),
-    /// Range matching on normalised DA or TM values (`YYYYMMDD`, `HHMMSS.FFFFFF`), both ends included
-    Range {
-        /// First value; absent: from the beginning
-        from: Option<String>,
-        /// Last value; absent: to the end
-        to: Option<String>,
-    },
-    /// Person name matching: folded component groups, wildcards allowed
-    Name(String),
 }
 
 /// Why an identifier is refused. `offending` goes into Offending Element (0000,0901), the text into Error Comment (0000,0902):
@@ -78,19 +79,4 @@ pub struct QueryError {
     pub offending: Tag,
     /// What is wrong with it, at most 64 characters
     pub comment: String,
-}
-
-impl Query {
-    /// Reads a C-FIND identifier.
-    pub fn find(root: Root, identifier: &DataSet) -> Result<Query, QueryError> {
-        let _ = (root, identifier);
-        todo!()
-    }
-
-    /// Reads a C-MOVE or C-GET identifier: the unique keys of the level and above. A missing or empty unique key of the level
-    /// is refused, it never means everything (PS3.4 C.4.2.1.4.1); Accession Number alone is taken at STUDY level.
-    pub fn retrieve(root: Root, identifier: &DataSet) -> Result<Query, QueryError> {
-        let _ = (root, identifier);
-        todo!()
-    }
 }
