@@ -1,9 +1,27 @@
 //! The header of an object: everything before Pixel Data, read as the bytes pass.
+//!
+//! # Mechanics
+//! [`Scanner`] takes a data set in chunks of any size. [`inflate`] stands in front where the syntax is deflated; [`element`]
+//! reads one element's tag, representation and length; [`walk`] is the state machine with its explicit stack of sequences;
+//! [`keep`] collects what the header holds, [`text`] decodes it.
+//!
+//! # Invariants
+//! - The header does not depend on how the bytes were cut into chunks.
+//! - Memory is bounded by the constants below, whatever the lengths in the data set say; nothing recurses.
+//! - The whole data set is walked, behind Pixel Data too: one that is cut short, nests too deep, or has a length that does not
+//!   fit its parent never ends in `Ok`. No byte of a value that is not kept is looked at.
 
 use crate::dataset::DataSet;
 use crate::model::Uid;
 
+mod element;
+mod inflate;
+mod keep;
 mod scan;
+#[cfg(test)]
+mod tests;
+mod text;
+mod walk;
 
 pub use scan::Scanner;
 
@@ -16,8 +34,16 @@ pub struct Header {
     pub partial: bool,
 }
 
-/// A header is kept up to this many bytes of values; what is beyond is walked over and flagged partial.
+/// A header is kept up to this many bytes, each element and item counted with 8 bytes beside its value; what is beyond is
+/// walked over and flagged partial.
 pub const MAX_HEADER: usize = 64 * 1024;
+
+/// Of [`MAX_HEADER`], what private elements and the inside of sequences must leave to the standard elements of the top level:
+/// the UIDs and the patient come after much that may be long.
+pub const RESERVED_FOR_TOP_LEVEL: usize = 16 * 1024;
+
+/// Of a longer text this many bytes are kept, and the header is flagged partial.
+pub const MAX_TEXT: usize = 16 * 1024;
 
 /// A binary value longer than this many bytes is kept as offset and length.
 pub const MAX_BINARY: usize = 1024;

@@ -1,26 +1,63 @@
 //! The push scanner.
 
+use super::element::Syntax;
+use super::inflate::Inflater;
+use super::walk::Walker;
 use super::{Header, ScanError};
-use crate::model::Uid;
+use crate::model::{Encoding, Uid, transfer_syntax};
 
 /// Reads a data set in chunks of any size, keeps its header, and walks over the rest to see that it is whole.
-pub struct Scanner {}
+pub struct Scanner {
+    inflater: Option<Inflater>,
+    walker: Walker,
+    /// What was found wrong: said again to whoever goes on.
+    failure: Option<ScanError>,
+}
 
 impl Scanner {
     /// A scanner for a data set in this transfer syntax.
     pub fn new(transfer_syntax: &Uid) -> Scanner {
-        let _ = transfer_syntax;
-        todo!()
+        let encoding = transfer_syntax::encoding(transfer_syntax);
+        let syntax = match encoding {
+            Encoding::ImplicitLittle => Syntax::ImplicitLittle,
+            Encoding::ExplicitBig => Syntax::ExplicitBig,
+            Encoding::ExplicitLittle | Encoding::DeflatedExplicitLittle => Syntax::ExplicitLittle,
+        };
+        let native = encoding != Encoding::ExplicitLittle || transfer_syntax.as_str() == transfer_syntax::EXPLICIT_LITTLE;
+        Scanner {
+            inflater: (encoding == Encoding::DeflatedExplicitLittle).then(Inflater::new),
+            walker: Walker::new(syntax, native),
+            failure: None,
+        }
     }
 
-    /// Takes the next bytes of the data set as they were received (deflated where the syntax is).
+    /// Takes the next bytes of the data set as they were received (deflated where the syntax is). After an error every further
+    /// call gives the same one.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), ScanError> {
-        let _ = bytes;
-        todo!()
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let walker = &mut self.walker;
+        let result = match &mut self.inflater {
+            None => walker.push(bytes),
+            Some(inflater) => inflater.push(bytes, |inflated| walker.push(inflated)),
+        };
+        if let Err(failure) = &result {
+            self.failure = Some(failure.clone());
+        }
+        result
     }
 
     /// The header, once the last byte was pushed.
     pub fn finish(self) -> Result<Header, ScanError> {
-        todo!()
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if self.inflater.is_some_and(|inflater| !inflater.ended()) {
+            return Err(ScanError::CutShort {
+                at: self.walker.position(),
+            });
+        }
+        self.walker.finish()
     }
 }

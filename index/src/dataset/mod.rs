@@ -7,6 +7,12 @@ use std::collections::BTreeMap;
 
 use dicom_core::{Tag, VR};
 
+mod encode;
+mod json;
+pub mod representation;
+
+pub use json::JsonError;
+
 /// Elements by tag, in the order of PS3.5 7.1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DataSet {

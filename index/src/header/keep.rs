@@ -1,0 +1,156 @@
+//! What a header keeps: open data sets that fill up, and the budget that bounds them.
+
+use dicom_core::{Tag, VR};
+
+use super::element::Syntax;
+use super::{MAX_HEADER, RESERVED_FOR_TOP_LEVEL, text};
+use crate::charset::CharacterSet;
+use crate::dataset::representation::swap_words;
+use crate::dataset::{DataSet, Value};
+
+/// What an element or an item costs beside its value.
+const OVERHEAD: usize = 8;
+
+/// How much of [`MAX_HEADER`] is used.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    used: usize,
+    pub(super) partial: bool,
+}
+
+impl Budget {
+    /// Whether an element or item with a value of this many bytes can be kept; if not, the header is partial.
+    pub(super) fn take(&mut self, bytes: usize, top_level: bool) -> bool {
+        let limit = if top_level {
+            MAX_HEADER
+        } else {
+            MAX_HEADER - RESERVED_FOR_TOP_LEVEL
+        };
+        let used = self.used.saturating_add(OVERHEAD).saturating_add(bytes);
+        let fits = used <= limit;
+        if fits {
+            self.used = used;
+        } else {
+            self.partial = true;
+        }
+        fits
+    }
+}
+
+/// A data set, the outermost or an item, whose elements are coming.
+#[derive(Debug)]
+pub(super) struct OpenDataSet {
+    /// Where it, or what surrounds it, ends.
+    pub(super) end: u64,
+    /// Whether a delimiter ends it.
+    pub(super) delimited: bool,
+    pub(super) syntax: Syntax,
+    /// Whether it is part of the header.
+    pub(super) kept: bool,
+    /// Whether Pixel Representation (0028,0103) is 1, here or around.
+    pub(super) signed: bool,
+    attributes: DataSet,
+    character_set: CharacterSet,
+    /// Text outside ASCII, decoded at the end: (0008,0005) should come first, and does not always.
+    undecoded: Vec<(Tag, VR, Vec<u8>)>,
+}
+
+/// A kept element whose value is coming.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) tag: Tag,
+    pub(super) vr: VR,
+    pub(super) is_text: bool,
+    /// Whether the value is big endian.
+    pub(super) swap: bool,
+}
+
+impl OpenDataSet {
+    pub(super) fn outermost(syntax: Syntax) -> OpenDataSet {
+        OpenDataSet {
+            end: u64::MAX,
+            delimited: false,
+            syntax,
+            kept: true,
+            signed: false,
+            attributes: DataSet::new(),
+            character_set: CharacterSet::UNDECLARED,
+            undecoded: Vec::new(),
+        }
+    }
+
+    /// An item inside this data set. It inherits what it does not say itself.
+    pub(super) fn item(&self, end: u64, delimited: bool, syntax: Syntax) -> OpenDataSet {
+        OpenDataSet {
+            end,
+            delimited,
+            syntax,
+            kept: self.kept,
+            signed: self.signed,
+            attributes: DataSet::new(),
+            character_set: self.character_set,
+            undecoded: Vec::new(),
+        }
+    }
+
+    pub(super) fn put(&mut self, tag: Tag, vr: VR, value: Value) {
+        self.attributes.put(tag, vr, value);
+    }
+
+    /// Takes the value of an element: all of it, or of a text as much as is kept.
+    pub(super) fn put_bytes(&mut self, element: Pending, bytes: &[u8]) {
+        let Pending { tag, vr, .. } = element;
+        if !element.is_text {
+            let mut bytes = bytes.to_vec();
+            if element.swap {
+                swap_words(vr, &mut bytes);
+            }
+            if tag == Tag(0x0028, 0x0103) {
+                self.signed = bytes.first() == Some(&1);
+            }
+            self.put(tag, vr, Value::Bytes(bytes));
+        } else if text::is_plain(bytes) {
+            let values = text::values(vr, bytes, &CharacterSet::UNDECLARED);
+            if tag == Tag(0x0008, 0x0005) {
+                self.character_set = CharacterSet::from_terms(&values);
+            }
+            self.put(tag, vr, Value::Text(values));
+        } else {
+            // Its place is taken now, so that of two elements with one tag the later one counts.
+            self.put(tag, vr, Value::Text(Vec::new()));
+            self.undecoded.push((tag, vr, bytes.to_vec()));
+        }
+    }
+
+    /// The data set, once its last element has come.
+    pub(super) fn close(mut self) -> DataSet {
+        for (tag, vr, bytes) in std::mem::take(&mut self.undecoded) {
+            if self
+                .attributes
+                .get(tag)
+                .is_some_and(|element| element.is_empty() && element.vr == vr)
+            {
+                let values = text::values(vr, &bytes, &self.character_set);
+                self.put(tag, vr, Value::Text(values));
+            }
+        }
+        self.attributes
+    }
+}
+
+/// A sequence whose items are coming.
+#[derive(Debug)]
+pub(super) struct OpenSequence {
+    pub(super) tag: Tag,
+    /// Where it, or what surrounds it, ends.
+    pub(super) end: u64,
+    /// Whether a delimiter ends it.
+    pub(super) delimited: bool,
+    /// How its items are written.
+    pub(super) syntax: Syntax,
+    /// Whether it is part of the header.
+    pub(super) kept: bool,
+    pub(super) items: Vec<DataSet>,
+    /// The item that is open.
+    pub(super) item: Option<OpenDataSet>,
+}
