@@ -103,7 +103,7 @@ pub fn read_preface(head: &[u8]) -> Result<Preface, PrefaceError> {
         return Err(PrefaceError::NoPrefix);
     }
     let mut at = PREAMBLE + PREFIX.len();
-    let (mut syntax, mut sop_class, mut sop_instance, mut stated_end) = (None, None, None, None);
+    let (mut syntax, mut sop_class, mut sop_instance, mut source, mut stated_end) = (None, None, None, None, None);
     let deflated = |syntax: &Option<Uid>| {
         syntax
             .as_ref()
@@ -121,6 +121,7 @@ pub fn read_preface(head: &[u8]) -> Result<Preface, PrefaceError> {
             0x0002 => sop_class = uid(),
             0x0003 => sop_instance = uid(),
             0x0010 => syntax = uid(),
+            0x0016 => source = std::str::from_utf8(value).ok().and_then(|title| AeTitle::parse(title).ok()),
             _ => {}
         }
         at = next;
@@ -132,6 +133,7 @@ pub fn read_preface(head: &[u8]) -> Result<Preface, PrefaceError> {
         transfer_syntax: syntax.ok_or(PrefaceError::NoTransferSyntax)?,
         sop_class,
         sop_instance,
+        source,
         data_set_offset: at as u64,
     })
 }
@@ -187,6 +189,7 @@ mod tests {
             assert_eq!(preface.sop_class, Some(meta(None).sop_class));
             assert_eq!(preface.sop_instance, Some(meta(None).sop_instance));
             assert_eq!(preface.transfer_syntax, meta(None).transfer_syntax);
+            assert_eq!(preface.source, meta(source).source);
         }
     }
 
