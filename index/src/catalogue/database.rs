@@ -19,6 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions, PgPool, SqlitePool};
 
 use super::{Catalogue, Error, Result};
+use crate::model::Timestamp;
 
 /// How long a caller waits for a connection of the pool.
 const ACQUIRE: Duration = Duration::from_secs(10);
@@ -131,9 +132,19 @@ impl Connection {
     }
 }
 
+/// The database's own time, which leases go by: the clocks of several nodes differ.
+pub(super) async fn now(connection: &mut Connection) -> Result<Timestamp> {
+    let sql = connection.pick(
+        "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    );
+    let row: Option<(i64,)> = fetch_optional!(connection, sql)?;
+    Ok(Timestamp(row.map_or(0, |(now,)| now)))
+}
+
 async fn open_sqlite(path: &Path) -> Result<Catalogue> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(|e| Error::Unavailable(sqlx::Error::Io(e)))?;
+        std::fs::create_dir_all(directory).map_err(sqlx::Error::Io)?;
     }
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -251,11 +262,12 @@ macro_rules! fetch_optional {
 
 /// A statement whose last parameter in the text given is a list of UIDs or texts ([`super::lists::Texts`]) or of row ids
 /// ([`super::lists::Ids`]): SQLite reads it as JSON, PostgreSQL as an array.
+/// A lock that PostgreSQL needs to be told of may follow.
 macro_rules! in_list {
-    ($connection:expr, $before:literal, $parameter:literal, $after:literal) => {
+    ($connection:expr, $before:literal, $parameter:literal, $after:literal $(, $lock:literal)?) => {
         $connection.pick(
             concat!($before, " IN (SELECT value FROM json_each(", $parameter, "))", $after),
-            concat!($before, " = ANY (", $parameter, ")", $after),
+            concat!($before, " = ANY (", $parameter, ")", $after $(, $lock)?),
         )
     };
 }

@@ -1,20 +1,22 @@
 //! What can go wrong in the catalogue, told by what the caller can do about it.
 
+use std::sync::Arc;
+
 use sqlx::error::DatabaseError;
 
-/// What went wrong in the catalogue.
-#[derive(Debug, thiserror::Error)]
+/// What went wrong in the catalogue. Clones, for what fails a batch fails each of its members.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be reached, is full, or lost the connection: trying again may help. After a lost COMMIT the
     /// transaction may have happened all the same.
     #[error("the catalogue's database is not available: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// The statement ran into its time limit.
     #[error("the catalogue took longer than its time limit")]
     TimedOut,
     /// This row cannot be stored, whatever is tried.
     #[error("the catalogue refuses the row: {0}")]
-    Refused(#[source] sqlx::Error),
+    Refused(#[source] Arc<sqlx::Error>),
     /// The schema is newer than this program.
     #[error("the catalogue has schema version {found}, this program knows up to {known}: run a newer filmroom")]
     SchemaTooNew {
@@ -51,10 +53,10 @@ impl From<sqlx::Error> for Error {
             _ => Verdict::Unavailable,
         };
         match verdict {
-            Verdict::Refused => Error::Refused(error),
+            Verdict::Refused => Error::Refused(Arc::new(error)),
             Verdict::TimedOut => Error::TimedOut,
             Verdict::Corrupt => Error::Corrupt(error.to_string()),
-            Verdict::Unavailable => Error::Unavailable(error),
+            Verdict::Unavailable => Error::Unavailable(Arc::new(error)),
         }
     }
 }
@@ -85,5 +87,19 @@ fn verdict(error: &dyn DatabaseError) -> Verdict {
         // SQLITE_CORRUPT, SQLITE_NOTADB
         Ok(11 | 26) => Verdict::Corrupt,
         _ => Verdict::Unavailable,
+    }
+}
+
+impl Error {
+    /// Whether two transactions got in each other's way, so that the same again, judged anew, may well succeed.
+    pub(super) fn is_collision(&self) -> bool {
+        let (Error::Unavailable(error) | Error::Refused(error)) = self else {
+            return false;
+        };
+        let Some(database) = error.as_database_error() else {
+            return false;
+        };
+        // PostgreSQL: serialization_failure, deadlock_detected
+        database.is_unique_violation() || matches!(database.code().as_deref(), Some("40001" | "40P01"))
     }
 }

@@ -10,10 +10,17 @@ use crate::dataset::DataSet;
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 use crate::query::Query;
 
+mod audit;
+mod classify;
+mod columns;
 mod database;
 mod error;
+mod ingest;
+mod journal;
 mod lists;
 mod records;
+mod stored_header;
+mod totals;
 
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
@@ -32,22 +39,6 @@ pub enum Catalogue {
 }
 
 impl Catalogue {
-    // ---- store ----
-
-    /// The served versions of some SOP Instance UIDs.
-    pub async fn served_versions(&self, node: NodeId, uids: &[Uid]) -> Result<HashMap<Uid, ServedVersion>> {
-        let _ = (node, uids);
-        todo!()
-    }
-
-    /// Makes a batch of arrivals known in one transaction, or, if that fails, one by one, so that one poisoned row fails alone.
-    /// An object id that is known already (a retry after a lost COMMIT, an adoption) answers with what it became, changing
-    /// nothing. `results[i]` belongs to `batch[i]`. Writes an audit row for each.
-    pub async fn ingest(&self, node: NodeId, batch: &[Arrival]) -> Vec<Result<Outcome>> {
-        let _ = (node, batch);
-        todo!()
-    }
-
     // ---- find and locate ----
 
     /// Row keys of everything that matches, in a stable order, at most `cap + 1` of them (so that the caller sees a cap exceeded).
@@ -256,24 +247,6 @@ impl Catalogue {
     /// A person discards a quarantined object: a tombstone. Journalled. False if the object is not quarantined.
     pub async fn discard(&self, object: ObjectId, actor: &str, now: Timestamp) -> Result<bool> {
         let _ = (object, actor, now);
-        todo!()
-    }
-
-    /// Journal entries not yet in the cold store, oldest first.
-    pub async fn journal_pending(&self, limit: u32) -> Result<Vec<JournalEntry>> {
-        let _ = limit;
-        todo!()
-    }
-
-    /// These entries are in the cold store.
-    pub async fn journal_written(&self, ids: &[i64]) -> Result<()> {
-        let _ = ids;
-        todo!()
-    }
-
-    /// Adds to the audit.
-    pub async fn audit(&self, events: &[AuditEvent]) -> Result<()> {
-        let _ = events;
         todo!()
     }
 }

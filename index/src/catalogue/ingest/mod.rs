@@ -1,0 +1,355 @@
+//! Making received objects known: who they belong to, what becomes of them, and the rows of it, in one transaction a batch.
+//!
+//! # Mechanics
+//! A batch first finds what is on record (`resolve`), then judges its arrivals one after the other, each against the versions
+//! before it (`classify`), then writes the result (`write`). It fails as a whole; if a row was at fault, its arrivals are tried
+//! one by one.
+//!
+//! # Invariants
+//! - At most one version of a SOP Instance UID is served: a unique index decides between nodes, the loser judges anew.
+//! - A transaction that changes what a study holds has locked the study's row first, before it reads what is in it. Therefore
+//!   counts and lists are computed here and written as they are, and never lost between two nodes.
+//! - Locks are taken in one order: patients, studies, series, objects, and by key among themselves. What deadlocks all the same
+//!   is tried again.
+//!
+//! # Crash story
+//! Before COMMIT nothing happened. After it, answered or not, the object id is on record: the same arrival again answers what it
+//! became and changes nothing.
+
+use std::collections::HashMap;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::classify::{Candidate, Decision, Version, classify};
+use super::columns::PatientColumns;
+use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids, now};
+use super::lists::{Texts, Uuids};
+use super::{Arrival, Catalogue, Error, Outcome, Result, ServedVersion};
+use crate::model::{Digest, NodeId, ObjectId, ServingState, Uid};
+
+mod patient;
+mod resolve;
+mod write;
+
+/// How often transactions may get in each other's way before the batch is given back as not stored.
+const COLLISIONS: u32 = 10;
+
+impl Catalogue {
+    /// The served versions of some SOP Instance UIDs.
+    pub async fn served_versions(&self, node: NodeId, uids: &[Uid]) -> Result<HashMap<Uid, ServedVersion>> {
+        let mut connection = self.read().await?;
+        let sql = in_list!(
+            connection,
+            "SELECT o.sop_instance_uid, o.object_id, o.sha256, o.length, h.object AS hot, p.verified_at
+             FROM objects o
+             LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $2)
+             LEFT JOIN packs p ON p.id = o.pack
+             WHERE o.state = 'served' AND o.sop_instance_uid",
+            "$1",
+            ""
+        );
+        let rows: Vec<ServedRow> = fetch_all!(connection, sql, uids.iter().map(Uid::as_str).collect::<Texts>(), node.0)?;
+        rows.into_iter().map(ServedRow::read).collect()
+    }
+
+    /// Makes a batch of arrivals known in one transaction, or, if that fails, one by one, so that one poisoned row fails alone.
+    /// An object id that is known already (a retry after a lost COMMIT, an adoption) answers with what it became, changing
+    /// nothing. `results[i]` belongs to `batch[i]`. Writes to the audit who stored how much of which study, and each object that
+    /// was not simply stored.
+    pub async fn ingest(&self, node: NodeId, batch: &[Arrival]) -> Vec<Result<Outcome>> {
+        let together = self.ingest_together(node, batch).await;
+        let error = match together {
+            Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
+            Err(error) => error,
+        };
+        if batch.len() < 2 || !matches!(error, Error::Refused(_) | Error::Corrupt(_)) {
+            return batch.iter().map(|_| Err(error.clone())).collect();
+        }
+        tracing::warn!(objects = batch.len(), %error, "the catalogue refuses a batch: trying its objects one by one");
+        let mut results: Vec<Result<Outcome>> = Vec::with_capacity(batch.len());
+        for arrival in batch {
+            let result = match results.last() {
+                Some(Err(lost @ (Error::Unavailable(_) | Error::TimedOut))) => Err(lost.clone()),
+                _ => self.ingest_together(node, std::slice::from_ref(arrival)).await.and_then(only),
+            };
+            results.push(result);
+        }
+        results
+    }
+
+    async fn ingest_together(&self, node: NodeId, batch: &[Arrival]) -> Result<Vec<Outcome>> {
+        let mut collisions = 0;
+        loop {
+            match self.ingest_once(node, batch).await {
+                Err(error) if error.is_collision() && collisions < COLLISIONS => collisions += 1,
+                // Not this row's fault: the sender is to try again.
+                Err(Error::Refused(error)) if Error::Refused(error.clone()).is_collision() => return Err(Error::Unavailable(error)),
+                other => return other,
+            }
+        }
+    }
+
+    async fn ingest_once(&self, node: NodeId, batch: &[Arrival]) -> Result<Vec<Outcome>> {
+        let mut connection = self.write().await?;
+        let known = known(&mut connection, batch).await?;
+        let mut fresh: Vec<&Arrival> = Vec::new();
+        for arrival in batch {
+            if !known.contains_key(&arrival.object) && !fresh.iter().any(|other| other.object == arrival.object) {
+                fresh.push(arrival);
+            }
+        }
+        let mut outcomes = known;
+        if !fresh.is_empty() {
+            let patients: Vec<PatientColumns> = fresh.iter().map(|arrival| PatientColumns::of(arrival)).collect();
+            let mut holders = resolve::resolve(&mut connection, &fresh, &patients).await?;
+            let versions = versions(&mut connection, &fresh).await?;
+            let entries = judge(&fresh, &patients, versions);
+            outcomes.extend(entries.iter().map(|entry| (entry.arrival.object, entry.outcome())));
+            write::write(&mut connection, node, &entries, &mut holders).await?;
+            connection.commit().await?;
+        }
+        let missing = || Error::Corrupt("an object of the batch became nothing".to_owned());
+        batch.iter().map(|arrival| outcomes.get(&arrival.object).cloned().ok_or_else(missing)).collect()
+    }
+}
+
+fn only(mut outcomes: Vec<Outcome>) -> Result<Outcome> {
+    outcomes.pop().ok_or_else(|| Error::Corrupt("an object became nothing".to_owned()))
+}
+
+/// An arrival and what becomes of it.
+struct Entry<'a> {
+    arrival: &'a Arrival,
+    patient: &'a PatientColumns,
+    decision: Decision,
+    /// As its row will say: an arrival may be superseded by a later one of its own batch.
+    state: ServingState,
+    /// The version whose place it takes, if that is on record and not in this batch.
+    displaced: Option<Displaced>,
+}
+
+/// A version on record that is served until now.
+struct Displaced {
+    object: ObjectId,
+    packed: bool,
+}
+
+impl Entry<'_> {
+    fn reason(&self) -> &str {
+        match &self.decision {
+            Decision::Quarantine { reason } | Decision::Reject { reason, .. } => reason,
+            _ => "",
+        }
+    }
+
+    fn counterpart(&self) -> Option<ObjectId> {
+        match &self.decision {
+            Decision::Correct { superseded } => Some(*superseded),
+            Decision::Redundant { kept } | Decision::Reject { kept, .. } => Some(*kept),
+            Decision::Serve | Decision::Replace { .. } | Decision::Quarantine { .. } => None,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match &self.decision {
+            Decision::Serve | Decision::Replace { .. } => Outcome::Served,
+            Decision::Correct { superseded } => Outcome::Corrected { superseded: *superseded },
+            Decision::Redundant { kept } => Outcome::Redundant { kept: *kept },
+            Decision::Quarantine { reason } => Outcome::Quarantined { reason: reason.clone() },
+            Decision::Reject { reason, .. } => Outcome::Rejected { reason: reason.clone() },
+        }
+    }
+}
+
+/// Judges the arrivals in their order, each against what is on record and what came before it in the batch.
+fn judge<'a>(fresh: &[&'a Arrival], patients: &'a [PatientColumns], mut versions: HashMap<String, Vec<Version>>) -> Vec<Entry<'a>> {
+    let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fresh.len());
+    for (&arrival, patient) in fresh.iter().zip(patients) {
+        let before = versions.entry(arrival.sop_instance.as_str().to_owned()).or_default();
+        let decision = classify(
+            before,
+            &Candidate {
+                sha256: arrival.sha256,
+                source: &arrival.source,
+                patient: &patient.identity,
+                study: &arrival.study,
+                series: &arrival.series,
+                duplicates: arrival.duplicates,
+                confirmed_copy: arrival.confirmed_copy,
+            },
+        );
+        let mut displaced = None;
+        if let Decision::Correct { superseded: object } | Decision::Replace { missing: object } = &decision {
+            match entries.iter_mut().find(|entry| entry.arrival.object == *object) {
+                Some(entry) => entry.state = ServingState::Superseded,
+                None => {
+                    let packed = before.iter().any(|version| version.object == *object && version.packed);
+                    displaced = Some(Displaced { object: *object, packed });
+                }
+            }
+            for version in before.iter_mut().filter(|version| version.object == *object) {
+                version.state = ServingState::Superseded;
+            }
+        }
+        let entry = Entry {
+            arrival,
+            patient,
+            state: match &decision {
+                Decision::Serve | Decision::Correct { .. } | Decision::Replace { .. } => ServingState::Served,
+                Decision::Quarantine { .. } => ServingState::Quarantined,
+                Decision::Redundant { .. } | Decision::Reject { .. } => ServingState::Deleted,
+            },
+            decision,
+            displaced,
+        };
+        before.push(Version {
+            object: arrival.object,
+            state: entry.state,
+            reason: entry.reason().to_owned(),
+            counterpart: entry.counterpart(),
+            sha256: arrival.sha256,
+            source: arrival.source.as_str().to_owned(),
+            patient: patient.identity.clone(),
+            study: arrival.study.as_str().to_owned(),
+            series: arrival.series.as_str().to_owned(),
+            safe: true,
+            rotten: false,
+            packed: false,
+        });
+        entries.push(entry);
+    }
+    entries
+}
+
+/// What those objects of the batch became that are on record already.
+async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap<ObjectId, Outcome>> {
+    let sql = in_uuids!(connection, "SELECT object_id, state, reason, counterpart FROM objects WHERE object_id", "$1", "");
+    let ids = Uuids(batch.iter().map(|arrival| arrival.object.0).collect());
+    let rows: Vec<(Uuid, String, String, Option<Uuid>)> = fetch_all!(connection, sql, ids)?;
+    let outcome = |(object, state, reason, counterpart): (Uuid, String, String, Option<Uuid>)| {
+        let counterpart = counterpart.map(ObjectId);
+        let outcome = match (read_state(&state)?, counterpart) {
+            (ServingState::Served | ServingState::Superseded, None) => Outcome::Served,
+            (ServingState::Served | ServingState::Superseded, Some(superseded)) => Outcome::Corrected { superseded },
+            (ServingState::Deleted, Some(kept)) if reason.is_empty() => Outcome::Redundant { kept },
+            (ServingState::Deleted, _) => Outcome::Rejected { reason },
+            (ServingState::Quarantined | ServingState::Rejected, _) => Outcome::Quarantined { reason },
+        };
+        Ok((ObjectId(object), outcome))
+    };
+    rows.into_iter().map(outcome).collect()
+}
+
+#[derive(FromRow)]
+struct ServedRow {
+    sop_instance_uid: String,
+    object_id: Uuid,
+    sha256: Vec<u8>,
+    length: i64,
+    hot: Option<i64>,
+    verified_at: Option<i64>,
+}
+
+impl ServedRow {
+    fn read(self) -> Result<(Uid, ServedVersion)> {
+        Ok((
+            read_uid(&self.sop_instance_uid)?,
+            ServedVersion {
+                object: ObjectId(self.object_id),
+                sha256: read_digest(&self.sha256)?,
+                length: self.length.unsigned_abs(),
+                hot: self.hot.is_some(),
+                verified: self.verified_at.is_some(),
+            },
+        ))
+    }
+}
+
+#[derive(FromRow)]
+struct VersionRow {
+    sop_instance_uid: String,
+    object_id: Uuid,
+    state: String,
+    reason: String,
+    counterpart: Option<Uuid>,
+    sha256: Vec<u8>,
+    source: String,
+    pack: Option<i64>,
+    verified_at: Option<i64>,
+    rotten: Option<i64>,
+    series_uid: String,
+    study_uid: String,
+    patient_id: String,
+    issuer: String,
+    own_study: String,
+}
+
+/// All versions of the SOP Instance UIDs of the batch, oldest first.
+async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
+    let sql = in_list!(
+        connection,
+        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source, o.pack, k.verified_at,
+                (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
+                se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
+         FROM objects o
+         JOIN series se ON se.id = o.series
+         JOIN studies st ON st.id = se.study
+         JOIN patients p ON p.id = st.patient
+         LEFT JOIN packs k ON k.id = o.pack
+         WHERE o.sop_instance_uid",
+        "$1",
+        " ORDER BY o.id"
+    );
+    let uids: Texts = fresh.iter().map(|arrival| arrival.sop_instance.as_str()).collect();
+    let rows: Vec<VersionRow> = fetch_all!(connection, sql, uids)?;
+    let mut versions: HashMap<String, Vec<Version>> = HashMap::new();
+    for row in rows {
+        let version = Version {
+            object: ObjectId(row.object_id),
+            state: read_state(&row.state)?,
+            reason: row.reason,
+            counterpart: row.counterpart.map(ObjectId),
+            sha256: read_digest(&row.sha256)?,
+            source: row.source,
+            patient: super::columns::PatientIdentity {
+                patient_id: row.patient_id,
+                issuer: row.issuer,
+                own_study: row.own_study,
+            },
+            study: row.study_uid,
+            series: row.series_uid,
+            safe: row.verified_at.is_some(),
+            rotten: row.rotten.is_some(),
+            packed: row.pack.is_some(),
+        };
+        versions.entry(row.sop_instance_uid).or_default().push(version);
+    }
+    Ok(versions)
+}
+
+/// The row id of a node, which is made when the node is first met.
+pub(super) async fn node_row(connection: &mut Connection, node: NodeId) -> Result<i64> {
+    let select = "SELECT id FROM nodes WHERE node_id = $1";
+    let found: Option<(i64,)> = fetch_optional!(connection, select, node.0)?;
+    if let Some((id,)) = found {
+        return Ok(id);
+    }
+    let now = now(connection).await?;
+    let insert = "INSERT INTO nodes (node_id, first_seen) VALUES ($1, $2) ON CONFLICT (node_id) DO NOTHING";
+    execute!(connection, insert, node.0, now.0)?;
+    let made: Option<(i64,)> = fetch_optional!(connection, select, node.0)?;
+    made.map(|(id,)| id).ok_or_else(|| Error::Corrupt("the node's row is gone".to_owned()))
+}
+
+pub(super) fn read_state(text: &str) -> Result<ServingState> {
+    ServingState::parse(text).ok_or_else(|| Error::Corrupt(format!("serving state {text:?}")))
+}
+
+pub(super) fn read_uid(text: &str) -> Result<Uid> {
+    Uid::parse(text).map_err(|error| Error::Corrupt(format!("a UID: {error}")))
+}
+
+pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
+    Digest::from_slice(bytes).ok_or_else(|| Error::Corrupt("a digest of a wrong length".to_owned()))
+}

@@ -1,0 +1,295 @@
+//! Patients, studies and series of a batch: found and locked, or made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::FromRow;
+
+use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
+use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
+use super::super::lists::Texts;
+use super::super::stored_header::StoredHeader;
+use super::super::totals::{SeriesTotals, StudyTotals, split};
+use super::super::{Arrival, Error, Result};
+use super::patient::PatientRow;
+use crate::model::{ObjectId, Uid};
+
+/// What a batch belongs to. All studies are locked.
+pub(super) struct Holders {
+    pub(super) studies: BTreeMap<String, Study>,
+    pub(super) patients: BTreeMap<i64, PatientRow>,
+}
+
+/// A study of the batch.
+pub(super) struct Study {
+    pub(super) totals: StudyTotals,
+    pub(super) header: StoredHeader,
+    /// The object whose header made the row in this transaction.
+    pub(super) made_by: Option<ObjectId>,
+    pub(super) series: BTreeMap<String, Series>,
+}
+
+/// A series of the batch.
+pub(super) struct Series {
+    pub(super) totals: SeriesTotals,
+    pub(super) header: StoredHeader,
+    /// The object whose header made the row in this transaction.
+    pub(super) made_by: Option<ObjectId>,
+}
+
+impl Holders {
+    /// The study and series of an arrival.
+    pub(super) fn of(&mut self, arrival: &Arrival) -> Result<(&mut Study, &mut BTreeMap<i64, PatientRow>)> {
+        let study = self.studies.get_mut(arrival.study.as_str()).ok_or_else(unresolved)?;
+        Ok((study, &mut self.patients))
+    }
+}
+
+impl Study {
+    /// A series of this study.
+    pub(super) fn series(&mut self, uid: &Uid) -> Result<&mut Series> {
+        self.series.get_mut(uid.as_str()).ok_or_else(unresolved)
+    }
+}
+
+fn unresolved() -> Error {
+    Error::Corrupt("a study or series of the batch has no row".to_owned())
+}
+
+#[derive(FromRow)]
+struct StudyRow {
+    id: i64,
+    study_uid: String,
+    modalities: String,
+    sop_classes: String,
+    series: i64,
+    instances: i64,
+    bytes: i64,
+    header: Vec<u8>,
+    patient: i64,
+    patient_id: String,
+    issuer: String,
+    own_study: String,
+    name: String,
+    name_folded: String,
+    birth_date: String,
+    sex: String,
+    patient_instances: i64,
+}
+
+#[derive(FromRow)]
+struct SeriesRow {
+    id: i64,
+    study: i64,
+    series_uid: String,
+    modality: String,
+    sop_classes: String,
+    instances: i64,
+    bytes: i64,
+    header: Vec<u8>,
+}
+
+/// Finds or makes all of them.
+pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], patients: &[PatientColumns]) -> Result<Holders> {
+    let mut holders = Holders {
+        studies: BTreeMap::new(),
+        patients: BTreeMap::new(),
+    };
+    let mut wanted: BTreeMap<&str, (&Arrival, &PatientColumns)> = BTreeMap::new();
+    for (arrival, patient) in fresh.iter().zip(patients) {
+        wanted.entry(arrival.study.as_str()).or_insert((arrival, patient));
+    }
+    lock_studies(connection, wanted.keys().copied().collect(), &mut holders).await?;
+    wanted.retain(|uid, _| !holders.studies.contains_key(*uid));
+    if !wanted.is_empty() {
+        let made = make_studies(connection, &wanted).await?;
+        lock_studies(connection, wanted.keys().copied().collect(), &mut holders).await?;
+        for (uid, object) in made {
+            if let Some(study) = holders.studies.get_mut(uid) {
+                study.made_by = Some(object);
+            }
+        }
+    }
+    find_series(connection, fresh, &mut holders).await?;
+    for arrival in fresh {
+        let (study, _) = holders.of(arrival)?;
+        if !study.series.contains_key(arrival.series.as_str()) {
+            let series = make_series(connection, study, arrival).await?;
+            study.series.insert(arrival.series.as_str().to_owned(), series);
+        }
+    }
+    Ok(holders)
+}
+
+/// Locks studies that are on record, by key, and reads them. SQLite has locked the database already.
+async fn lock_studies(connection: &mut Connection, uids: Texts, holders: &mut Holders) -> Result<()> {
+    let sql = in_list!(
+        connection,
+        "SELECT st.id, st.study_uid, st.modalities, st.sop_classes, st.series, st.instances, st.bytes, st.header, st.patient,
+                p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, p.instances AS patient_instances
+         FROM studies st JOIN patients p ON p.id = st.patient WHERE st.study_uid",
+        "$1",
+        " ORDER BY st.id",
+        " FOR NO KEY UPDATE OF st"
+    );
+    let rows: Vec<StudyRow> = fetch_all!(connection, sql, uids)?;
+    for row in rows {
+        let study = Study {
+            totals: StudyTotals {
+                study: row.id,
+                patient: row.patient,
+                modalities: split(&row.modalities),
+                sop_classes: split(&row.sop_classes),
+                series: row.series,
+                instances: row.instances,
+                bytes: row.bytes,
+            },
+            header: StoredHeader::of_study(&row.header)?,
+            made_by: None,
+            series: BTreeMap::new(),
+        };
+        holders.studies.insert(row.study_uid, study);
+        let patient = PatientRow {
+            id: row.patient,
+            columns: PatientColumns {
+                identity: PatientIdentity {
+                    patient_id: row.patient_id,
+                    issuer: row.issuer,
+                    own_study: row.own_study,
+                },
+                name: row.name,
+                name_folded: row.name_folded,
+                birth_date: row.birth_date,
+                sex: row.sex,
+            },
+            unserved: row.patient_instances == 0,
+        };
+        holders.patients.insert(row.patient, patient);
+    }
+    Ok(())
+}
+
+/// Makes studies and their patients. Another node may make the same at the same time: whoever is slower finds the other's.
+async fn make_studies<'a>(
+    connection: &mut Connection,
+    wanted: &BTreeMap<&'a str, (&Arrival, &PatientColumns)>,
+) -> Result<Vec<(&'a str, ObjectId)>> {
+    let mut patients: BTreeMap<&PatientIdentity, i64> = BTreeMap::new();
+    let by_identity: BTreeMap<&PatientIdentity, &PatientColumns> = wanted.values().map(|(_, p)| (&p.identity, *p)).collect();
+    for (identity, columns) in by_identity {
+        patients.insert(identity, make_patient(connection, columns).await?);
+    }
+    let mut made = Vec::new();
+    for (uid, (arrival, patient)) in wanted {
+        let id = patients.get(&patient.identity).copied().ok_or_else(unresolved)?;
+        let columns = StudyColumns::of(&arrival.header.attributes);
+        let header = StoredHeader::new(&arrival.header).0.as_study()?;
+        let sql = "INSERT INTO studies (patient, study_uid, study_date, study_time, accession_number, study_id, description,
+                                        referring, referring_folded, header)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (study_uid) DO NOTHING";
+        let inserted = execute!(
+            connection,
+            sql,
+            id,
+            *uid,
+            columns.study_date.as_str(),
+            columns.study_time.as_str(),
+            columns.accession_number.as_str(),
+            columns.study_id.as_str(),
+            columns.description.as_str(),
+            columns.referring.as_str(),
+            columns.referring_folded.as_str(),
+            header.as_slice()
+        )?;
+        if inserted > 0 {
+            made.push((*uid, arrival.object));
+        }
+    }
+    Ok(made)
+}
+
+async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
+    let identity = &columns.identity;
+    let insert = "INSERT INTO patients (patient_id, issuer, own_study, name, name_folded, birth_date, sex)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient_id, issuer, own_study) DO NOTHING";
+    execute!(
+        connection,
+        insert,
+        identity.patient_id.as_str(),
+        identity.issuer.as_str(),
+        identity.own_study.as_str(),
+        columns.name.as_str(),
+        columns.name_folded.as_str(),
+        columns.birth_date.as_str(),
+        columns.sex.as_str()
+    )?;
+    let select = "SELECT id FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
+    let row: Option<(i64,)> = fetch_optional!(
+        connection,
+        select,
+        identity.patient_id.as_str(),
+        identity.issuer.as_str(),
+        identity.own_study.as_str()
+    )?;
+    row.map(|(id,)| id).ok_or_else(unresolved)
+}
+
+async fn find_series(connection: &mut Connection, fresh: &[&Arrival], holders: &mut Holders) -> Result<()> {
+    let sql = in_list!(
+        connection,
+        "SELECT id, study, series_uid, modality, sop_classes, instances, bytes, header FROM series WHERE series_uid",
+        "$1",
+        ""
+    );
+    let uids: BTreeSet<&str> = fresh.iter().map(|arrival| arrival.series.as_str()).collect();
+    let rows: Vec<SeriesRow> = fetch_all!(connection, sql, uids.into_iter().collect::<Texts>())?;
+    for row in rows {
+        // The same Series Instance UID may stand in a study that is none of this batch.
+        let Some(study) = holders.studies.values_mut().find(|study| study.totals.study == row.study) else {
+            continue;
+        };
+        let series = Series {
+            totals: SeriesTotals {
+                series: row.id,
+                modality: row.modality,
+                sop_classes: split(&row.sop_classes),
+                instances: row.instances,
+                bytes: row.bytes,
+            },
+            header: study.header.below(&row.header)?,
+            made_by: None,
+        };
+        study.series.insert(row.series_uid, series);
+    }
+    Ok(())
+}
+
+async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arrival) -> Result<Series> {
+    let columns = SeriesColumns::of(&arrival.header.attributes);
+    let (header, _) = StoredHeader::new(&arrival.header);
+    let stored = study.header.compressor()?.store(&header)?;
+    let sql = "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
+    let row: Option<(i64,)> = fetch_optional!(
+        connection,
+        sql,
+        study.totals.study,
+        arrival.series.as_str(),
+        columns.modality.as_str(),
+        columns.series_number,
+        columns.description.as_str(),
+        columns.body_part.as_str(),
+        columns.series_date.as_str(),
+        columns.series_time.as_str(),
+        stored.as_slice()
+    )?;
+    let (id,) = row.ok_or_else(unresolved)?;
+    Ok(Series {
+        totals: SeriesTotals {
+            series: id,
+            modality: columns.modality,
+            ..SeriesTotals::default()
+        },
+        header,
+        made_by: Some(arrival.object),
+    })
+}

@@ -1,0 +1,94 @@
+//! The journal: what the bytes do not tell, on its way to the cold store.
+//!
+//! An entry is written in the transaction that makes it true, and carried to the cold store afterwards. What may only happen
+//! once the cold store has it (the removal of a discarded file) waits for `written_at`.
+
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::database::{Connection, execute, fetch_all, in_list};
+use super::ingest::read_uid;
+use super::lists::Ids;
+use super::{Catalogue, JournalEntry, Result};
+use crate::model::{ObjectId, Timestamp};
+
+/// Version of the entries' format.
+const VERSION: u32 = 1;
+
+/// What is written down of a transition.
+pub(super) struct Transition<'a> {
+    pub(super) at: Timestamp,
+    /// superseded, replaced, quarantined, accepted, discarded
+    pub(super) action: &'static str,
+    pub(super) study: &'a str,
+    pub(super) series: &'a str,
+    pub(super) sop_instance: &'a str,
+    pub(super) object: ObjectId,
+    /// The version that is served instead, or was until now
+    pub(super) counterpart: Option<ObjectId>,
+    pub(super) reason: &'a str,
+    pub(super) actor: &'a str,
+}
+
+impl Catalogue {
+    /// Journal entries not yet in the cold store, oldest first.
+    pub async fn journal_pending(&self, limit: u32) -> Result<Vec<JournalEntry>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT id, entry, study_uid, body FROM journal WHERE written_at IS NULL ORDER BY id LIMIT $1";
+        let rows: Vec<(i64, Uuid, String, String)> = fetch_all!(connection, sql, i64::from(limit))?;
+        let read = |(id, entry, study_uid, body): (i64, Uuid, String, String)| {
+            Ok(JournalEntry {
+                id,
+                entry,
+                study_uid: read_uid(&study_uid)?,
+                body,
+            })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// These entries are in the cold store.
+    pub async fn journal_written(&self, ids: &[i64]) -> Result<()> {
+        let mut connection = self.write().await?;
+        let sql = in_list!(
+            connection,
+            "UPDATE journal SET written_at = $1 WHERE written_at IS NULL AND id",
+            "$2",
+            ""
+        );
+        let now = super::database::now(&mut connection).await?;
+        execute!(connection, sql, now.0, Ids(ids.to_vec()))?;
+        connection.commit().await
+    }
+}
+
+/// Writes a transition down, in its own transaction.
+pub(super) async fn write(connection: &mut Connection, transition: &Transition<'_>) -> Result<()> {
+    let entry = ObjectId::new(transition.at).0;
+    let body = json!({
+        "version": VERSION,
+        "id": entry,
+        "at": rfc3339(transition.at),
+        "action": transition.action,
+        "study": transition.study,
+        "series": transition.series,
+        "sop_instance": transition.sop_instance,
+        "object": transition.object,
+        "counterpart": transition.counterpart,
+        "reason": transition.reason,
+        "actor": transition.actor,
+    });
+    let sql = "INSERT INTO journal (entry, study_uid, object_id, body) VALUES ($1, $2, $3, $4)";
+    execute!(connection, sql, entry, transition.study, transition.object.0, body.to_string())?;
+    Ok(())
+}
+
+/// UTC with microseconds; a time that no calendar has is the epoch.
+fn rfc3339(at: Timestamp) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
