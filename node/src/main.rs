@@ -5,6 +5,8 @@
 //! - [`actions`]: what an administrator does, by command line or HTTP.
 //! - [`http`]: health, metrics, actions. [`telemetry`]: logs and metrics.
 
+#[cfg(feature = "failpoints")]
+mod abort_at;
 mod actions;
 mod cli;
 mod config;
@@ -17,6 +19,11 @@ use clap::Parser;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = abort_at::arm() {
+        eprintln!("filmroom: {error:#}");
+        return ExitCode::FAILURE;
+    }
     match cli::run(cli::Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -83,12 +83,12 @@ pub(super) fn classify(versions: &[Version], arrival: &Candidate<'_>) -> Decisio
     }
     // What a person took out of service does not come back because its sender tries again; what was only refused to another
     // sender may come from the one who is entitled to it.
-    let withdrawn = equal().filter(|version| objection.is_some() || version.source == arrival.source.as_str()).find_map(withdrawal);
+    let withdrawn = equal()
+        .filter(|version| objection.is_some() || version.source == arrival.source.as_str())
+        .find_map(withdrawal);
     match (withdrawn.or(objection), served) {
         (Some(refusal), _) => refusal,
-        (None, Some(served)) => Decision::Correct {
-            superseded: served.object,
-        },
+        (None, Some(served)) => Decision::Correct { superseded: served.object },
         (None, None) => Decision::Serve,
     }
 }
@@ -153,7 +153,11 @@ mod tests {
         Version {
             object: ObjectId::new(Timestamp(1)),
             state,
-            reason: if state == ServingState::Quarantined { "why".to_owned() } else { String::new() },
+            reason: if state == ServingState::Quarantined {
+                "why".to_owned()
+            } else {
+                String::new()
+            },
             counterpart: None,
             sha256: Digest([bytes; 32]),
             source: "CT1".to_owned(),
@@ -223,9 +227,15 @@ mod tests {
         let kept = served.object;
         let replace = Decision::Replace { missing: kept };
         assert_eq!(Sent::default().to(std::slice::from_ref(&served)), replace);
-        let other = Sent { confirmed_copy: Some(ObjectId::new(Timestamp(2))), ..Sent::default() };
+        let other = Sent {
+            confirmed_copy: Some(ObjectId::new(Timestamp(2))),
+            ..Sent::default()
+        };
         assert_eq!(other.to(std::slice::from_ref(&served)), replace);
-        let confirmed = Sent { confirmed_copy: Some(kept), ..Sent::default() };
+        let confirmed = Sent {
+            confirmed_copy: Some(kept),
+            ..Sent::default()
+        };
         assert_eq!(confirmed.to(std::slice::from_ref(&served)), Decision::Redundant { kept });
         served.safe = true;
         assert_eq!(Sent::default().to(std::slice::from_ref(&served)), Decision::Redundant { kept });
@@ -236,7 +246,10 @@ mod tests {
         let mut served = version(Served, 2);
         served.safe = true;
         let kept = served.object;
-        let other = Sent { source: "PACS2", ..Sent::default() };
+        let other = Sent {
+            source: "PACS2",
+            ..Sent::default()
+        };
         assert_eq!(other.to(&[served]), Decision::Redundant { kept });
     }
 
@@ -258,11 +271,31 @@ mod tests {
     fn other_bytes_from_elsewhere_are_quarantined_whatever_the_policy() {
         for duplicates in [DuplicatePolicy::Correct, DuplicatePolicy::Keep, DuplicatePolicy::Reject] {
             for sent in [
-                Sent { source: "PACS2", duplicates, ..Sent::default() },
-                Sent { source: "A234567890123456", duplicates, ..Sent::default() },
-                Sent { patient: "Q", duplicates, ..Sent::default() },
-                Sent { study: "1.2", duplicates, ..Sent::default() },
-                Sent { series: "1.1.2", duplicates, ..Sent::default() },
+                Sent {
+                    source: "PACS2",
+                    duplicates,
+                    ..Sent::default()
+                },
+                Sent {
+                    source: "A234567890123456",
+                    duplicates,
+                    ..Sent::default()
+                },
+                Sent {
+                    patient: "Q",
+                    duplicates,
+                    ..Sent::default()
+                },
+                Sent {
+                    study: "1.2",
+                    duplicates,
+                    ..Sent::default()
+                },
+                Sent {
+                    series: "1.1.2",
+                    duplicates,
+                    ..Sent::default()
+                },
             ] {
                 assert!(is_quarantine(&sent.to(&[version(Served, 1)])));
             }
@@ -274,9 +307,15 @@ mod tests {
 
     #[test]
     fn the_policies_keep_the_first() {
-        let keep = Sent { duplicates: DuplicatePolicy::Keep, ..Sent::default() };
+        let keep = Sent {
+            duplicates: DuplicatePolicy::Keep,
+            ..Sent::default()
+        };
         assert!(is_quarantine(&keep.to(&[version(Served, 1)])));
-        let reject = Sent { duplicates: DuplicatePolicy::Reject, ..Sent::default() };
+        let reject = Sent {
+            duplicates: DuplicatePolicy::Reject,
+            ..Sent::default()
+        };
         let served = version(Served, 1);
         let first = served.object;
         assert!(matches!(reject.to(std::slice::from_ref(&served)), Decision::Reject { kept, .. } if kept == first));
@@ -293,8 +332,14 @@ mod tests {
         let (served, mut quarantined) = (version(Served, 1), version(Quarantined, 2));
         quarantined.source = "PACS2".to_owned();
         let kept = quarantined.object;
-        let again = Sent { source: "PACS2", ..Sent::default() };
-        let refused = Decision::Reject { kept, reason: "why".to_owned() };
+        let again = Sent {
+            source: "PACS2",
+            ..Sent::default()
+        };
+        let refused = Decision::Reject {
+            kept,
+            reason: "why".to_owned(),
+        };
         assert_eq!(again.to(&[served.clone(), quarantined.clone()]), refused);
         // Nothing is served: an administrator took it out.
         let alone = version(Quarantined, 2);
@@ -308,14 +353,20 @@ mod tests {
     fn what_an_administrator_quarantined_does_not_come_back_over_its_correction() {
         let (quarantined, served) = (version(Quarantined, 2), version(Served, 1));
         let kept = quarantined.object;
-        let refused = Decision::Reject { kept, reason: "why".to_owned() };
+        let refused = Decision::Reject {
+            kept,
+            reason: "why".to_owned(),
+        };
         assert_eq!(Sent::default().to(&[quarantined, served]), refused);
     }
 
     #[test]
     fn a_correction_of_a_quarantined_instance_is_served_and_a_stranger_is_not() {
         assert_eq!(Sent::default().to(&[version(Quarantined, 1)]), Decision::Serve);
-        let stranger = Sent { source: "PACS2", ..Sent::default() };
+        let stranger = Sent {
+            source: "PACS2",
+            ..Sent::default()
+        };
         assert!(is_quarantine(&stranger.to(&[version(Quarantined, 1)])));
     }
 

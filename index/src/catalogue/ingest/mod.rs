@@ -110,7 +110,10 @@ impl Catalogue {
             connection.commit().await?;
         }
         let missing = || Error::Corrupt("an object of the batch became nothing".to_owned());
-        batch.iter().map(|arrival| outcomes.get(&arrival.object).cloned().ok_or_else(missing)).collect()
+        batch
+            .iter()
+            .map(|arrival| outcomes.get(&arrival.object).cloned().ok_or_else(missing))
+            .collect()
     }
 }
 
@@ -224,7 +227,12 @@ fn judge<'a>(fresh: &[&'a Arrival], patients: &'a [PatientColumns], mut versions
 
 /// What those objects of the batch became that are on record already.
 async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap<ObjectId, Outcome>> {
-    let sql = in_uuids!(connection, "SELECT object_id, state, reason, counterpart FROM objects WHERE object_id", "$1", "");
+    let sql = in_uuids!(
+        connection,
+        "SELECT object_id, state, reason, counterpart FROM objects WHERE object_id",
+        "$1",
+        ""
+    );
     let ids = Uuids(batch.iter().map(|arrival| arrival.object.0).collect());
     let rows: Vec<(Uuid, String, String, Option<Uuid>)> = fetch_all!(connection, sql, ids)?;
     let outcome = |(object, state, reason, counterpart): (Uuid, String, String, Option<Uuid>)| {
@@ -339,7 +347,8 @@ pub(super) async fn node_row(connection: &mut Connection, node: NodeId) -> Resul
     let insert = "INSERT INTO nodes (node_id, first_seen) VALUES ($1, $2) ON CONFLICT (node_id) DO NOTHING";
     execute!(connection, insert, node.0, now.0)?;
     let made: Option<(i64,)> = fetch_optional!(connection, select, node.0)?;
-    made.map(|(id,)| id).ok_or_else(|| Error::Corrupt("the node's row is gone".to_owned()))
+    made.map(|(id,)| id)
+        .ok_or_else(|| Error::Corrupt("the node's row is gone".to_owned()))
 }
 
 pub(super) fn read_state(text: &str) -> Result<ServingState> {

@@ -97,7 +97,10 @@ mod tests {
 
     #[test]
     fn spelling_is_no_conflict_and_another_name_or_birth_date_is() {
-        assert_eq!(compare(&row("Müller^Jo", "19700101"), &columns("MULLER^JO^^", "19700101")), (None, vec![]));
+        assert_eq!(
+            compare(&row("Müller^Jo", "19700101"), &columns("MULLER^JO^^", "19700101")),
+            (None, vec![])
+        );
         let (change, conflicts) = compare(&row("Müller^Jo", "19700101"), &columns("Maier^Jo", "19700102"));
         assert_eq!(change, None);
         assert_eq!(conflicts.iter().map(|c| c.kind).collect::<Vec<_>>(), ["name", "birth_date"]);
@@ -105,7 +108,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_filled_in_and_nothing_said_contradicts_nothing() {
-        assert_eq!(compare(&row("", ""), &columns("A^B", "19700101")), (Some(columns("A^B", "19700101")), vec![]));
+        assert_eq!(
+            compare(&row("", ""), &columns("A^B", "19700101")),
+            (Some(columns("A^B", "19700101")), vec![])
+        );
         assert_eq!(compare(&row("A^B", "19700101"), &columns("", "")), (None, vec![]));
     }
 
