@@ -1,7 +1,15 @@
 //! DIMSE messages (PS3.7): typed requests, responses and statuses. The only place that knows the tags and the hex of a command.
 
+mod decode;
+mod encode;
+mod status;
+#[cfg(test)]
+mod tests;
+
 use filmroom_index::dataset::DataSet;
 use filmroom_index::model::{AeTitle, Uid};
+
+pub use status::{Status, StatusClass};
 
 /// A command set (PS3.7 E), decoded.
 #[derive(Clone, Debug, PartialEq)]
@@ -221,78 +229,6 @@ pub struct SubOperationCounts {
     pub warning: u16,
 }
 
-/// Status (0000,0900). Named where we send it or have to understand it; any other value is carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// 0000
-    Success,
-    /// FF00
-    Pending,
-    /// FF01: Pending, and an optional key was not supported for matching
-    PendingOptionalKeys,
-    /// FE00
-    Cancel,
-    /// A700
-    OutOfResources,
-    /// A701: cannot calculate the number of matches
-    CannotCountMatches,
-    /// A702: cannot perform sub-operations
-    CannotPerformSubOperations,
-    /// A801
-    MoveDestinationUnknown,
-    /// A900: the identifier or data set does not match the SOP class
-    DoesNotMatchSopClass,
-    /// C000: cannot understand; unable to process
-    CannotUnderstand,
-    /// C001: quarantined or refused as a duplicate
-    DuplicateRefused,
-    /// B000: sub-operations complete with failures; coercion of data elements
-    WarningSubOperations,
-    /// 0117
-    InvalidSopInstance,
-    /// 0122
-    SopClassNotSupported,
-    /// 0124
-    NotAuthorized,
-    /// 0211
-    UnrecognizedOperation,
-    /// Any other
-    Other(u16),
-}
-
-/// What a status says (PS3.7 C).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusClass {
-    /// Success
-    Success,
-    /// Warning
-    Warning,
-    /// Failure
-    Failure,
-    /// Cancel
-    Cancel,
-    /// Pending
-    Pending,
-}
-
-impl Status {
-    /// The value on the wire.
-    pub fn code(self) -> u16 {
-        todo!()
-    }
-
-    /// The status with a value.
-    pub fn from_code(code: u16) -> Status {
-        let _ = code;
-        todo!()
-    }
-
-    /// What it says: Bxxx, 0001, 0107 and 0116 are warnings (PS3.7 C.4).
-    pub fn class(self) -> StatusClass {
-        todo!()
-    }
-}
-
 /// Why a command set cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("command set: {0}")]
@@ -301,20 +237,86 @@ pub struct CommandError(pub String);
 /// A command set is at most this many bytes.
 pub const MAX_COMMAND: usize = 64 * 1024;
 
+/// A command set as it came from the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// The command
+    pub command: Command,
+    /// Whether a data set follows: Command Data Set Type (0000,0800) is not 0101. The types cannot tell: a response's data set comes later.
+    pub data_set: bool,
+}
+
 impl Command {
     /// Reads a command set: Implicit VR Little Endian, group 0000 (PS3.7 6.3.1).
     pub fn decode(bytes: &[u8]) -> Result<Command, CommandError> {
-        let _ = bytes;
-        todo!()
+        decode::decode(bytes).map(|received| received.command)
+    }
+
+    /// Reads a command set and whether a data set follows.
+    pub fn receive(bytes: &[u8]) -> Result<Received, CommandError> {
+        decode::decode(bytes)
     }
 
     /// Writes the command set, group length first.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        encode::encode(self, self.has_data_set())
     }
 
-    /// Whether a data set follows (0000,0800).
-    pub fn has_data_set(&self) -> bool {
-        todo!()
+    /// Writes the command set of a message whose data set is there or not, whatever the command holds.
+    pub fn encode_with(&self, data_set: bool) -> Vec<u8> {
+        encode::encode(self, data_set)
     }
+
+    /// Whether a data set belongs to it (0000,0800).
+    pub fn has_data_set(&self) -> bool {
+        match self {
+            Command::Request(request) => match request {
+                Request::Echo(_) | Request::Cancel { .. } => false,
+                Request::Store(_) | Request::Find(_) | Request::Move(_) | Request::Get(_) => true,
+                Request::Unrecognized { has_data_set, .. } => *has_data_set,
+            },
+            Command::Response(response) => match response {
+                Response::Echo(_) | Response::Store(_) | Response::Unrecognized { .. } => false,
+                Response::Find(find) => find.identifier.is_some(),
+                Response::Move(CMoveResponse { retrieve }) | Response::Get(CGetResponse { retrieve }) => !retrieve.failed.is_empty(),
+            },
+        }
+    }
+}
+
+/// Element numbers of group 0000 (PS3.7 E.1).
+mod element {
+    pub(super) const AFFECTED_SOP_CLASS: u16 = 0x0002;
+    pub(super) const COMMAND_FIELD: u16 = 0x0100;
+    pub(super) const MESSAGE_ID: u16 = 0x0110;
+    pub(super) const MESSAGE_ID_RESPONDED: u16 = 0x0120;
+    pub(super) const MOVE_DESTINATION: u16 = 0x0600;
+    pub(super) const PRIORITY: u16 = 0x0700;
+    pub(super) const COMMAND_DATA_SET_TYPE: u16 = 0x0800;
+    pub(super) const STATUS: u16 = 0x0900;
+    pub(super) const OFFENDING_ELEMENT: u16 = 0x0901;
+    pub(super) const ERROR_COMMENT: u16 = 0x0902;
+    pub(super) const AFFECTED_SOP_INSTANCE: u16 = 0x1000;
+    pub(super) const REMAINING: u16 = 0x1020;
+    pub(super) const COMPLETED: u16 = 0x1021;
+    pub(super) const FAILED: u16 = 0x1022;
+    pub(super) const WARNING: u16 = 0x1023;
+    pub(super) const MOVE_ORIGINATOR_TITLE: u16 = 0x1030;
+    pub(super) const MOVE_ORIGINATOR_MESSAGE_ID: u16 = 0x1031;
+}
+
+/// Values of Command Field (PS3.7 E.1-1) and of Command Data Set Type.
+mod field {
+    /// Set in the Command Field of every response
+    pub(super) const RESPONSE: u16 = 0x8000;
+    pub(super) const C_STORE: u16 = 0x0001;
+    pub(super) const C_GET: u16 = 0x0010;
+    pub(super) const C_FIND: u16 = 0x0020;
+    pub(super) const C_MOVE: u16 = 0x0021;
+    pub(super) const C_ECHO: u16 = 0x0030;
+    pub(super) const C_CANCEL: u16 = 0x0FFF;
+    /// Command Data Set Type of a message without a data set
+    pub(super) const NO_DATA_SET: u16 = 0x0101;
+    /// Any other value says that one follows
+    pub(super) const DATA_SET: u16 = 0x0001;
 }

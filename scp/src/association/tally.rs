@@ -1,0 +1,65 @@
+//! What passed on one association: for its closing line in the log and for the metrics.
+
+use metrics::counter;
+
+use crate::dimse::{Command, Request, Response, Status, StatusClass};
+
+/// Counts of one association.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests received
+    pub requests: u64,
+    /// Final responses sent or received that say success
+    pub succeeded: u64,
+    /// … that say warning or cancel
+    pub warned: u64,
+    /// … that say failure
+    pub failed: u64,
+}
+
+impl Tally {
+    pub(super) fn received(&mut self, command: &Command) {
+        match command {
+            Command::Request(Request::Cancel { .. }) => {}
+            Command::Request(_) => self.requests += 1,
+            Command::Response(response) => self.answered(response, "scu"),
+        }
+    }
+
+    pub(super) fn sent(&mut self, command: &Command) {
+        if let Command::Response(response) = command {
+            self.answered(response, "scp");
+        }
+    }
+
+    fn answered(&mut self, response: &Response, role: &'static str) {
+        let (service, status) = describe(response);
+        match status.class() {
+            StatusClass::Pending => return,
+            StatusClass::Success => self.succeeded += 1,
+            StatusClass::Warning | StatusClass::Cancel => self.warned += 1,
+            StatusClass::Failure => self.failed += 1,
+        }
+        counter!("filmroom_dimse_operations_total", "service" => service, "role" => role, "status" => status_label(status)).increment(1);
+    }
+}
+
+fn describe(response: &Response) -> (&'static str, Status) {
+    match response {
+        Response::Echo(echo) => ("echo", echo.status),
+        Response::Store(store) => ("store", store.status),
+        Response::Find(find) => ("find", find.status),
+        Response::Move(retrieve) => ("move", retrieve.retrieve.status),
+        Response::Get(retrieve) => ("get", retrieve.retrieve.status),
+        Response::Unrecognized { status, .. } => ("unrecognized", *status),
+    }
+}
+
+/// A label of bounded variety: what a peer makes up is counted by its class.
+fn status_label(status: Status) -> String {
+    match (status, status.class()) {
+        (Status::Other(_), StatusClass::Warning) => "other warning".to_owned(),
+        (Status::Other(_), _) => "other failure".to_owned(),
+        (named, _) => named.to_string(),
+    }
+}

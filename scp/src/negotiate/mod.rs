@@ -1,0 +1,191 @@
+//! Association negotiation as pure functions: what we propose, what we accept of a proposal (PS3.8 7.1.1, PS3.7 D.3).
+//!
+//! - [`accept`] answers an A-ASSOCIATE-RQ with an agreement or a [`Rejection`].
+//! - [`propose`] makes an A-ASSOCIATE-RQ, [`agree`] reads the answer to it.
+//! - [`syntaxes`] says what is stored here.
+//!
+//! Never answered: the asynchronous operations window (without an answer it is one operation, PS3.7 D.3.3.3; dcm4che pipelines as soon as
+//! there is one), SOP Class Common Extended Negotiation, and, until it is served, extended negotiation.
+
+mod acceptor;
+mod requestor;
+pub mod syntaxes;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dicom_ul::pdu::{
+    AssociationRJ, AssociationRJResult, AssociationRJServiceProviderASCEReason, AssociationRJServiceProviderPresentationReason,
+    AssociationRJServiceUserReason, AssociationRJSource, UserVariableItem,
+};
+use filmroom_index::model::{AeTitle, Uid};
+use filmroom_index::part10;
+
+pub use acceptor::{BLANK_CALLING_AE, accept};
+pub use requestor::{agree, propose};
+
+use crate::settings::Settings;
+
+/// The one application context of DICOM (PS3.7 A.2.1).
+const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
+
+/// What an acceptor decides by.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    /// Our settings
+    pub settings: Arc<Settings>,
+    /// Whether the node has no room for one more association: the answer is rejected-transient, local-limit-exceeded
+    pub full: bool,
+}
+
+/// What a requestor proposes.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// Our AE title
+    pub calling: AeTitle,
+    /// The peer's
+    pub called: AeTitle,
+    /// Presentation contexts in order, at most 128; ids are 1, 3, 5, …
+    pub contexts: Vec<ProposedContext>,
+    /// Our maximum PDU length
+    pub max_pdu: u32,
+}
+
+/// A presentation context to propose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProposedContext {
+    /// Abstract syntax
+    pub abstract_syntax: Uid,
+    /// Transfer syntaxes in order of preference
+    pub transfer_syntaxes: Vec<Uid>,
+    /// Whether we offer to be SCP of it as well as SCU (PS3.7 D.3.3.4), as the requestor of a C-GET does
+    pub also_scp: bool,
+}
+
+/// An accepted presentation context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedContext {
+    /// Presentation-context-ID, odd
+    pub id: u8,
+    /// Abstract syntax
+    pub abstract_syntax: Uid,
+    /// The one transfer syntax
+    pub transfer_syntax: Uid,
+    /// Whether the association's requestor may be SCU (PS3.7 D.3.3.4)
+    pub requestor_scu: bool,
+    /// Whether the association's requestor may be SCP
+    pub requestor_scp: bool,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct PeerIdentity {
+    /// Calling AE title; of an association that we requested: our own
+    pub calling: AeTitle,
+    /// Called AE title
+    pub called: AeTitle,
+    /// Address of the other end, where the stream has one
+    pub address: Option<IpAddr>,
+    /// The peer's Implementation Class UID, as it came
+    pub implementation_class: String,
+    /// The peer's Implementation Version Name
+    pub implementation_version: Option<String>,
+}
+
+/// What both sides agreed on.
+#[derive(Clone, Debug)]
+pub struct Agreement {
+    /// Who is at the other end
+    pub peer: PeerIdentity,
+    /// The accepted presentation contexts
+    pub contexts: Vec<AcceptedContext>,
+    /// The peer's maximum PDU length; 0: no limit
+    pub max_pdu: u32,
+}
+
+/// Why an association is rejected (PS3.8 9.3.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// 1/1/2
+    #[error("application context name not supported")]
+    ApplicationContext,
+    /// 1/1/3
+    #[error("calling AE title not recognized")]
+    CallingAe,
+    /// 1/1/7
+    #[error("called AE title not recognized")]
+    CalledAe,
+    /// 1/2/2
+    #[error("protocol version not supported")]
+    ProtocolVersion,
+    /// 2/3/2: the one that a peer tries again later
+    #[error("local limit exceeded")]
+    Full,
+}
+
+impl Rejection {
+    /// The PDU that says so.
+    pub fn to_pdu(self) -> AssociationRJ {
+        let user = |reason| (AssociationRJResult::Permanent, AssociationRJSource::ServiceUser(reason));
+        let (result, source) = match self {
+            Rejection::ApplicationContext => user(AssociationRJServiceUserReason::ApplicationContextNameNotSupported),
+            Rejection::CallingAe => user(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
+            Rejection::CalledAe => user(AssociationRJServiceUserReason::CalledAETitleNotRecognized),
+            Rejection::ProtocolVersion => (
+                AssociationRJResult::Permanent,
+                AssociationRJSource::ServiceProviderASCE(AssociationRJServiceProviderASCEReason::ProtocolVersionNotSupported),
+            ),
+            Rejection::Full => (
+                AssociationRJResult::Transient,
+                AssociationRJSource::ServiceProviderPresentation(AssociationRJServiceProviderPresentationReason::LocalLimitExceeded),
+            ),
+        };
+        AssociationRJ { result, source }
+    }
+
+    /// The name under which it is counted.
+    pub fn label(self) -> &'static str {
+        match self {
+            Rejection::ApplicationContext => "application_context",
+            Rejection::CallingAe => "calling_ae",
+            Rejection::CalledAe => "called_ae",
+            Rejection::ProtocolVersion => "protocol_version",
+            Rejection::Full => "full",
+        }
+    }
+}
+
+/// Our user information (PS3.7 D.3.3): maximum length and implementation.
+fn our_user_information(max_pdu: u32) -> Vec<UserVariableItem> {
+    vec![
+        UserVariableItem::MaxLength(max_pdu),
+        UserVariableItem::ImplementationClassUID(part10::IMPLEMENTATION_CLASS_UID.to_owned()),
+        UserVariableItem::ImplementationVersionName(part10::IMPLEMENTATION_VERSION_NAME.to_owned()),
+    ]
+}
+
+/// What a peer's user information says: maximum PDU length (none given: no limit, PS3.8 D.1), Implementation Class UID and Version Name.
+fn read_user_information(items: &[UserVariableItem]) -> (u32, String, Option<String>) {
+    let mut max_pdu = 0;
+    let mut class = String::new();
+    let mut version = None;
+    for item in items {
+        match item {
+            UserVariableItem::MaxLength(length) => max_pdu = *length,
+            UserVariableItem::ImplementationClassUID(uid) => class = printable(uid, 64),
+            UserVariableItem::ImplementationVersionName(name) => version = Some(printable(name, 16)),
+            _ => {}
+        }
+    }
+    (max_pdu, class, version)
+}
+
+/// A peer's text as it can stand in a log: up to its first NUL, trimmed, bounded, control characters and what is not ASCII replaced.
+fn printable(text: &str, max: usize) -> String {
+    let text = text.trim_matches(['\0', ' ', '\r', '\n']);
+    let text = text.split('\0').next().unwrap_or_default();
+    text.chars()
+        .take(max)
+        .map(|c| if (' '..='~').contains(&c) && c != '\\' { c } else { '?' })
+        .collect()
+}
