@@ -133,3 +133,6 @@ pub fn planned_state(pack_key: &str) -> ServingState {
 pub fn manifest_key(pack_key: &str) -> String {
     format!("{}.json.zst", pack_key.strip_suffix(".zip").unwrap_or(pack_key))
 }
+
+#[cfg(test)]
+mod tests;
