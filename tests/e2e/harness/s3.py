@@ -37,7 +37,8 @@ class S3:
             "volume.port", "volume.port.grpc", "admin.port", "admin.port.grpc", "metricsPort", "s3.port.iceberg", "s3.port.lance",
         ]
         command = [str(Path(sys.executable).parent / "weed"), "mini", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-                   "-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
+                   "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
+                   "-s3.autoCreateBucket=false"]
         command += [f"-{name}={port}" for name, port in zip(names, self.ports)]
         environment = dict(os.environ, AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET)
         self.log = open(self.folder.parent / f"{self.folder.name}.log", "ab")

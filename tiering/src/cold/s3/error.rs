@@ -38,7 +38,8 @@ where
         (_, "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" | "EntityTooSmall" | "IncompleteBody") => {
             ColdError::Differs { key, what }
         }
-        (412, _) => ColdError::Differs { key, what },
+        // Another object than the one that was begun to read, or one that is shorter than was asked for.
+        (412 | 416, _) => ColdError::Differs { key, what },
         // Lost with an unfinished upload, which somebody aborted: the next attempt makes a new one.
         (_, "NoSuchUpload" | "RequestTimeout" | "SlowDown" | "Throttling" | "ThrottlingException" | "RequestTimeTooSkewed") => {
             ColdError::Unavailable(what)
