@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::association::{Association, AssociationError};
-use crate::dimse::CEchoRequest;
+use crate::dimse::{CEchoRequest, CEchoResponse, Command, Response, Status};
 
 /// Answers one C-ECHO.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
@@ -11,6 +11,9 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     context: u8,
     request: CEchoRequest,
 ) -> Result<(), AssociationError> {
-    let _ = (association, context, request);
-    todo!()
+    let response = CEchoResponse {
+        message_id: request.message_id,
+        status: Status::Success,
+    };
+    association.send(context, &Command::Response(Response::Echo(response)), None).await
 }

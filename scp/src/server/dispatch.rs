@@ -1,0 +1,124 @@
+//! Hands a request to its service, if the presentation context and the AE's rights are for it.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{Span, info_span};
+
+use crate::association::{AcceptedContext, Association, AssociationError};
+use crate::dimse::{CFindResponse, CGetResponse, CMoveResponse, CStoreResponse, Command, Request, Response, RetrieveResponse, Status};
+use crate::negotiate::syntaxes::{Purpose, purpose};
+use crate::services::{Context, echo, find, retrieve, store};
+
+/// The span of one operation.
+pub(super) fn operation_span(request: &Request) -> Span {
+    match request {
+        Request::Echo(echo) => info_span!("C-ECHO", message = echo.message_id),
+        Request::Store(store) => info_span!("C-STORE", message = store.message_id),
+        Request::Find(find) => info_span!("C-FIND", message = find.message_id),
+        Request::Move(retrieve) => {
+            info_span!("C-MOVE", message = retrieve.message_id, destination = %retrieve.destination.escape_default())
+        }
+        Request::Get(retrieve) => info_span!("C-GET", message = retrieve.message_id),
+        Request::Cancel { message_id } => info_span!("C-CANCEL", message = message_id),
+        Request::Unrecognized {
+            command_field, message_id, ..
+        } => info_span!("unrecognized", command = format_args!("{command_field:04X}"), message = message_id),
+    }
+}
+
+/// Serves one request, or refuses it after its data set has been read.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    node: &Context,
+    association: &mut Association<S>,
+    context: u8,
+    request: Request,
+) -> Result<(), AssociationError> {
+    if let Err((status, comment)) = admit(association.context(context), &request) {
+        while association.next_fragment().await?.is_some() {}
+        tracing::warn!(%status, comment, "request refused");
+        return match refusal(request, status, comment) {
+            Some(response) => association.send(context, &Command::Response(response), None).await,
+            None => Ok(()),
+        };
+    }
+    match request {
+        Request::Echo(request) => echo::serve(association, context, request).await,
+        Request::Store(request) => store::serve(node, association, context, request).await,
+        Request::Find(request) => find::serve(node, association, context, request).await,
+        Request::Move(request) => retrieve::serve_move(node, association, context, request).await,
+        Request::Get(request) => retrieve::serve_get(node, association, context, request).await,
+        Request::Cancel { .. } | Request::Unrecognized { .. } => Ok(()),
+    }
+}
+
+/// Whether a request may be made on a context: the abstract syntax must be that of its service and of its SOP class, the requestor its SCU.
+/// Rights of the AE are in the context already: what it may not do was not accepted.
+fn admit(context: Option<&AcceptedContext>, request: &Request) -> Result<(), (Status, &'static str)> {
+    let (served, sop_class): (&[Purpose], Option<&str>) = match request {
+        // Some devices keep an association alive with C-ECHO on whatever context they have: it harms nobody.
+        Request::Echo(_) | Request::Cancel { .. } => return Ok(()),
+        Request::Store(store) => (&[Purpose::Storage, Purpose::UnknownStorage], Some(&store.sop_class)),
+        Request::Find(find) => (&[Purpose::Find], Some(&find.sop_class)),
+        Request::Move(retrieve) => (&[Purpose::Move], Some(&retrieve.sop_class)),
+        Request::Get(retrieve) => (&[Purpose::Get], Some(&retrieve.sop_class)),
+        Request::Unrecognized { .. } => return Err((Status::UnrecognizedOperation, "operation not supported")),
+    };
+    let Some(context) = context else {
+        return Err((Status::SopClassNotSupported, "presentation context not accepted"));
+    };
+    if !served.contains(&purpose(&context.abstract_syntax)) {
+        return Err((Status::SopClassNotSupported, "the presentation context is for another service"));
+    }
+    // A missing SOP class is the service's to judge.
+    if sop_class.is_some_and(|uid| !uid.is_empty() && uid != context.abstract_syntax.as_str()) {
+        return Err((Status::SopClassNotSupported, "the presentation context is for another SOP class"));
+    }
+    if !context.requestor_scu {
+        return Err((Status::NotAuthorized, "the requestor was not accepted as SCU of this SOP class"));
+    }
+    Ok(())
+}
+
+/// The response that refuses a request; none where there is no response.
+fn refusal(request: Request, status: Status, comment: &str) -> Option<Response> {
+    let comment = Some(comment.to_owned());
+    let retrieve = |message_id, sop_class, comment| RetrieveResponse {
+        message_id,
+        sop_class,
+        status,
+        counts: None,
+        offending: None,
+        comment,
+        failed: Vec::new(),
+    };
+    Some(match request {
+        Request::Echo(_) | Request::Cancel { .. } => return None,
+        Request::Store(store) => Response::Store(CStoreResponse {
+            message_id: store.message_id,
+            sop_class: store.sop_class,
+            sop_instance: store.sop_instance,
+            status,
+            comment,
+        }),
+        Request::Find(find) => Response::Find(CFindResponse {
+            message_id: find.message_id,
+            sop_class: find.sop_class,
+            status,
+            offending: None,
+            comment,
+            identifier: None,
+        }),
+        Request::Move(request) => Response::Move(CMoveResponse {
+            retrieve: retrieve(request.message_id, request.sop_class, comment),
+        }),
+        Request::Get(request) => Response::Get(CGetResponse {
+            retrieve: retrieve(request.message_id, request.sop_class, comment),
+        }),
+        Request::Unrecognized {
+            command_field, message_id, ..
+        } => Response::Unrecognized {
+            command_field,
+            message_id,
+            status,
+        },
+    })
+}

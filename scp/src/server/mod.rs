@@ -1,0 +1,312 @@
+//! Accepts connections and serves each in a task of its own.
+//!
+//! Mechanics: an accepted connection takes one of `max_associations` permits and is served in a task; one more gets a polite rejection
+//! (transient, local limit exceeded), of which only a bounded number is under way at once; beyond that connections are closed unheard.
+//! A request goes to its service; the next one of the same association is not read before the service is done.
+//!
+//! Invariants: a task owns its stream, its permit and nothing else; a panic in it is logged, gives the permit back and touches no other.
+//! A permit is given back when the association is over, not when the peer gets round to closing its connection.
+//!
+//! Crash story: nothing is kept here. When it stops, associations without a running operation are aborted at once, the others when their
+//! operation ends or the grace is over; what was not answered by then was not promised.
+
+mod dispatch;
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use filmroom_tiering::Archive;
+use futures::FutureExt;
+use metrics::{counter, gauge};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, field};
+
+use crate::association::{Association, AssociationError, Event};
+use crate::dimse::{Command, Request};
+use crate::negotiate::Acceptor;
+use crate::services::Context;
+use crate::settings::{Settings, Timers};
+
+/// Rejections for want of room that may be under way at once.
+const MAX_REJECTIONS: usize = 32;
+/// A peer that is going to be rejected is not waited for as long as one that is going to be served.
+const REJECTION_ARTIM: Duration = Duration::from_secs(5);
+/// After the grace, tasks are given this long to say A-ABORT.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// A listening DICOM server.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+/// What every task of a server shares.
+#[derive(Debug)]
+struct Shared {
+    node: Context,
+    associations: Arc<Semaphore>,
+    rejections: Arc<Semaphore>,
+    /// Numbers associations for the log
+    next: AtomicU64,
+    /// No new operations
+    stop: CancellationToken,
+    /// Running operations end now
+    kill: CancellationToken,
+}
+
+impl Server {
+    /// Binds the port.
+    pub async fn bind(settings: Arc<Settings>, archive: Archive) -> std::io::Result<Server> {
+        let listener = TcpListener::bind(settings.listen).await?;
+        let shared = Shared {
+            associations: Arc::new(Semaphore::new(settings.max_associations)),
+            rejections: Arc::new(Semaphore::new(MAX_REJECTIONS)),
+            next: AtomicU64::new(1),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            node: Context { settings, archive },
+        };
+        Ok(Server {
+            listener,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until cancelled; then takes no new associations, lets running operations end for at most `grace`, and aborts the rest.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+        let Server { listener, shared } = self;
+        let tasks = TaskTracker::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => take(&shared, &tasks, stream, peer),
+                    // Out of file descriptors, or a connection that was gone before it was taken: neither ends the node.
+                    Err(error) => {
+                        tracing::error!(%error, "cannot accept a connection");
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        shared.stop.cancel();
+        tasks.close();
+        if timeout(grace, tasks.wait()).await.is_err() {
+            tracing::warn!(associations = tasks.len(), "the grace is over: operations are cut off");
+            shared.kill.cancel();
+            let _ = timeout(LAST_WORDS, tasks.wait()).await;
+        }
+    }
+}
+
+/// Starts the task of a connection.
+fn take(shared: &Arc<Shared>, tasks: &TaskTracker, stream: TcpStream, peer: SocketAddr) {
+    let permit = Arc::clone(&shared.associations).try_acquire_owned().ok();
+    let rejection = match permit {
+        Some(_) => None,
+        None => match Arc::clone(&shared.rejections).try_acquire_owned() {
+            Ok(rejection) => Some(rejection),
+            Err(_) => {
+                counter!("filmroom_associations_rejected_total", "reason" => "unheard").increment(1);
+                tracing::warn!(%peer, "no room even to reject: connection closed");
+                return;
+            }
+        },
+    };
+    let id = shared.next.fetch_add(1, Ordering::Relaxed);
+    let span = tracing::info_span!("association", id, address = %peer.ip(), ae = field::Empty);
+    let shared = Arc::clone(shared);
+    let task = async move {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%error, "socket options refused");
+        }
+        let work = serve(&shared, stream, Some(peer), permit);
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            tracing::error!("the task of this association panicked; others are not affected");
+        }
+        drop(rejection);
+    };
+    tasks.spawn(task.instrument(span));
+}
+
+/// No delay: a response is one write and waits for nobody's acknowledgement. Keep-alive: a peer whose machine died is found out.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// One connection from its first byte to its last; without a permit it is rejected.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    shared: &Shared,
+    stream: S,
+    peer: Option<SocketAddr>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let settings = &shared.node.settings;
+    let acceptor = Acceptor {
+        settings: Arc::clone(settings),
+        full: permit.is_none(),
+    };
+    let timers = match permit {
+        Some(_) => settings.timers,
+        None => Timers {
+            artim: settings.timers.artim.min(REJECTION_ARTIM),
+            ..settings.timers
+        },
+    };
+    let accepted = tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => return,
+        accepted = Association::accept(stream, peer.map(|peer| peer.ip()), &acceptor, timers) => accepted,
+    };
+    let mut association = match accepted {
+        Ok(association) => association,
+        Err(error) => return not_accepted(&error),
+    };
+    let open = Open::new(&association);
+    let end = messages(shared, &mut association).await;
+    open.close(&association, &end);
+    drop(permit);
+    match end {
+        End::Stopped => association.abort().await,
+        End::Released | End::Broken(_) => association.close().await,
+    }
+}
+
+/// How an association ended.
+#[derive(Debug)]
+enum End {
+    Released,
+    /// We stop
+    Stopped,
+    Broken(AssociationError),
+}
+
+/// Serves messages until the association ends.
+async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, association: &mut Association<S>) -> End {
+    let mut counted = (0, 0);
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return End::Stopped,
+            event = association.receive() => event,
+        };
+        let (context, request) = match event {
+            Ok(Event::Released) => return End::Released,
+            // What was to be cancelled has been answered already.
+            Ok(Event::Message {
+                command: Command::Request(Request::Cancel { .. }),
+                ..
+            }) => continue,
+            Ok(Event::Message {
+                command: Command::Response(_),
+                ..
+            }) => {
+                tracing::debug!("a response to nothing was dropped");
+                continue;
+            }
+            Ok(Event::Message {
+                context,
+                command: Command::Request(request),
+            }) => (context, request),
+            Err(error) => return End::Broken(error),
+        };
+        let span = dispatch::operation_span(&request);
+        let served = tokio::select! {
+            biased;
+            served = dispatch::serve(&shared.node, association, context, request).instrument(span) => served,
+            () = shared.kill.cancelled() => return End::Stopped,
+        };
+        if let Err(error) = served {
+            return End::Broken(error);
+        }
+        counted = count_traffic(counted, association.traffic());
+    }
+}
+
+/// Adds what has passed since the last time to the metrics.
+fn count_traffic(before: (u64, u64), now: (u64, u64)) -> (u64, u64) {
+    counter!("filmroom_dicom_bytes_total", "direction" => "received").increment(now.0.saturating_sub(before.0));
+    counter!("filmroom_dicom_bytes_total", "direction" => "sent").increment(now.1.saturating_sub(before.1));
+    now
+}
+
+/// Says and counts why there is no association.
+fn not_accepted(error: &AssociationError) {
+    match error {
+        AssociationError::RejectedPeer(rejection) => {
+            counter!("filmroom_associations_rejected_total", "reason" => rejection.label()).increment(1);
+            tracing::info!(reason = %rejection, "association rejected");
+        }
+        // A port scan, a load balancer's probe.
+        AssociationError::Lost(error) => tracing::debug!(%error, "connection without an association"),
+        error => {
+            counter!("filmroom_associations_rejected_total", "reason" => "protocol").increment(1);
+            tracing::info!(%error, "no association");
+        }
+    }
+}
+
+/// The metrics and the two lines in the log of an open association; closed also when its task panics.
+struct Open {
+    since: Instant,
+}
+
+impl Open {
+    fn new<S: AsyncRead + AsyncWrite + Unpin + Send>(association: &Association<S>) -> Open {
+        gauge!("filmroom_associations_open").increment(1.0);
+        counter!("filmroom_associations_total", "role" => "acceptor").increment(1);
+        let peer = association.peer();
+        Span::current().record("ae", field::display(&peer.calling));
+        tracing::info!(
+            called = %peer.called,
+            contexts = association.contexts().len(),
+            implementation = peer.implementation_version.as_deref().unwrap_or(&peer.implementation_class),
+            "association accepted"
+        );
+        Open { since: Instant::now() }
+    }
+
+    fn close<S: AsyncRead + AsyncWrite + Unpin + Send>(self, association: &Association<S>, end: &End) {
+        let tally = association.tally();
+        let (received, sent) = association.traffic();
+        let end = match end {
+            End::Released => "released".to_owned(),
+            End::Stopped => "the node stops".to_owned(),
+            End::Broken(error) => error.to_string(),
+        };
+        tracing::info!(
+            end,
+            requests = tally.requests,
+            succeeded = tally.succeeded,
+            warned = tally.warned,
+            failed = tally.failed,
+            received,
+            sent,
+            seconds = self.since.elapsed().as_secs_f32(),
+            "association ended"
+        );
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!("filmroom_associations_open").decrement(1.0);
+    }
+}
