@@ -66,7 +66,7 @@ pub(super) fn classify(versions: &[Version], arrival: &Candidate<'_>) -> Decisio
         return if served.safe || arrival.confirmed_copy == Some(served.object) {
             Decision::Redundant { kept: served.object }
         } else {
-            Decision::Replace { missing: served.object }
+            place(served, arrival).unwrap_or(Decision::Replace { missing: served.object })
         };
     }
     let equal = || versions.iter().rev().filter(|version| version.sha256 == arrival.sha256);
@@ -106,13 +106,21 @@ fn withdrawal(version: &Version) -> Option<Decision> {
     }
 }
 
-/// Why an arrival with other bytes may not take the place of a version; none if it is a corrected resend.
-fn objection(reference: &Version, arrival: &Candidate<'_>) -> Option<Decision> {
+/// Why an arrival may not take the place of a version that stands elsewhere.
+fn place(reference: &Version, arrival: &Candidate<'_>) -> Option<Decision> {
     if reference.study != arrival.study.as_str() {
         return Some(quarantine("SOP Instance UID is taken by another study"));
     }
     if reference.series != arrival.series.as_str() {
         return Some(quarantine("SOP Instance UID is taken by another series"));
+    }
+    None
+}
+
+/// Why an arrival with other bytes may not take the place of a version; none if it is a corrected resend.
+fn objection(reference: &Version, arrival: &Candidate<'_>) -> Option<Decision> {
+    if let Some(elsewhere) = place(reference, arrival) {
+        return Some(elsewhere);
     }
     if reference.patient != *arrival.patient {
         return Some(quarantine("SOP Instance UID is taken by another patient"));

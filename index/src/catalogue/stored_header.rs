@@ -14,7 +14,7 @@ use crate::header::Header;
 /// Longest JSON text of a header: a header has 64 KB of values; base64, escapes and the names around them make it longer.
 const MAX_TEXT: usize = 1024 * 1024;
 
-/// What 64 KB of values fit in at any rate, so that only odd ones are read into a bigger buffer.
+/// zstd's own default: higher ones gain nothing on differences of some tens of bytes.
 const LEVEL: i32 = 3;
 
 /// A header, and the dictionary of those below it.
@@ -61,12 +61,12 @@ impl StoredHeader {
 
     /// Stores this header as a study's.
     pub(super) fn as_study(&self) -> Result<Vec<u8>> {
-        Compressor::new(&[])?.compress(&self.text)
+        HeaderCompressor::new(&[])?.compress(&self.text)
     }
 
     /// What stores headers below this one.
     pub(super) fn compressor(&self) -> Result<HeaderCompressor> {
-        Compressor::new(&self.text)
+        HeaderCompressor::new(&self.text)
     }
 }
 
@@ -75,11 +75,9 @@ pub(super) struct HeaderCompressor {
     context: zstd::bulk::Compressor<'static>,
 }
 
-type Compressor = HeaderCompressor;
-
 impl HeaderCompressor {
     fn new(dictionary: &[u8]) -> Result<HeaderCompressor> {
-        let context = zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary).map_err(sqlx_encode)?;
+        let context = zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary).map_err(unstorable)?;
         Ok(HeaderCompressor { context })
     }
 
@@ -89,11 +87,11 @@ impl HeaderCompressor {
     }
 
     fn compress(&mut self, text: &[u8]) -> Result<Vec<u8>> {
-        self.context.compress(text).map_err(sqlx_encode)
+        self.context.compress(text).map_err(unstorable)
     }
 }
 
-fn sqlx_encode(error: std::io::Error) -> Error {
+fn unstorable(error: std::io::Error) -> Error {
     sqlx::Error::Encode(Box::new(error)).into()
 }
 

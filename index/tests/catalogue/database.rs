@@ -1,0 +1,113 @@
+//! A database of its own for each promise.
+
+use std::rc::Rc;
+
+use filmroom_index::catalogue::Catalogue;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Which database.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Sqlite,
+    /// URL of a server on which databases may be made
+    Postgres(String),
+}
+
+/// A database that goes away with its promise.
+#[derive(Clone)]
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    name: String,
+    directory: Rc<TempDir>,
+}
+
+impl Database {
+    pub(crate) async fn make(kind: Kind) -> Database {
+        let name = format!("filmroom_{}", Uuid::new_v4().simple());
+        if let Kind::Postgres(server) = &kind {
+            let mut connection = PgConnection::connect(server).await.unwrap();
+            let sql = format!("CREATE DATABASE {name}");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        Database {
+            kind,
+            name,
+            directory: Rc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
+    /// What the catalogue is opened with.
+    pub(crate) fn url(&self) -> String {
+        match &self.kind {
+            Kind::Sqlite => format!("sqlite:{}/data/catalogue.db", self.directory.path().display()),
+            Kind::Postgres(server) => {
+                let mut url = server.parse::<url::Url>().unwrap();
+                url.set_path(&self.name);
+                url.to_string()
+            }
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Catalogue {
+        Catalogue::open(&self.url()).await.unwrap()
+    }
+
+    /// Runs SQL behind the catalogue's back: the words for SQLite, the words for PostgreSQL.
+    pub(crate) async fn run(&self, sqlite: &str, postgres: &str) {
+        match &self.kind {
+            Kind::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sqlite)).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Kind::Postgres(_) => {
+                let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(postgres)).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
+    /// A number that SQL has an answer for.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        match &self.kind {
+            Kind::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+            Kind::Postgres(_) => {
+                let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    /// A text that SQL has an answer for.
+    pub(crate) async fn text(&self, sql: &str) -> String {
+        match &self.kind {
+            Kind::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+            Kind::Postgres(_) => {
+                let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    /// Keeps the files until the database is dropped, whatever its promise does.
+    pub(crate) fn guard(&self) -> Database {
+        self.clone()
+    }
+
+    pub(crate) async fn drop_database(self) {
+        if let Kind::Postgres(server) = &self.kind {
+            let mut connection = PgConnection::connect(server).await.unwrap();
+            let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+    }
+}
