@@ -4,20 +4,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use filmroom_index::catalogue::{Catalogue, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
-use tokio::sync::Notify;
 
 use crate::cold::{ColdSettings, ColdStore};
 use crate::commit::Committer;
 use crate::data_dir::DataDir;
 use crate::error::{ArchiveError, StoreError};
 use crate::hot::{HotStore, Incoming, Received, Sweep};
+use crate::mover::Signals;
 use crate::recall::Recalls;
 
 /// What the configuration says about the archive.
@@ -92,10 +91,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) hot: HotStore,
     pub(crate) cold: Option<ColdStore>,
-    /// The last request to the cold store failed to reach it.
-    pub(crate) cold_down: AtomicBool,
-    /// Wakes the mover before its interval is over.
-    pub(crate) wake_mover: Notify,
+    /// What the mover and those who wait for it tell each other.
+    pub(crate) mover: Signals,
     /// Recalls under way, for those who want the same pack.
     pub(crate) recalls: Recalls,
     committer: Committer,
@@ -137,8 +134,7 @@ impl Archive {
             clock,
             hot,
             cold,
-            cold_down: AtomicBool::new(false),
-            wake_mover: Notify::new(),
+            mover: Signals::default(),
             recalls: Recalls::default(),
             committer,
             _data_dir: data_dir,
@@ -189,9 +185,10 @@ impl Archive {
         self.inner.committer.commit(received, sender).await.inspect_err(StoreError::count)
     }
 
-    /// Waits for the committer to finish what it has, then closes the catalogue.
+    /// Waits for the committer to finish what it has, stops recalls, then closes the catalogue.
     pub async fn close(&self) {
         self.inner.committer.close().await;
+        self.inner.recalls.close().await;
         self.inner.catalogue.close().await;
     }
 }

@@ -24,8 +24,17 @@ pub struct Staged {
 impl Staged {
     /// Makes the file. Refused when the disk is at its reserve.
     pub fn create(hot: &HotStore, object: ObjectId) -> Result<Staged, StoreError> {
+        Staged::create_at(hot, object, hot.shared.incoming.join(format!("{object}.part")))
+    }
+
+    /// The same for an object that comes back out of a pack. The name is used once: what an attempt before left behind may be about to be removed.
+    pub(crate) fn recall(hot: &HotStore, object: ObjectId) -> Result<Staged, StoreError> {
+        let name = format!("{object}.{}.part", uuid::Uuid::now_v7());
+        Staged::create_at(hot, object, hot.shared.incoming.join(name))
+    }
+
+    fn create_at(hot: &HotStore, object: ObjectId, path: PathBuf) -> Result<Staged, StoreError> {
         hot.check_space()?;
-        let path = hot.shared.incoming.join(format!("{object}.part"));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -103,6 +112,14 @@ impl Drop for Staged {
 }
 
 impl HotStore {
+    /// A file without a name, for what is read back once and dropped. It may use the reserve: nothing of it stays. Blocks.
+    pub(crate) fn spool(&self) -> io::Result<File> {
+        let path = self.shared.incoming.join(format!("{}.spool", uuid::Uuid::now_v7()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(file)
+    }
+
     /// A full disk is what the sender is told about; anything else is a failure of the disk.
     pub(crate) fn disk_error(&self, error: io::Error) -> StoreError {
         match error.kind() {

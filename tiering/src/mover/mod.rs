@@ -1,31 +1,172 @@
 //! Moves what is quiet to the cold store, and what is unused off the disk.
+//!
+//! # Mechanics
+//! [`Archive::run`] has [`offload::WORKERS`] loops for packs ([`offload`]) and one that keeps house: it writes the [`journal`], removes what was deleted
+//! and evicts ([`evict`]). All find their work in the catalogue, at intervals or when they are woken.
+//!
+//! # Invariants
+//! - What is not verified is never evicted.
+//! - A row that permits the removal of bytes is durable before the removal.
+//! - A cold store that is down, slow or refuses never disturbs storing.
+//!
+//! # Crash story
+//! The catalogue is the queue: whatever was under way is due again at the next start.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use filmroom_index::model::Uid;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Archive;
+use crate::archive::Inner;
+use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
+use crate::policy::Reason;
+
+mod evict;
+mod journal;
+mod offload;
+mod signals;
+
+pub(crate) use signals::Signals;
+use signals::What;
+
+/// A command that waits for an offload gives up after this long without progress. The mover does not.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// How often it counts what is left to do.
+const COUNTING: Duration = Duration::from_secs(1);
 
 impl Archive {
     /// Whether the cold store is known to be down: the last request failed to reach it.
     pub fn cold_down(&self) -> bool {
-        self.inner.cold_down.load(std::sync::atomic::Ordering::Relaxed)
+        self.inner.mover.is_cold_down()
     }
 
-    /// Packs and verifies a study (UID or Accession Number) now; returns when it is verified.
+    /// Packs and verifies a study (UID or Accession Number) now; returns when it is verified. The mover has to run ([`Archive::run`]). Fails at once when the
+    /// cold store refuses, and after five minutes without progress; the mover goes on trying all the same.
     pub async fn offload(&self, study: &str) -> Result<(), ArchiveError> {
-        let _ = study;
-        todo!()
+        let node = &self.inner;
+        self.cold()?;
+        let mut events = node.mover.listen();
+        let studies = self.studies_named(study).await?;
+        for study in &studies {
+            node.catalogue.request_offload(node.node, study).await?;
+        }
+        node.mover.wake();
+        let mut backlog = None;
+        let mut moved = Instant::now();
+        let mut last = "the mover does not get on with it".to_owned();
+        loop {
+            let mut now = (0u64, 0u64);
+            for study in &studies {
+                let (packs, objects) = node.catalogue.offload_backlog(study).await?;
+                now = (now.0 + packs, now.1 + objects);
+            }
+            if now == (0, 0) {
+                return Ok(());
+            }
+            if backlog != Some(now) {
+                (backlog, moved) = (Some(now), Instant::now());
+            }
+            if moved.elapsed() > PATIENCE {
+                return Err(ColdError::Unavailable(last).into());
+            }
+            // One that lags has missed what the count above tells.
+            if let Ok(Ok(event)) = timeout(COUNTING, events.recv()).await
+                && studies.contains(&event.study)
+            {
+                match event.what {
+                    What::Moved => moved = Instant::now(),
+                    What::Failed(why) => last = why,
+                    What::Refused(why) => return Err(ColdError::Refused(why).into()),
+                }
+            }
+        }
     }
 
-    /// Deletes the hot copies of a study's verified packs; returns the bytes freed.
+    /// Deletes the hot copies of a study's verified packs (UID or Accession Number), whatever rule keeps them hot; returns the bytes freed.
     pub async fn evict(&self, study: &str) -> Result<u64, ArchiveError> {
-        let _ = study;
-        todo!()
+        let node = &self.inner;
+        let cold = self.cold()?;
+        let mut freed = 0u64;
+        for study in self.studies_named(study).await? {
+            for candidate in node.catalogue.eviction_candidates_of(node.node, &study).await? {
+                freed = freed.saturating_add(evict::series(node, cold, &candidate, Reason::Request).await?);
+            }
+        }
+        Ok(freed)
     }
 
     /// Runs the mover until cancelled: offload, verify, evict, journal, removal of what is deleted.
     pub async fn run(&self, stop: CancellationToken) {
-        let _ = stop;
-        todo!()
+        let node = &self.inner;
+        if let Err(error) = node.catalogue.release_leases(node.node).await {
+            tracing::warn!(%error, "leases from before were not released; they run out");
+        }
+        let cold = node.cold.as_ref();
+        let workers = (0..offload::WORKERS).filter_map(|_| Some(offload::work(node, cold?, &stop)));
+        tokio::join!(futures::future::join_all(workers), keep_house(node, cold, &stop));
+    }
+
+    fn cold(&self) -> Result<&ColdStore, ArchiveError> {
+        self.inner.cold.as_ref().ok_or(ArchiveError::NoColdStore)
+    }
+
+    /// The studies that have this Study Instance UID or Accession Number.
+    pub(crate) async fn studies_named(&self, name: &str) -> Result<Vec<Uid>, ArchiveError> {
+        let studies = self.inner.catalogue.studies_named(name).await?;
+        if studies.is_empty() {
+            return Err(ArchiveError::NoSuchStudy(name.to_owned()));
+        }
+        Ok(studies)
+    }
+}
+
+/// The loop beside the workers: until cancelled.
+async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &CancellationToken) {
+    let mut wakes = node.mover.wakes();
+    loop {
+        wakes.mark_unchanged();
+        tokio::select! {
+            () = house(node, cold) => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            // The sender lives as long as the node.
+            _ = wakes.changed() => {}
+            () = sleep(node.settings.mover_interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Everything but packs, once. One part that fails does not keep the others from their work.
+async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>) {
+    if let Some(cold) = cold {
+        handled("the journal is not in the cold store yet", journal::write(node, cold).await);
+    }
+    handled("what was deleted still takes disk", journal::remove_doomed(node).await);
+    if let Some(cold) = cold {
+        handled("nothing can be evicted", evict::by_rule(node, cold).await);
+    }
+    match node.catalogue.counts(node.node).await {
+        Ok(counts) => {
+            metrics::gauge!("filmroom_hot_bytes").set(counts.hot_bytes as f64);
+            metrics::gauge!("filmroom_hot_objects").set(counts.hot_objects as f64);
+            metrics::gauge!("filmroom_packs_pending").set(counts.packs_pending as f64);
+            metrics::gauge!("filmroom_journal_pending").set(counts.journal_pending as f64);
+        }
+        Err(error) => tracing::warn!(%error, "the catalogue does not count"),
+    }
+}
+
+/// A cold store that is down was logged when it went down.
+fn handled(consequence: &str, result: Result<(), ArchiveError>) {
+    match result {
+        Ok(()) | Err(ArchiveError::Cold(ColdError::Unavailable(_))) => {}
+        Err(error) => tracing::error!(%error, "{consequence}"),
     }
 }

@@ -1,18 +1,56 @@
 //! Brings cold instances back: one GET per pack, shared by everybody who waits for it.
+//!
+//! # Mechanics
+//! - [`errand`]: one retrieval: which series leave at once, which wait for packs, what is answered for each instance.
+//! - [`flights`] and [`flight`]: the packs that are being read, and who waits for which instance of them.
+//! - [`source`]: the bytes of a pack, across broken connections.
+//! - [`landing`]: instances checked and made hot within the [`budget`], or spooled beyond it.
+//!
+//! Memory is bounded by constants: the answers that wait for a slow destination are [`WAITING`] open files, and what is read ahead of them lies on disk.
+//!
+//! # Invariants
+//! - Nothing is served, or called hot, that was recalled and not compared with its SHA-256.
+//! - A retrieval that is dropped stops sending at once. Its flights go on for others, and end when nobody else waits.
+//!
+//! # Crash story
+//! A recall that is cut off leaves staged files, which go at the next start, and changes nothing else.
 
+use std::sync::Arc;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::Located;
+use filmroom_index::model::{Level, Uid};
+use filmroom_index::query::{MatchKey, Matcher, Query, Root};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Archive;
 use crate::error::{ArchiveError, RetrieveError};
 use crate::hot::DataSetReader;
 
-/// Recalls under way, shared by everybody who waits for the same pack.
-#[derive(Debug, Default)]
-pub(crate) struct Recalls {}
+mod budget;
+mod errand;
+mod flight;
+mod flights;
+mod landing;
+mod source;
+
+use errand::{Answer, Errand};
+pub(crate) use flights::Recalls;
+
+/// Answers that may wait to be taken; each holds an open file and its first chunk.
+const WAITING: usize = 2;
 
 /// Instances on their way to a destination, as [`crate::Archive::retrieve`] releases them. Dropped, it stops what it started.
 #[derive(Debug)]
-pub struct Retrieval {}
+pub struct Retrieval {
+    instances: Arc<[Located]>,
+    /// By index: whether it was answered
+    answered: Vec<bool>,
+    answers: mpsc::Receiver<Answer>,
+    _errand: AbortOnDropHandle<()>,
+}
 
 /// What becomes of one instance of a retrieval.
 #[derive(Debug)]
@@ -26,21 +64,91 @@ pub enum Release {
 impl Retrieval {
     /// The next instance that is released, or is known to fail; none when all were. Cancel-safe.
     pub async fn next(&mut self) -> Option<Release> {
-        todo!()
+        loop {
+            let (index, outcome) = match self.answers.recv().await {
+                Some(answer) => (answer.index, answer.outcome),
+                // The errand ended before its work was done: the runtime stops, or it panicked.
+                None => {
+                    let index = self.answered.iter().position(|answered| !answered)?;
+                    (index, Err(source::stopping()))
+                }
+            };
+            if let (Some(located), Some(answered)) = (self.instances.get(index), self.answered.get_mut(index))
+                && !std::mem::replace(answered, true)
+            {
+                return Some(match outcome {
+                    Ok(reader) => Release::Ready(located.clone(), reader),
+                    Err(error) => Release::Failed(located.clone(), error),
+                });
+            }
+        }
     }
 }
 
 impl Archive {
     /// Starts to make instances readable: hot series at once, cold ones recalled in parallel. No instance of a series is released before all of the
-    /// series is hot or readable, unless `partial_series`.
+    /// series is hot or readable, unless `partial_series`. Must be called on a Tokio runtime.
     pub fn retrieve(&self, instances: Vec<Located>, partial_series: bool) -> Retrieval {
-        let _ = (instances, partial_series);
-        todo!()
+        self.start_errand(instances, partial_series, false)
     }
 
-    /// Brings a study back to hot; returns the number of instances that are hot now.
+    /// Brings a study (UID or Accession Number) back to hot, whatever the recall budget; returns the number of its instances that are hot now.
     pub async fn recall(&self, study: &str) -> Result<u64, ArchiveError> {
-        let _ = study;
-        todo!()
+        let mut hot = 0;
+        let (mut failed, mut first) = (0, None);
+        for uid in self.studies_named(study).await? {
+            let instances = self.inner.catalogue.locate(self.inner.node, &whole_study(&uid)).await?;
+            let mut retrieval = self.start_errand(instances, true, true);
+            while let Some(release) = retrieval.next().await {
+                match release {
+                    Release::Ready(..) => hot += 1,
+                    Release::Failed(located, error) => {
+                        failed += 1;
+                        first.get_or_insert_with(|| format!("{}: {error}", located.sop_instance));
+                    }
+                }
+            }
+        }
+        match first {
+            None => Ok(hot),
+            Some(first) => Err(ArchiveError::Incomplete {
+                failed,
+                total: failed.saturating_add(usize::try_from(hot).unwrap_or(usize::MAX)),
+                first,
+            }),
+        }
+    }
+
+    fn start_errand(&self, instances: Vec<Located>, partial_series: bool, keep: bool) -> Retrieval {
+        let instances: Arc<[Located]> = instances.into();
+        let (sender, answers) = mpsc::channel(WAITING);
+        let errand = Errand {
+            node: Arc::clone(&self.inner),
+            instances: Arc::clone(&instances),
+            partial_series,
+            keep,
+            answers: sender,
+        };
+        Retrieval {
+            answered: vec![false; instances.len()],
+            instances,
+            answers,
+            _errand: AbortOnDropHandle::new(tokio::spawn(errand.run())),
+        }
+    }
+}
+
+/// All served instances of a study.
+fn whole_study(uid: &Uid) -> Query {
+    Query {
+        root: Root::Study,
+        level: Level::Study,
+        keys: vec![MatchKey {
+            tag: tags::STUDY_INSTANCE_UID,
+            vr: VR::UI,
+            matcher: Matcher::Uids(vec![uid.to_string()]),
+        }],
+        returns: Vec::new(),
+        unsupported: Vec::new(),
     }
 }

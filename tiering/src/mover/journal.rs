@@ -1,0 +1,61 @@
+//! The journal's way to the cold store, and the removal of what it permits to remove.
+//!
+//! # Crash story
+//! An entry that was put and not recorded is put again, under the same key with the same bytes. Files that the catalogue has let go and that are still there are
+//! removed by the sweep at the next start.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::evict::remove;
+use super::offload::answered;
+use crate::archive::Inner;
+use crate::cold::{Class, ColdStore};
+use crate::error::ArchiveError;
+
+/// Entries, and files, of one step.
+const STEP: u32 = 256;
+
+/// Puts all entries that are not in the cold store yet, oldest first.
+pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveError> {
+    loop {
+        let entries = node.catalogue.journal_pending(STEP).await?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut written = Vec::new();
+        let mut failed = None;
+        for entry in &entries {
+            let key = format!("{}/journal-{}.json", entry.study_uid, entry.id);
+            let body = Bytes::from(entry.body.clone());
+            let length = body.len() as u64;
+            let body = futures::stream::iter([Ok(body)]).boxed();
+            match answered(node, cold.put(&key, Class::Record, length, body).await) {
+                Ok(_) => written.push(entry.id),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if !written.is_empty() {
+            node.catalogue.journal_written(&written).await?;
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+    }
+}
+
+/// Removes the files of what was deleted: redundant duplicates, discarded quarantine.
+pub(super) async fn remove_doomed(node: &Arc<Inner>) -> Result<(), ArchiveError> {
+    loop {
+        let objects = node.catalogue.take_doomed(node.node, STEP).await?;
+        if objects.is_empty() {
+            return Ok(());
+        }
+        remove(node, objects).await?;
+    }
+}

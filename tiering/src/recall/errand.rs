@@ -1,0 +1,361 @@
+//! What one retrieval does, with the series as the unit of release.
+//!
+//! # Mechanics
+//! Series that are on disk leave at once, in order. Of the others [`SERIES`] at a time are brought here: the flights of all packs of a series are
+//! boarded together, and its first image leaves when every one of them is known to be readable. A file that is not where the catalogue says is
+//! looked for in its pack.
+//!
+//! # Invariants
+//! - Every instance gets one answer.
+//! - What keeps a series from being complete for now (archived, the cold store down, no disk) withholds all of it, unless partial series are wanted. What is
+//!   damaged or out of reach fails alone: one lost image must not lock away a thousand.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use filmroom_index::catalogue::{Located, PackKey, PackState, Packed, SeriesKey};
+use filmroom_index::model::ObjectId;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::flight::{Event, Spooled, Wanted};
+use super::flights::{PLACES, Terms};
+use crate::archive::Inner;
+use crate::error::RetrieveError;
+use crate::hot::DataSetReader;
+
+/// Series that one retrieval brings here at once.
+const SERIES: usize = 4;
+
+/// How often a series is looked at: an instance may land and be evicted, or a flight may have passed it.
+const ROUNDS: usize = 5;
+
+/// An answer: which instance, its data set or why not, and the room that it takes until it is taken over.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) index: usize,
+    pub(super) outcome: Result<DataSetReader, RetrieveError>,
+    pub(super) _room: Option<Arc<Spooled>>,
+}
+
+/// One retrieval's work.
+pub(super) struct Errand {
+    pub(super) node: Arc<Inner>,
+    pub(super) instances: Arc<[Located]>,
+    /// A series need not be complete.
+    pub(super) partial_series: bool,
+    /// What is recalled has to become hot.
+    pub(super) keep: bool,
+    pub(super) answers: mpsc::Sender<Answer>,
+}
+
+/// Where the instances of a series are, by index.
+#[derive(Default)]
+struct Survey {
+    hot: Vec<usize>,
+    packs: BTreeMap<PackKey, (Packed, Vec<usize>)>,
+    lost: Vec<usize>,
+}
+
+impl Errand {
+    pub(super) async fn run(self) {
+        let errand = &self;
+        let series = by_series(&self.instances);
+        let keys: Vec<SeriesKey> = series.iter().map(|(key, _)| *key).collect();
+        let members = series.into_iter().map(|(_, members)| members);
+        let (hot, cold): (Vec<_>, Vec<_>) = members.partition(|members| members.iter().all(|i| errand.instance(*i).is_some_and(|i| i.hot)));
+        let (missing, (), ()) = tokio::join!(errand.send_hot_series(hot), errand.bring_all(cold), errand.touch(&keys));
+        errand.bring_all(missing).await;
+    }
+
+    fn instance(&self, index: usize) -> Option<&Located> {
+        self.instances.get(index)
+    }
+
+    async fn touch(&self, series: &[SeriesKey]) {
+        let node = &self.node;
+        if let Err(error) = node.catalogue.touch(node.node, series, node.clock.now()).await {
+            tracing::warn!(%error, "the use of some series was not recorded");
+        }
+    }
+
+    /// Sends series that are on disk, one after the other; returns those of which something turns out not to be.
+    async fn send_hot_series(&self, series: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+        let mut missing = Vec::new();
+        for mut members in series {
+            let survey = self.survey(&members).await;
+            if survey.hot.len() == members.len() {
+                members = self.send_hot(members).await;
+            }
+            if !members.is_empty() {
+                missing.push(members);
+            }
+        }
+        missing
+    }
+
+    /// Sends instances that are on disk; returns those that are not any more.
+    async fn send_hot(&self, members: Vec<usize>) -> Vec<usize> {
+        let mut missing = Vec::new();
+        for index in members {
+            if !self.send_one(index).await {
+                missing.push(index);
+            }
+        }
+        missing
+    }
+
+    /// Sends an instance from its hot file. False if that is not there.
+    async fn send_one(&self, index: usize) -> bool {
+        let Some(located) = self.instance(index) else { return true };
+        match self.node.hot.read(located.object, located.length).await {
+            Ok(reader) => {
+                self.answer(index, Ok(reader), None).await;
+                true
+            }
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::error!(object = %located.object, %error, "a hot file cannot be read");
+                }
+                false
+            }
+        }
+    }
+
+    async fn answer(&self, index: usize, outcome: Result<DataSetReader, RetrieveError>, spooled: Option<Arc<Spooled>>) {
+        // Nobody listens any more: the task is about to be aborted.
+        let _ = self
+            .answers
+            .send(Answer {
+                index,
+                outcome,
+                _room: spooled,
+            })
+            .await;
+    }
+
+    async fn fail(&self, members: impl IntoIterator<Item = usize>, error: &RetrieveError) {
+        for index in members {
+            self.answer(index, Err(error.clone()), None).await;
+        }
+    }
+
+    /// Looks where instances are now: on disk, whatever the catalogue said a while ago, or in a pack that was verified.
+    async fn survey(&self, members: &[usize]) -> Survey {
+        let files: Vec<_> = members.iter().filter_map(|i| Some((*i, self.instance(*i)?))).collect();
+        let wanted: Vec<_> = files.iter().map(|(_, located)| (located.object, located.length)).collect();
+        let hot = self.node.hot.clone();
+        let look = move || wanted.into_iter().map(|(object, length)| hot.holds(object, length)).collect();
+        let held: Vec<bool> = spawn_blocking(look).await.unwrap_or_default();
+        let mut survey = Survey::default();
+        for (n, (index, located)) in files.into_iter().enumerate() {
+            if held.get(n).copied().unwrap_or_default() {
+                survey.hot.push(index);
+                continue;
+            }
+            match located.packed.as_ref().filter(|packed| is_readable(packed.state)) {
+                Some(packed) => {
+                    let pack = survey.packs.entry(packed.pack).or_insert_with(|| (packed.clone(), Vec::new()));
+                    pack.1.push(index);
+                }
+                None => survey.lost.push(index),
+            }
+        }
+        survey
+    }
+
+    async fn bring_all(&self, series: Vec<Vec<usize>>) {
+        let mut waiting = series.into_iter();
+        let mut under_way: FuturesUnordered<_> = waiting.by_ref().take(SERIES).map(|members| self.bring(members)).collect();
+        while under_way.next().await.is_some() {
+            under_way.extend(waiting.next().map(|members| self.bring(members)));
+        }
+    }
+
+    /// Brings a series here and sends it.
+    async fn bring(&self, members: Vec<usize>) {
+        let mut left: BTreeSet<usize> = members.into_iter().collect();
+        let mut released = self.partial_series;
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                return;
+            }
+            let survey = self.survey(&left.iter().copied().collect::<Vec<_>>()).await;
+            for index in &survey.lost {
+                left.remove(index);
+            }
+            self.fail(survey.lost, &RetrieveError::Unreachable).await;
+            let round = Round::board(self, survey.packs);
+            let Some(missed) = self.round(round, survey.hot, &mut left, &mut released).await else {
+                return;
+            };
+            for ended in missed {
+                ended.cancelled().await;
+            }
+        }
+        let error = RetrieveError::Local("it could not be brought here".to_owned());
+        self.fail(left, &error).await;
+    }
+
+    /// Waits until all packs are readable, then sends what comes. None if the series is withheld; otherwise what has to end before another round.
+    async fn round(
+        &self,
+        mut round: Round,
+        hot: Vec<usize>,
+        left: &mut BTreeSet<usize>,
+        released: &mut bool,
+    ) -> Option<Vec<CancellationToken>> {
+        let mut held = VecDeque::new();
+        while !*released && !round.closed.is_empty() {
+            match round.events.recv().await {
+                Some(Event::Readable(pack)) => {
+                    round.closed.remove(&pack);
+                }
+                Some(Event::Unreadable(_, error)) if withholds(&error) => {
+                    self.fail(std::mem::take(left), &error).await;
+                    return None;
+                }
+                Some(event) => {
+                    if let Event::Unreadable(pack, _) = &event {
+                        round.closed.remove(pack);
+                    }
+                    held.push_back(event);
+                }
+                None => return Some(round.ended),
+            }
+        }
+        *released = true;
+        let missing = self.send_hot(hot.clone()).await;
+        for index in hot.iter().filter(|index| !missing.contains(index)) {
+            left.remove(index);
+        }
+        while let Some(event) = match held.pop_front() {
+            Some(event) => Some(event),
+            None => round.events.recv().await,
+        } {
+            for index in self.take(&round, event).await {
+                left.remove(&index);
+            }
+        }
+        Some(round.ended)
+    }
+
+    /// Passes an event on; returns the instances that were answered.
+    async fn take(&self, round: &Round, event: Event) -> Vec<usize> {
+        let of = |object: &ObjectId| round.indexes.get(object).cloned().unwrap_or_default();
+        match event {
+            Event::Readable(_) => Vec::new(),
+            Event::Unreadable(pack, error) => {
+                let members = round.members.get(&pack).cloned().unwrap_or_default();
+                self.fail(members.clone(), &error).await;
+                members
+            }
+            Event::Failed(object, error) => {
+                self.fail(of(&object), &error).await;
+                of(&object)
+            }
+            Event::Landed(object) => {
+                let missing = self.send_hot(of(&object)).await;
+                of(&object).into_iter().filter(|index| !missing.contains(index)).collect()
+            }
+            // Somebody else, who does not need it hot, was there first: the next flight makes it hot.
+            Event::Spooled(..) if self.keep => Vec::new(),
+            Event::Spooled(object, spooled) => {
+                for index in of(&object) {
+                    let length = self.instance(index).map_or(0, |located| located.length);
+                    let outcome = read_spooled(Arc::clone(&spooled), length).await;
+                    self.answer(index, outcome, Some(Arc::clone(&spooled))).await;
+                }
+                of(&object)
+            }
+        }
+    }
+}
+
+/// The flights that one look at a series has boarded.
+struct Round {
+    events: mpsc::UnboundedReceiver<Event>,
+    ended: Vec<CancellationToken>,
+    /// Packs of which it is not known yet whether they can be read
+    closed: BTreeSet<PackKey>,
+    members: HashMap<PackKey, Vec<usize>>,
+    indexes: HashMap<ObjectId, Vec<usize>>,
+}
+
+impl Round {
+    fn board(errand: &Errand, packs: BTreeMap<PackKey, (Packed, Vec<usize>)>) -> Round {
+        let (passenger, events) = mpsc::unbounded_channel();
+        let terms = Terms {
+            keep: errand.keep,
+            probe: packs.len() > PLACES,
+        };
+        let mut round = Round {
+            events,
+            ended: Vec::new(),
+            closed: packs.keys().copied().collect(),
+            members: HashMap::new(),
+            indexes: HashMap::new(),
+        };
+        for (pack, (packed, members)) in packs {
+            let mut wanted = Vec::new();
+            for index in &members {
+                let Some(located) = errand.instance(*index) else { continue };
+                let indexes = round.indexes.entry(located.object).or_default();
+                indexes.push(*index);
+                if indexes.len() == 1 {
+                    wanted.push(Wanted {
+                        object: located.object,
+                        offset: located.packed.as_ref().map_or(0, |packed| packed.offset),
+                        length: located.length,
+                        sha256: located.sha256,
+                    });
+                }
+            }
+            round.members.insert(pack, members);
+            let ended = errand.node.recalls.board(&errand.node, &packed, &wanted, terms, &passenger);
+            round.ended.push(ended);
+        }
+        round
+    }
+}
+
+/// A pack that was verified once; whether it is archived, the cold store says.
+fn is_readable(state: PackState) -> bool {
+    match state {
+        PackState::Planned | PackState::Uploaded => false,
+        PackState::Verified | PackState::ArchiveAccess | PackState::DeepArchiveAccess => true,
+    }
+}
+
+/// Whether a pack that cannot be read for this reason withholds its series.
+fn withholds(error: &RetrieveError) -> bool {
+    match error {
+        RetrieveError::Archived { .. } | RetrieveError::ColdDown(_) | RetrieveError::Local(_) => true,
+        RetrieveError::Damaged(_) | RetrieveError::Unreachable => false,
+    }
+}
+
+/// Indexes by series, in the order in which each comes first.
+fn by_series(instances: &[Located]) -> Vec<(SeriesKey, Vec<usize>)> {
+    let mut places: HashMap<SeriesKey, usize> = HashMap::new();
+    let mut series: Vec<(SeriesKey, Vec<usize>)> = Vec::new();
+    for (index, located) in instances.iter().enumerate() {
+        let place = *places.entry(located.series).or_insert_with(|| {
+            series.push((located.series, Vec::new()));
+            series.len() - 1
+        });
+        if let Some((_, members)) = series.get_mut(place) {
+            members.push(index);
+        }
+    }
+    series
+}
+
+async fn read_spooled(spooled: Arc<Spooled>, length: u64) -> Result<DataSetReader, RetrieveError> {
+    let open = move || DataSetReader::start(spooled.file.try_clone()?, length);
+    let opened = spawn_blocking(open).await.map_err(std::io::Error::other).and_then(|opened| opened);
+    opened.map_err(|error| RetrieveError::Local(error.to_string()))
+}
