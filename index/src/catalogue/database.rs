@@ -164,6 +164,13 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(ACQUIRE)
+        .after_release(|connection, _| {
+            // A search's time limit ends with the search.
+            Box::pin(async move {
+                connection.lock_handle().await?.remove_progress_handler();
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options.pragma("query_only", "on"));
     Ok(Catalogue::Sqlite(Sqlite { writer, readers }))
 }

@@ -28,6 +28,13 @@ pub enum Error {
     /// The lease was lost to another node: the transition was not made.
     #[error("another node has taken over: the lease was lost")]
     LeaseLost,
+    /// A retrieve at PATIENT level names a Patient ID that several issuers have given out: it has to name one (PS3.4
+    /// C.4.2.1.4.1). Status A900, with this text as comment.
+    #[error("Patient ID names {patients} patients: give the issuer too")]
+    SeveralPatients {
+        /// Patients with that ID
+        patients: usize,
+    },
     /// What the database holds cannot be read.
     #[error("the catalogue holds something unreadable: {0}")]
     Corrupt(String),

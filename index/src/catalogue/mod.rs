@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::dataset::DataSet;
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
-use crate::query::Query;
 
 mod audit;
 mod classify;
 mod columns;
 mod database;
 mod error;
+mod find;
 mod ingest;
 mod journal;
 mod lists;
@@ -39,34 +39,6 @@ pub enum Catalogue {
 }
 
 impl Catalogue {
-    // ---- find and locate ----
-
-    /// Row keys of everything that matches, in a stable order, at most `cap + 1` of them (so that the caller sees a cap exceeded).
-    /// Fails with [`Error::TimedOut`] after `limit`.
-    pub async fn find(&self, query: &Query, cap: usize, limit: Duration) -> Result<Vec<i64>> {
-        let _ = (query, cap, limit);
-        todo!()
-    }
-
-    /// Answers for some of those keys, in their order; one that is gone by now is left out. Each answer holds the return keys
-    /// (zero length where there is no value), the level, Retrieve AE Title and Instance Availability.
-    pub async fn answers(&self, query: &Query, keys: &[i64], context: &AnswerContext) -> Result<Vec<DataSet>> {
-        let _ = (query, keys, context);
-        todo!()
-    }
-
-    /// Every served instance under a retrieve identifier, by study, series, Instance Number, UID.
-    pub async fn locate(&self, node: NodeId, query: &Query) -> Result<Vec<Located>> {
-        let _ = (node, query);
-        todo!()
-    }
-
-    /// Study Instance UIDs of a study named by its UID or its Accession Number.
-    pub async fn studies_named(&self, name: &str) -> Result<Vec<Uid>> {
-        let _ = name;
-        todo!()
-    }
-
     // ---- offload ----
 
     /// Asks for the offload of a study's series now, whatever their quiet time; packs of it that wait for another attempt are due at once. Returns the

@@ -14,10 +14,10 @@ pub const MAX_NAME: usize = 324;
 /// Folds a person name, of an object or of a query key.
 ///
 /// Component groups stay apart by `=` and components by `^`; blanks around a component, trailing empty components and trailing
-/// empty groups are dropped, as PS3.5 6.2.1 calls them insignificant.
+/// empty groups are dropped, as PS3.5 6.2.1 calls them insignificant; so is what stands after the third group.
 pub fn fold_name(name: &str) -> String {
     let mut folded = String::new();
-    for (index, group) in name.split('=').enumerate() {
+    for (index, group) in name.split('=').take(3).enumerate() {
         if index > 0 {
             folded.push('=');
         }
@@ -128,6 +128,7 @@ mod tests {
             ("ﾔﾏﾀﾞ", "ヤマダ"),
             ("Hong^Gildong=洪^吉洞=홍^길동", "hong^gildong=洪^吉洞=홍^길동"),
             ("=山田^太郎", "=山田^太郎"),
+            ("a=b=c=d=e", "a=b=c"),
             ("Doe^J*", "doe^j*"),
             ("M?ller", "m?ller"),
             ("A＝B＊", "a＝b＊"),

@@ -6,10 +6,13 @@ use dicom_dictionary_std::tags;
 
 use super::attributes::{is_computed, is_no_key, level, matches_below, representation};
 use super::glob::Glob;
-use super::matcher::{Matcher, NamePattern, number, trim};
+use super::matcher::{Matcher, NamePattern, number};
 use super::{MatchKey, Query, QueryError, ReturnKey, Root, range};
 use crate::dataset::{DataSet, Element, Value};
 use crate::model::{Level, Uid};
+
+/// Values of one key, but for UIDs, whose lists may be of any length.
+const MAX_VALUES: usize = 256;
 
 /// Longest value of a key, in bytes: that of LT. Nothing longer can be stored conformantly but in UC, UR and UT, which nobody
 /// searches by so long a text.
@@ -150,6 +153,9 @@ fn condition(tag: Tag, vr: VR, element: &Element) -> Result<Condition, QueryErro
     if values.is_empty() || values.iter().all(|value| value.trim_matches('*').is_empty()) {
         return Ok(Condition::Universal);
     }
+    if vr != VR::UI && values.len() > MAX_VALUES {
+        return Err(refused(tag, "more values than can be matched"));
+    }
     let matcher = match vr {
         VR::UI if values.contains(&"*") => None,
         VR::UI => Some(Matcher::Uids(values.iter().filter_map(|value| uid(value)).collect())),
@@ -167,7 +173,7 @@ fn condition(tag: Tag, vr: VR, element: &Element) -> Result<Condition, QueryErro
             .map(|value| NamePattern::parse(value))
             .collect::<Option<_>>()
             .map(Matcher::Names),
-        VR::IS | VR::DS => Some(Matcher::Number(values.iter().map(|value| number(value)).collect())),
+        VR::IS | VR::DS => Some(Matcher::Number(values.iter().filter_map(|value| number(vr, value)).collect())),
         VR::AS => Some(Matcher::Text(values.iter().map(|value| Glob::literal(value)).collect())),
         _ => {
             let globs: Vec<Glob> = values.iter().map(|value| Glob::wildcard(value)).collect();
@@ -175,6 +181,11 @@ fn condition(tag: Tag, vr: VR, element: &Element) -> Result<Condition, QueryErro
         }
     };
     Ok(matcher.map_or(Condition::Universal, Condition::Match))
+}
+
+/// A key's value without padding, and without the line ends that some devices add.
+fn trim(value: &str) -> &str {
+    value.trim_matches([' ', '\t', '\r', '\n'])
 }
 
 /// A value of a UID list as text, if it can be a UID at all.
@@ -291,7 +302,7 @@ fn uid_key(tag: Tag, name: &str, identifier: &DataSet) -> Result<Option<MatchKey
 fn accession_key(identifier: &DataSet) -> Option<MatchKey> {
     let texts = texts(identifier.get(tags::ACCESSION_NUMBER)?);
     let values: Vec<&str> = texts.iter().map(|text| trim(text)).filter(|text| !text.is_empty()).collect();
-    let plain = values.iter().all(|value| !value.contains(['*', '?']) && value.len() <= MAX_VALUE);
+    let plain = values.len() <= MAX_VALUES && values.iter().all(|value| !value.contains(['*', '?']) && value.len() <= MAX_VALUE);
     (plain && !values.is_empty()).then(|| MatchKey {
         tag: tags::ACCESSION_NUMBER,
         vr: VR::SH,

@@ -12,7 +12,7 @@ use super::range::{Range, normal};
 pub enum Matcher {
     /// Single value and wildcard matching of text, by case; also one of several values, an extension of ours (`CT\MR`).
     Text(Vec<Glob>),
-    /// Single value matching of a number (IS, DS): `01` is `1`.
+    /// Single value matching of a number (IS, DS), in normal form: `01` is `1`. What is no number was left out and matches none.
     Number(Vec<String>),
     /// List of UID matching. What cannot be a UID was left out, so the list may be empty: then nothing matches.
     Uids(Vec<String>),
@@ -44,7 +44,7 @@ impl Matcher {
         }
         match self {
             Matcher::Text(globs) => globs.iter().any(|glob| glob.matches(value)),
-            Matcher::Number(numbers) => numbers.contains(&number(value)),
+            Matcher::Number(numbers) => number(vr, value).is_some_and(|value| numbers.contains(&value)),
             Matcher::Uids(uids) => uids.iter().any(|uid| uid == value),
             Matcher::Ranges(ranges) => normal(vr, value).is_some_and(|value| ranges.iter().any(|range| range.holds(&value))),
             Matcher::Names(patterns) => {
@@ -111,20 +111,21 @@ fn group(folded: &str) -> Vec<Glob> {
     }
 }
 
-/// A value without the padding that PS3.5 6.2 allows around it.
+/// A stored value without its padding.
 pub(crate) fn trim(value: &str) -> &str {
-    value.trim_matches([' ', '\0', '\t', '\r', '\n'])
+    value.trim_matches([' ', '\0'])
 }
 
-/// An IS or DS value in a form in which equal numbers are equal texts; other text stays as it is.
-pub(crate) fn number(value: &str) -> String {
+/// An IS or DS value in a form in which equal numbers are equal texts; none if it is no number.
+pub(crate) fn number(vr: VR, value: &str) -> Option<String> {
     let value = trim(value);
-    if let Ok(whole) = value.parse::<i64>() {
-        return whole.to_string();
-    }
-    match value.parse::<f64>() {
-        Ok(decimal) if decimal.is_finite() => (decimal + 0.0).to_string(),
-        _ => value.to_owned(),
+    match vr {
+        VR::IS => value.parse::<i64>().ok().map(|whole| whole.to_string()),
+        _ => value
+            .parse::<f64>()
+            .ok()
+            .filter(|d| d.is_finite())
+            .map(|decimal| (decimal + 0.0).to_string()),
     }
 }
 
@@ -182,10 +183,13 @@ mod tests {
             ("1e2", "100.0"),
             (" 7 ", "7"),
         ] {
-            assert_eq!(number(a), number(b), "{a} {b}");
+            assert_eq!(number(VR::DS, a), number(VR::DS, b), "{a} {b}");
         }
-        assert_eq!(number("NaN"), "NaN");
-        assert_ne!(number("1"), number("10"));
+        assert_eq!(number(VR::IS, "007"), Some("7".into()));
+        for text in ["", "NaN", "inf", "1x", "1.5"] {
+            assert_eq!(number(VR::IS, text), None, "{text}");
+        }
+        assert_ne!(number(VR::DS, "1"), number(VR::DS, "10"));
     }
 
     #[test]

@@ -143,3 +143,29 @@ pub enum PackState {
     /// Verified, and seen in S3's DEEP_ARCHIVE_ACCESS tier.
     DeepArchiveAccess,
 }
+
+impl PackState {
+    /// The name in the catalogue.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PackState::Planned => "planned",
+            PackState::Uploaded => "uploaded",
+            PackState::Verified => "verified",
+            PackState::ArchiveAccess => "archive_access",
+            PackState::DeepArchiveAccess => "deep_archive_access",
+        }
+    }
+
+    /// Reads the name back.
+    pub fn parse(text: &str) -> Option<PackState> {
+        [
+            PackState::Planned,
+            PackState::Uploaded,
+            PackState::Verified,
+            PackState::ArchiveAccess,
+            PackState::DeepArchiveAccess,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
+    }
+}

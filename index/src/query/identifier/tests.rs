@@ -119,7 +119,11 @@ fn wildcards_are_for_some_representations_only() {
         assert_eq!(globs[0].matches("AB"), wild, "{vr:?}");
     }
     assert_eq!(one(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.*"), uids(&[]));
-    assert_eq!(one(tags::SERIES_NUMBER, VR::IS, "1*"), Some(Matcher::Number(vec!["1*".into()])));
+    assert_eq!(one(tags::SERIES_NUMBER, VR::IS, "1*"), Some(Matcher::Number(vec![])));
+    assert_eq!(
+        one(tags::SERIES_NUMBER, VR::IS, "01\\2"),
+        Some(Matcher::Number(vec!["1".into(), "2".into()]))
+    );
 }
 
 #[test]
@@ -256,6 +260,9 @@ fn a_value_beyond_all_limits_is_refused() {
         &with_level("STUDY", &[(tags::PATIENT_ID, VR::LO, &"x".repeat(100_000))]),
     )
     .unwrap_err();
+    assert_eq!(error.offending, tags::PATIENT_ID);
+    let many = vec!["A"; MAX_VALUES + 1].join("\\");
+    let error = Query::find(Root::Study, &with_level("STUDY", &[(tags::PATIENT_ID, VR::LO, &many)])).unwrap_err();
     assert_eq!(error.offending, tags::PATIENT_ID);
 }
 

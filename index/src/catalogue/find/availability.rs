@@ -1,0 +1,60 @@
+//! Instance Availability (0008,0056; PS3.3 C.4.23.1.1) of some entities, in one statement.
+//!
+//! A file on this node's disk is ONLINE, whatever the cold store says. What lies in a verified pack is as available as that pack.
+//! What is only on another node's disk, or in a pack that is not verified, cannot be retrieved from here. An entity has the worst
+//! value of its served instances that can be retrieved, and is UNAVAILABLE only if none can.
+
+use std::collections::HashMap;
+
+use super::rows::{key_of, push_tables};
+use super::statement::Statement;
+use crate::catalogue::database::Connection;
+use crate::catalogue::{AnswerContext, Result};
+use crate::model::{Availability, Level};
+
+/// From the best to the worst of what can be retrieved: the numbers that the statement compares. Below them is what cannot.
+const RETRIEVABLE: [Availability; 3] = [Availability::Online, Availability::Nearline, Availability::Offline];
+
+/// The availability of entities by row id; none for one of which nothing is served any more.
+pub(super) async fn availability(
+    connection: &mut Connection,
+    level: Level,
+    ids: &[i64],
+    context: &AnswerContext,
+) -> Result<HashMap<i64, Availability>> {
+    let cold = |archived: Availability| rank(if context.cold_down { Availability::Offline } else { archived });
+    let mut statement = Statement::new(connection);
+    statement
+        .push("SELECT ")
+        .push(key_of(level))
+        .push(", max(CASE WHEN h.object IS NOT NULL THEN CAST(");
+    statement.number(rank(Availability::Online)).push(" AS BIGINT)");
+    for (state, availability) in [
+        (" WHEN k.state = 'verified' THEN CAST(", Availability::Online),
+        (" WHEN k.state = 'archive_access' THEN CAST(", Availability::Nearline),
+        (" WHEN k.state = 'deep_archive_access' THEN CAST(", context.deep_archive),
+    ] {
+        statement.push(state).number(cold(availability)).push(" AS BIGINT)");
+    }
+    statement.push(" ELSE CAST(-1 AS BIGINT) END) FROM ");
+    push_tables(&mut statement, level, Level::Image);
+    statement.push(" LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ");
+    statement.uuid(context.node.0);
+    statement
+        .push(") LEFT JOIN packs k ON k.id = o.pack WHERE o.state = 'served' AND ")
+        .push(key_of(level))
+        .in_ids(ids);
+    statement.push(" GROUP BY ").push(key_of(level));
+    let rows: Vec<(i64, i64)> = statement.fetch(connection).await?;
+    Ok(rows.into_iter().map(|(id, rank)| (id, of_rank(rank))).collect())
+}
+
+fn rank(availability: Availability) -> i64 {
+    let place = RETRIEVABLE.iter().position(|known| *known == availability);
+    place.and_then(|place| i64::try_from(place).ok()).unwrap_or(-1)
+}
+
+fn of_rank(rank: i64) -> Availability {
+    let known = usize::try_from(rank).ok().and_then(|place| RETRIEVABLE.get(place));
+    known.copied().unwrap_or(Availability::Unavailable)
+}

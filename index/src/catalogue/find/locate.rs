@@ -1,0 +1,95 @@
+//! The instances under a retrieve identifier and where their bytes are.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::read_uid;
+use super::rows::Conditions;
+use super::statement::Statement;
+use crate::catalogue::{Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
+use crate::model::{Digest, Level, NodeId, ObjectId};
+use crate::query::Query;
+
+/// A retrieve names what it wants by unique keys, all of them indexed: it takes long only where something is wrong.
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(FromRow)]
+struct LocatedRow {
+    patient: i64,
+    series: i64,
+    study_uid: String,
+    series_uid: String,
+    sop_class_uid: String,
+    sop_instance_uid: String,
+    transfer_syntax: String,
+    object_id: Uuid,
+    length: i64,
+    sha256: Vec<u8>,
+    hot: Option<i64>,
+    pack: Option<i64>,
+    cold_key: Option<String>,
+    pack_state: Option<String>,
+    pack_offset: Option<i64>,
+}
+
+impl Catalogue {
+    /// Every served instance under a retrieve identifier, by study, series, Instance Number, UID.
+    ///
+    /// # Errors
+    /// [`Error::SeveralPatients`] if a retrieve at PATIENT level names patients of more than one issuer (PS3.4 C.4.2.1.4.1).
+    pub async fn locate(&self, node: NodeId, query: &Query) -> Result<Vec<Located>> {
+        let search = async {
+            let (mut connection, _stop) = self.read_within(LIMIT).await?;
+            let mut statement = Statement::new(&connection);
+            statement.push(
+                "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
+                 o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
+                 o.pack_offset",
+            );
+            let hot = " LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ";
+            Conditions::of(query).push_instances(&mut statement, |statement| {
+                statement.push(hot).uuid(node.0).push(") LEFT JOIN packs k ON k.id = o.pack");
+            });
+            statement.push(" ORDER BY s.study_uid, se.series_uid, o.instance_number IS NULL, o.instance_number, o.sop_instance_uid");
+            statement.fetch::<LocatedRow>(&mut connection).await
+        };
+        let rows = tokio::time::timeout(LIMIT, search).await.unwrap_or(Err(Error::TimedOut))?;
+        let patients = rows.iter().map(|row| row.patient).collect::<HashSet<_>>().len();
+        if query.level == Level::Patient && patients > 1 {
+            return Err(Error::SeveralPatients { patients });
+        }
+        rows.into_iter().map(LocatedRow::read).collect()
+    }
+}
+
+impl LocatedRow {
+    fn read(self) -> Result<Located> {
+        let corrupt = |what: &str| Error::Corrupt(format!("object {} has no {what}", self.object_id));
+        let unsigned = |number: i64| u64::try_from(number).ok();
+        let packed = match (self.pack, self.cold_key, self.pack_state, self.pack_offset) {
+            (Some(pack), Some(key), Some(state), Some(offset)) => Some(Packed {
+                pack: PackKey(pack),
+                key,
+                state: PackState::parse(&state).ok_or_else(|| corrupt("known state of its pack"))?,
+                offset: unsigned(offset).ok_or_else(|| corrupt("possible offset"))?,
+            }),
+            _ => None,
+        };
+        Ok(Located {
+            series: SeriesKey(self.series),
+            sha256: Digest::from_slice(&self.sha256).ok_or_else(|| corrupt("possible digest"))?,
+            length: unsigned(self.length).ok_or_else(|| corrupt("possible length"))?,
+            study_uid: read_uid(self.study_uid)?,
+            series_uid: read_uid(self.series_uid)?,
+            sop_class: read_uid(self.sop_class_uid)?,
+            sop_instance: read_uid(self.sop_instance_uid)?,
+            transfer_syntax: read_uid(self.transfer_syntax)?,
+            object: ObjectId(self.object_id),
+            hot: self.hot.is_some(),
+            packed,
+        })
+    }
+}
