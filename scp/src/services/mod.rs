@@ -1,7 +1,10 @@
 //! One module a service: each reads its request, does its work and sends its responses on the association that it is given.
 
+pub mod audit;
 pub mod echo;
 pub mod find;
+pub mod identifier;
+pub mod interruption;
 pub mod retrieve;
 pub mod store;
 pub mod sub_operations;

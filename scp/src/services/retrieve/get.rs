@@ -1,0 +1,139 @@
+//! C-GET (PS3.4 C.4.3): the images come back on the requester's own association.
+//!
+//! One C-STORE is outstanding at a time. An image whose SOP class and stored transfer syntax the requester did not propose with the SCP role
+//! (PS3.7 D.3.3.4) is a failed sub-operation, as one is that cannot be read now: C-GET has no later.
+
+use filmroom_index::catalogue::Located;
+use filmroom_tiering::hot::DataSetReader;
+use filmroom_tiering::recall::Release;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
+
+use super::{Delivered, Operation};
+use crate::association::{Association, AssociationError, Outgoing};
+use crate::dimse::{CGetRequest, CStoreRequest, CStoreResponse, Command, Priority, Request};
+use crate::services::Context;
+use crate::services::interruption::{Ended, Interruption, interpret};
+use crate::services::sub_operations::Reason;
+use crate::settings::Service;
+
+/// Serves one C-GET.
+pub async fn serve_get<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    node: &Context,
+    association: &mut Association<S>,
+    context: u8,
+    request: CGetRequest,
+) -> Result<(), AssociationError> {
+    let span = tracing::info_span!("get", message_id = request.message_id);
+    let operation = Operation::new(node, Service::Get, context, request.message_id, request.sop_class);
+    let mut get = Get {
+        operation,
+        priority: request.priority,
+        last_id: 0,
+    };
+    let serve = async {
+        let ended = get.run(association).await;
+        get.operation.conclude(association, ended).await
+    };
+    serve.instrument(span).await
+}
+
+struct Get<'a> {
+    operation: Operation<'a>,
+    priority: Priority,
+    /// Message id of our last C-STORE: ours and the requester's are counted apart (PS3.7 9.3.1)
+    last_id: u16,
+}
+
+impl Get<'_> {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(&mut self, association: &mut Association<S>) -> Result<(), Ended> {
+        let caller = association.peer().calling.clone();
+        let asked = self.operation.read(association).await?;
+        let instances = self.operation.plan(association, &asked, caller.as_str()).await?;
+        let node = self.operation.node;
+        let partial_series = node.settings.peer(&caller).is_some_and(|peer| peer.partial_series);
+        let mut retrieval = node.archive.retrieve(instances, partial_series);
+        loop {
+            let release = tokio::select! {
+                biased;
+                event = association.receive() => {
+                    interpret(association, self.operation.message_id, event?).await?.check()?;
+                    continue;
+                }
+                () = sleep_until(self.operation.cadence.due()) => {
+                    self.operation.pending(association).await?;
+                    continue;
+                }
+                release = retrieval.next() => release,
+            };
+            match release {
+                Some(Release::Ready(instance, data_set)) => self.store(association, &instance, data_set).await?,
+                Some(Release::Failed(instance, error)) => {
+                    let failed = Delivered::failed(&instance.sop_instance, Reason::from(&error), error);
+                    self.operation.record(failed);
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends one instance and waits for the answer. A C-CANCEL meanwhile ends the operation once the answer is there.
+    async fn store<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        instance: &Located,
+        mut data_set: DataSetReader,
+    ) -> Result<(), Ended> {
+        let fitting = association.contexts().iter().find(|context| {
+            context.abstract_syntax == instance.sop_class && context.transfer_syntax == instance.transfer_syntax && context.requestor_scp
+        });
+        let Some(context) = fitting.map(|context| context.id) else {
+            let detail = format!(
+                "no context for {} in {} with the SCP role",
+                instance.sop_class, instance.transfer_syntax
+            );
+            self.operation
+                .record(Delivered::failed(&instance.sop_instance, Reason::NotAccepted, detail));
+            return Ok(());
+        };
+        self.last_id = self.last_id.wrapping_add(1);
+        let request = Command::Request(Request::Store(CStoreRequest {
+            message_id: self.last_id,
+            sop_class: instance.sop_class.to_string(),
+            sop_instance: instance.sop_instance.to_string(),
+            priority: self.priority,
+            move_originator: None,
+        }));
+        association.send(context, &request, Some(Outgoing::Object(&mut data_set))).await?;
+        let (response, cancelled) = self.response(association).await?;
+        self.operation.record(Delivered::answered(&instance.sop_instance, response.status));
+        if cancelled { Err(Ended::Cancelled) } else { Ok(()) }
+    }
+
+    /// The answer to our last C-STORE, and whether a C-CANCEL came before it.
+    async fn response<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+    ) -> Result<(CStoreResponse, bool), Ended> {
+        let deadline = Instant::now() + self.operation.node.settings.timers.idle;
+        let mut cancelled = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = association.receive() => event?,
+                () = sleep_until(deadline) => return Err(AssociationError::TimedOut("C-STORE response").into()),
+                () = sleep_until(self.operation.cadence.due()) => {
+                    self.operation.pending(association).await?;
+                    continue;
+                }
+            };
+            match interpret(association, self.operation.message_id, event).await? {
+                Interruption::Stored(response) if response.message_id == self.last_id => return Ok((response, cancelled)),
+                Interruption::Stored(_) | Interruption::Nothing => {}
+                Interruption::Cancelled => cancelled = true,
+                Interruption::Released => return Err(Ended::Released),
+            }
+        }
+    }
+}

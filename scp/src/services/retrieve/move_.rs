@@ -1,0 +1,166 @@
+//! C-MOVE (PS3.4 C.4.2): the images go to a third AE, or to the requester's own listener.
+//!
+//! # Mechanics
+//! A task of its own takes what the archive releases and sends it; this one hears the requester, says Pending and keeps the books, so that a slow
+//! destination delays neither. C-CANCEL, a requester that releases, aborts or vanishes: the image that is being sent is completed, nothing follows.
+//! The final response comes after the last C-STORE response and after the release of the destination's associations, which is not waited for long:
+//! the listener of a viewer may live no longer than its C-MOVE.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use filmroom_index::catalogue::Located;
+use filmroom_index::model::AeTitle;
+use filmroom_tiering::hot::DataSetReader;
+use filmroom_tiering::recall::{Release, Retrieval};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{Delivered, Operation};
+use crate::association::{Association, AssociationError, Event};
+use crate::destinations::{Sender, Sent};
+use crate::dimse::{CMoveRequest, Status};
+use crate::services::Context;
+use crate::services::identifier::Refusal;
+use crate::services::interruption::{Ended, interpret};
+use crate::services::sub_operations::Reason;
+use crate::settings::{Peer, Service, Settings};
+
+/// Results that may wait for the books.
+const RESULTS: usize = 64;
+/// How long the release of the destination's associations may delay the final response.
+const RELEASE: Duration = Duration::from_secs(5);
+/// A destination that failed twice in a row is left alone for this long; what is released meanwhile fails at once.
+const HOLD_OFF: Duration = Duration::from_secs(10);
+
+/// Serves one C-MOVE.
+pub async fn serve_move<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    node: &Context,
+    association: &mut Association<S>,
+    context: u8,
+    request: CMoveRequest,
+) -> Result<(), AssociationError> {
+    let span = tracing::info_span!("move", message_id = request.message_id, destination = request.destination);
+    let mut operation = Operation::new(node, Service::Move, context, request.message_id, request.sop_class);
+    let serve = async {
+        let ended = run(&mut operation, association, &request.destination).await;
+        operation.conclude(association, ended).await
+    };
+    serve.instrument(span).await
+}
+
+async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    operation: &mut Operation<'_>,
+    association: &mut Association<S>,
+    destination: &str,
+) -> Result<(), Ended> {
+    let asked = operation.read(association).await?;
+    let node = operation.node;
+    let peer = resolve(&node.settings, destination)?;
+    let instances = operation.plan(association, &asked, peer.title.as_str()).await?;
+    let originator = (association.peer().calling.clone(), operation.message_id);
+    let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator));
+    let retrieval = node.archive.retrieve(instances, peer.partial_series);
+
+    let (results, mut delivered) = mpsc::channel(RESULTS);
+    let stop = CancellationToken::new();
+    // Dropped with this future, it takes the task along.
+    let mut courier = JoinSet::new();
+    courier.spawn(deliver(sender, retrieval, results, stop.clone()).in_current_span());
+
+    let mut ended = Ok(());
+    loop {
+        let deaf = matches!(ended, Err(Ended::Released | Ended::Association(_)));
+        let heard = tokio::select! {
+            biased;
+            event = association.receive(), if !deaf => hear(operation, association, event).await,
+            () = sleep_until(operation.cadence.due()), if !deaf => operation.pending(association).await.map_err(Ended::from),
+            result = delivered.recv() => match result {
+                Some(result) => {
+                    operation.record(result);
+                    Ok(())
+                }
+                None => break,
+            },
+        };
+        if heard.is_err() {
+            stop.cancel();
+            ended = heard;
+        }
+    }
+    ended
+}
+
+async fn hear<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    operation: &Operation<'_>,
+    association: &mut Association<S>,
+    event: Result<Event, AssociationError>,
+) -> Result<(), Ended> {
+    interpret(association, operation.message_id, event?).await?.check()
+}
+
+/// The destination, which has to be listed with an address.
+fn resolve<'s>(settings: &'s Settings, destination: &str) -> Result<&'s Peer, Refusal> {
+    let unknown = |what: String| Refusal::new(Status::MoveDestinationUnknown, what);
+    let title = AeTitle::parse(destination).map_err(|error| unknown(error.to_string()))?;
+    let peer = settings
+        .peer(&title)
+        .ok_or_else(|| unknown(format!("{title} is not configured as a destination")))?;
+    match peer.address {
+        Some(_) => Ok(peer),
+        None => Err(unknown(format!("{title} is configured without an address"))),
+    }
+}
+
+/// Sends what is released until all was, or until it is stopped.
+async fn deliver(mut sender: Sender, mut retrieval: Retrieval, results: mpsc::Sender<Delivered>, stop: CancellationToken) {
+    let mut destination = Patience::default();
+    loop {
+        let release = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            release = retrieval.next() => release,
+            () = sender.close_idle() => continue,
+        };
+        let delivered = match release {
+            Some(Release::Ready(instance, data_set)) => destination.send(&mut sender, &instance, data_set).await,
+            Some(Release::Failed(instance, error)) => Delivered::failed(&instance.sop_instance, Reason::from(&error), error),
+            None => break,
+        };
+        if results.send(delivered).await.is_err() {
+            break;
+        }
+    }
+    drop(retrieval);
+    if timeout(RELEASE, sender.finish()).await.is_err() {
+        tracing::debug!("the destination was not waited for to release its associations");
+    }
+}
+
+/// How a destination that does not answer is treated: not asked again for each of 1,200 slices, and asked again after a while.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+    asked_again: Option<Instant>,
+}
+
+impl Patience {
+    async fn send(&mut self, sender: &mut Sender, instance: &Located, data_set: DataSetReader) -> Delivered {
+        let uid = &instance.sop_instance;
+        if self.asked_again.is_some_and(|when| Instant::now() < when) {
+            return Delivered::failed(uid, Reason::NoAssociation, "the destination has just failed");
+        }
+        let sent = sender.send(instance, data_set).await;
+        self.failures = if matches!(sent, Sent::Failed(_)) { self.failures + 1 } else { 0 };
+        self.asked_again = (self.failures >= 2).then(|| Instant::now() + HOLD_OFF);
+        match sent {
+            Sent::Answered(status) => Delivered::answered(uid, status),
+            Sent::NotAccepted(what) => Delivered::failed(uid, Reason::NotAccepted, what),
+            Sent::Failed(error) => Delivered::failed(uid, Reason::NoAssociation, error),
+        }
+    }
+}
