@@ -1,1 +1,498 @@
 //! The manifest beside a pack: enough to rebuild the catalogue without reading the pack.
+//!
+//! # Format
+//! One JSON document, compressed with zstd:
+//! ```json
+//! {"format":1,
+//!  "pack":{"key":"<study>/<series>/<id>.zip","length":1,"crc64nvme":"<hex>","layout":1,"state":"served","node":"<uuid>","study_uid":"1","series_uid":"2"},
+//!  "base":{"00080060":{"vr":"CS","Value":["CT"]}},
+//!  "instances":[{"object":"<uuid>","received_at":1795000000000000,"source":"CT1","state":"served","sop_class":"1","sop_instance":"2",
+//!                "transfer_syntax":"3","instance_number":1,"offset":70,"length":1000,"sha256":"<hex>","crc32":"<hex>",
+//!                "header":{"00080018":{"vr":"UI","Value":["2"]}},"without":["00081030"],"partial":false}]}
+//! ```
+//! Headers are in the DICOM JSON model (PS3.18 F). `base` is the header of the first instance; each instance has the attributes that differ from it, and the
+//! tags of those that it lacks. A `header` of null is not here (see Limits). `received_at` is in microseconds since 1970, UTC. `state` of an instance is its serving state when the manifest was written;
+//! what became of it later is in the journal. Members that a reader does not know are to be passed over.
+//!
+//! # Limits
+//! A manifest is written instance by instance, so only its compressed form is in memory. Instances beyond [`MAX_HEADERS`] have none here and are marked
+//! partial: those headers have to be read from the pack. So [`decode`] can have a limit too.
+
+use std::io::{self, Read, Write};
+use std::num::ParseIntError;
+
+use dicom_core::Tag;
+use filmroom_index::catalogue::{Member, PackClaim};
+use filmroom_index::dataset::{DataSet, JsonError};
+use filmroom_index::header::Header;
+use filmroom_index::model::{AeTitle, Digest, NodeId, ObjectId, ServingState, Timestamp, Uid};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::pack::{LAYOUT_VERSION, planned_state};
+
+/// Version of the format.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A manifest has at most this many bytes of JSON of headers, the base included.
+pub const MAX_HEADERS: usize = 32 * 1024 * 1024;
+
+/// A manifest is not read beyond this many bytes of JSON: its headers, and [`crate::pack::MAX_MEMBERS`] times the rest.
+const MAX_DECODED: u64 = 2 * MAX_HEADERS as u64;
+
+/// What a tag in `without` takes.
+const WITHOUT_LENGTH: usize = "\"00080018\",".len();
+
+/// Compression level of zstd.
+const LEVEL: i32 = 6;
+
+/// Why a manifest cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It cannot be decompressed, or is longer than any manifest.
+    #[error("the manifest cannot be decompressed: {0}")]
+    Compression(#[from] io::Error),
+    /// It is no JSON, or not of this shape.
+    #[error("the manifest cannot be read: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// A newer program wrote it.
+    #[error("the manifest has format {0}, this program knows up to {FORMAT_VERSION}")]
+    Format(u32),
+    /// A header is not in the DICOM JSON model.
+    #[error("the manifest's header is unreadable: {0}")]
+    Header(#[from] JsonError),
+    /// A number in hexadecimal digits is none.
+    #[error("the manifest's checksum is unreadable: {0}")]
+    Number(#[from] ParseIntError),
+    /// A digest or a tag is none.
+    #[error("the manifest has {0:?} where a digest or a tag should be")]
+    Hexadecimal(String),
+}
+
+/// A manifest that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The node that wrote the pack
+    pub node: NodeId,
+    /// Key of the pack
+    pub key: String,
+    /// Size of the pack in bytes
+    pub length: u64,
+    /// CRC-64/NVME of the pack
+    pub crc64: u64,
+    /// Version of its layout
+    pub layout: u32,
+    /// Serving state of its members when it was planned
+    pub state: ServingState,
+    /// Study Instance UID
+    pub study_uid: Uid,
+    /// Series Instance UID
+    pub series_uid: Uid,
+    /// Members in the order of their offsets
+    pub instances: Vec<Instance>,
+    base: DataSet,
+}
+
+/// A member of a pack as its manifest tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// The member
+    pub member: Member,
+    /// First byte of its file in the pack
+    pub offset: u64,
+    difference: Option<DataSet>,
+    without: Vec<Tag>,
+    partial: bool,
+}
+
+impl Manifest {
+    /// The header of one of the instances.
+    pub fn header(&self, instance: &Instance) -> Header {
+        let mut attributes = DataSet::new();
+        if let Some(difference) = &instance.difference {
+            attributes = self.base.clone();
+            for tag in &instance.without {
+                attributes.remove(*tag);
+            }
+            for (tag, element) in difference.iter() {
+                attributes.put(tag, element.vr, element.value.clone());
+            }
+        }
+        Header {
+            attributes,
+            partial: instance.partial,
+        }
+    }
+}
+
+/// The document. What is optional was or will be.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    pack: PackEntry,
+    base: Json,
+    instances: Vec<InstanceEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackEntry {
+    key: String,
+    length: u64,
+    crc64nvme: String,
+    layout: u32,
+    state: ServingState,
+    node: NodeId,
+    study_uid: Uid,
+    series_uid: Uid,
+}
+
+#[derive(Serialize, Deserialize)]
+struct InstanceEntry {
+    object: ObjectId,
+    received_at: Timestamp,
+    source: AeTitle,
+    state: ServingState,
+    sop_class: Uid,
+    sop_instance: Uid,
+    transfer_syntax: Uid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance_number: Option<i64>,
+    offset: u64,
+    length: u64,
+    sha256: String,
+    crc32: String,
+    header: Option<Json>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    without: Vec<String>,
+    #[serde(default)]
+    partial: bool,
+}
+
+/// Writes a manifest, instance by instance.
+pub struct Writer {
+    out: zstd::Encoder<'static, Vec<u8>>,
+    base: Option<DataSet>,
+    headers: usize,
+}
+
+impl Writer {
+    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`.
+    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64) -> io::Result<Writer> {
+        let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;
+        out.include_checksum(true)?;
+        let pack = PackEntry {
+            key: claim.key.clone(),
+            length: claim.length,
+            crc64nvme: format!("{crc64:016x}"),
+            layout: LAYOUT_VERSION,
+            state: planned_state(&claim.key),
+            node,
+            study_uid: claim.study_uid.clone(),
+            series_uid: claim.series_uid.clone(),
+        };
+        write!(out, "{{\"format\":{FORMAT_VERSION},\n\"pack\":{}", serde_json::to_string(&pack)?)?;
+        Ok(Writer {
+            out,
+            base: None,
+            headers: 0,
+        })
+    }
+
+    /// Adds the next member. Members are added in the order of their offsets.
+    pub fn add(&mut self, member: &Member, offset: u64, header: &Header) -> io::Result<()> {
+        let attributes = &header.attributes;
+        let mut difference = DataSet::new();
+        let mut without = Vec::new();
+        match &self.base {
+            None => {
+                let base = attributes.to_json().to_string();
+                self.headers = base.len();
+                write!(self.out, ",\n\"base\":{base},\n\"instances\":[\n")?;
+                self.base = Some(attributes.clone());
+            }
+            Some(base) => {
+                difference = attributes
+                    .iter()
+                    .filter(|(tag, e)| base.get(*tag) != Some(*e))
+                    .map(|(tag, e)| (tag, e.clone()))
+                    .collect();
+                without = base
+                    .iter()
+                    .filter(|(tag, _)| attributes.get(*tag).is_none())
+                    .map(|(tag, _)| hexadecimal(tag))
+                    .collect();
+                self.out.write_all(b",\n")?;
+            }
+        }
+        let mut difference = Some(difference.to_json());
+        let mut partial = header.partial;
+        let length = difference.as_ref().map_or(0, |json| json.to_string().len()) + without.len() * WITHOUT_LENGTH;
+        if self.headers + length > MAX_HEADERS {
+            difference = None;
+            without.clear();
+            partial = true;
+        } else {
+            self.headers += length;
+        }
+        let entry = InstanceEntry {
+            object: member.object,
+            received_at: member.received_at,
+            source: member.source.clone(),
+            state: member.state,
+            sop_class: member.sop_class.clone(),
+            sop_instance: member.sop_instance.clone(),
+            transfer_syntax: member.transfer_syntax.clone(),
+            instance_number: member.instance_number,
+            offset,
+            length: member.length,
+            sha256: member.sha256.to_string(),
+            crc32: format!("{:08x}", member.crc32),
+            header: difference,
+            without,
+            partial,
+        };
+        serde_json::to_writer(&mut self.out, &entry)?;
+        Ok(())
+    }
+
+    /// The whole manifest, compressed.
+    pub fn finish(mut self) -> io::Result<Vec<u8>> {
+        if self.base.is_none() {
+            self.out.write_all(b",\n\"base\":{},\n\"instances\":[")?;
+        }
+        self.out.write_all(b"]}\n")?;
+        self.out.finish()
+    }
+}
+
+/// Reads a manifest.
+pub fn decode(compressed: &[u8]) -> Result<Manifest, ManifestError> {
+    let mut text = Vec::new();
+    zstd::Decoder::new(compressed)?.take(MAX_DECODED + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_DECODED {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is longer than any manifest").into());
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } = serde_json::from_slice(&text)?;
+    if format > FORMAT_VERSION {
+        return Err(ManifestError::Format(format));
+    }
+    let document: Document = serde_json::from_slice(&text)?;
+    drop(text);
+    let pack = document.pack;
+    Ok(Manifest {
+        node: pack.node,
+        key: pack.key,
+        length: pack.length,
+        crc64: u64::from_str_radix(&pack.crc64nvme, 16)?,
+        layout: pack.layout,
+        state: pack.state,
+        study_uid: pack.study_uid,
+        series_uid: pack.series_uid,
+        base: DataSet::from_json(&document.base)?,
+        instances: document.instances.into_iter().map(instance).collect::<Result<_, _>>()?,
+    })
+}
+
+fn instance(entry: InstanceEntry) -> Result<Instance, ManifestError> {
+    let sha256 = Digest::from_hex(&entry.sha256).ok_or(ManifestError::Hexadecimal(entry.sha256))?;
+    Ok(Instance {
+        member: Member {
+            object: entry.object,
+            sop_instance: entry.sop_instance,
+            sop_class: entry.sop_class,
+            transfer_syntax: entry.transfer_syntax,
+            instance_number: entry.instance_number,
+            state: entry.state,
+            length: entry.length,
+            sha256,
+            crc32: u32::from_str_radix(&entry.crc32, 16)?,
+            received_at: entry.received_at,
+            source: entry.source,
+        },
+        offset: entry.offset,
+        difference: entry.header.as_ref().map(DataSet::from_json).transpose()?,
+        without: entry.without.into_iter().map(tag).collect::<Result<_, _>>()?,
+        partial: entry.partial,
+    })
+}
+
+fn hexadecimal(tag: Tag) -> String {
+    format!("{:04X}{:04X}", tag.group(), tag.element())
+}
+
+fn tag(text: String) -> Result<Tag, ManifestError> {
+    match u32::from_str_radix(&text, 16) {
+        Ok(number) if text.len() == 8 => Ok(Tag((number >> 16) as u16, number as u16)),
+        _ => Err(ManifestError::Hexadecimal(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dicom_core::VR;
+    use dicom_dictionary_std::tags;
+    use filmroom_index::catalogue::{PackKey, PackState, SeriesKey};
+    use filmroom_index::dataset::Value;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn uid(text: &str) -> Uid {
+        Uid::parse(text).unwrap()
+    }
+
+    fn claim() -> PackClaim {
+        PackClaim {
+            pack: PackKey(1),
+            key: "1.2/3.4/abc.superseded.zip".to_owned(),
+            state: PackState::Planned,
+            series: SeriesKey(1),
+            study_uid: uid("1.2"),
+            series_uid: uid("3.4"),
+            length: 12_345_678_901,
+            crc64: None,
+            attempts: 0,
+            fence: 1,
+            members: Vec::new(),
+        }
+    }
+
+    fn member(number: u128) -> Member {
+        Member {
+            object: ObjectId(Uuid::from_u128(number)),
+            sop_instance: uid(&format!("1.2.3.{number}")),
+            sop_class: uid("1.2.840.10008.5.1.4.1.1.2"),
+            transfer_syntax: uid("1.2.840.10008.1.2.1"),
+            instance_number: (number % 2 == 0).then_some(number as i64),
+            state: ServingState::Quarantined,
+            length: u64::MAX >> 1,
+            sha256: Digest([number as u8; 32]),
+            crc32: 0x00ab_cdef,
+            received_at: Timestamp(1_795_000_000_123_456),
+            source: AeTitle::parse("CT 1").unwrap(),
+        }
+    }
+
+    /// A header with an element of each kind; `number` makes it differ from others.
+    fn header(number: u128) -> Header {
+        let mut attributes = DataSet::new();
+        attributes.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
+        attributes.put_text(tags::PATIENT_NAME, VR::PN, "Müller^Jörg=山田^太郎");
+        attributes.put(tags::ROWS, VR::US, Value::Bytes(vec![0, 2]));
+        let mut item = DataSet::new();
+        item.put_text(tags::CODE_VALUE, VR::SH, format!("T-{}", number % 3));
+        attributes.put(tags::PROCEDURE_CODE_SEQUENCE, VR::SQ, Value::Items(vec![item]));
+        if number % 2 == 0 {
+            attributes.put(
+                tags::ICC_PROFILE,
+                VR::OB,
+                Value::Bulk {
+                    offset: 1000,
+                    length: 2000,
+                },
+            );
+        } else {
+            attributes.put_text(tags::SERIES_DESCRIPTION, VR::LO, "");
+        }
+        Header {
+            attributes,
+            partial: number % 5 == 0,
+        }
+    }
+
+    fn node() -> NodeId {
+        NodeId(Uuid::from_u128(77))
+    }
+
+    fn write(headers: &[(Member, Header)]) -> Vec<u8> {
+        let mut writer = Writer::new(node(), &claim(), u64::MAX - 1).unwrap();
+        for ((member, header), offset) in headers.iter().zip(100..) {
+            writer.add(member, offset, header).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for count in [0, 1, 2, 50] {
+            let instances: Vec<_> = (1..=count).map(|n| (member(n), header(n))).collect();
+            let manifest = decode(&write(&instances)).unwrap();
+            assert_eq!(
+                (manifest.node, manifest.length, manifest.crc64),
+                (node(), 12_345_678_901, u64::MAX - 1)
+            );
+            assert_eq!(
+                (manifest.key.as_str(), manifest.state),
+                ("1.2/3.4/abc.superseded.zip", ServingState::Superseded)
+            );
+            assert_eq!((&manifest.study_uid, &manifest.series_uid), (&uid("1.2"), &uid("3.4")));
+            assert_eq!(manifest.instances.len(), instances.len());
+            for ((read, (member, header)), offset) in manifest.instances.iter().zip(&instances).zip(100..) {
+                assert_eq!((&read.member, read.offset), (member, offset));
+                assert_eq!(&manifest.header(read), header);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_series_has_in_common_is_written_once() {
+        let instances: Vec<_> = (1..=100).map(|n| (member(2 * n), header(6 * n))).collect();
+        let text = zstd::decode_all(write(&instances).as_slice()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.matches("Müller").count(), 1);
+        assert_eq!(text.matches("T-0").count(), 1);
+    }
+
+    #[test]
+    fn headers_beyond_the_limit_are_left_out_and_said_to_be() {
+        let long = |n: u128| {
+            let mut header = header(n);
+            header
+                .attributes
+                .put_text(tags::TEXT_VALUE, VR::UT, format!("{n}").repeat(MAX_HEADERS / 3));
+            header
+        };
+        let instances: Vec<_> = (1..=4).map(|n| (member(n), long(n))).collect();
+        let manifest = decode(&write(&instances)).unwrap();
+        let mut left_out = 0;
+        for (read, (member, header)) in manifest.instances.iter().zip(&instances) {
+            assert_eq!(&read.member, member);
+            let found = manifest.header(read);
+            if found.attributes.is_empty() {
+                assert!(found.partial);
+                left_out += 1;
+            } else {
+                assert_eq!(&found, header);
+            }
+        }
+        assert!(left_out == 2, "{left_out}");
+    }
+
+    #[test]
+    fn what_is_no_manifest_of_ours_is_an_error() {
+        let pack = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+        assert!(matches!(decode(b"no zstd"), Err(ManifestError::Compression(_))));
+        assert!(matches!(decode(&pack("{")), Err(ManifestError::Shape(_))));
+        assert!(matches!(decode(&pack("{\"format\":2,\"new\":1}")), Err(ManifestError::Format(2))));
+        let good = write(&[(member(1), header(1))]);
+        assert!(decode(&good[..good.len() - 5]).is_err());
+        let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
+        assert!(matches!(
+            decode(&pack(&text.replace("00abcdef", "x"))),
+            Err(ManifestError::Number(_))
+        ));
+        assert!(matches!(
+            decode(&pack(&text.replace("010101", "01"))),
+            Err(ManifestError::Hexadecimal(_))
+        ));
+        // A few kilobytes that decompress without end.
+        assert!(matches!(
+            decode(&pack(&" ".repeat(MAX_DECODED as usize + 10))),
+            Err(ManifestError::Compression(_))
+        ));
+    }
+}

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::dataset::DataSet;
+use crate::header::Header;
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
 mod audit;
@@ -111,7 +112,7 @@ impl Catalogue {
     }
 
     /// The headers of some objects, for the manifest.
-    pub async fn headers(&self, objects: &[ObjectId]) -> Result<Vec<(ObjectId, DataSet)>> {
+    pub async fn headers(&self, objects: &[ObjectId]) -> Result<Vec<(ObjectId, Header)>> {
         let _ = objects;
         todo!()
     }

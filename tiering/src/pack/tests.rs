@@ -1,12 +1,15 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use filmroom_index::catalogue::SeriesKey;
 use filmroom_index::model::{AeTitle, Digest, Timestamp};
+use filmroom_index::part10::FileMeta;
+use futures::StreamExt;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::*;
@@ -119,9 +122,14 @@ fn more_entries_than_16_bits_count() {
     write_pack(&path, ServingState::Served, &members, &vec![Some(b"x".as_slice()); members.len()]);
     assert_eq!(python(&path, &["1.2.3.70000.dcm"]).lines().count(), 70_001);
 
-    let exactly = &members[..65_535];
-    write_pack(&path, ServingState::Served, exactly, &vec![Some(b"x".as_slice()); exactly.len()]);
-    assert_eq!(python(&path, &["1.2.3.65535.dcm"]).lines().count(), 65_536);
+    // 65,535 fits 16 bits, but says "see the ZIP64 record" there.
+    for (count, large) in [(65_534, false), (65_535, true)] {
+        let structure = segments(ServingState::Served, &members[..count]).pop();
+        let Some(Segment::Structure(end)) = structure else {
+            panic!("no end")
+        };
+        assert_eq!(end.windows(4).any(|w| w == b"PK\x06\x06"), large);
+    }
 }
 
 #[test]
@@ -215,8 +223,27 @@ fn a_key_depends_on_everything_that_the_bytes_depend_on() {
     ];
     let keys: HashSet<String> = variants.into_iter().map(key).collect();
     assert_eq!(keys.len(), 7);
-    // Fixed for ever: another key for the same members would make every pack be uploaded again.
-    assert_eq!(key(m), "1.2.3/1.2.3.4/KEY.zip");
+}
+
+#[test]
+fn a_layout_version_means_the_same_bytes_for_ever() {
+    let members = [member_of(1, b"one"), member_of(2, b"two")];
+    let mut bytes = Vec::new();
+    for segment in segments(ServingState::Served, &members) {
+        match segment {
+            Segment::Structure(structure) => bytes.extend(structure),
+            Segment::File(index) => bytes.extend([b"one", b"two"][index]),
+        }
+    }
+    // Whoever changes either raises LAYOUT_VERSION: packs that were planned before must keep their bytes.
+    assert_eq!(
+        plan(&claim(members.to_vec())).remove(0).key,
+        "1.2.3/1.2.3.4/0f06f29cdfaf223a67911f4e78f505cd.zip"
+    );
+    assert_eq!(
+        format!("{:x}", Sha256::new_with_prefix(&bytes).finalize()),
+        "beefe910d369d44cb64c81fb021472e5f42da9c9f83d67469de72ee54fd07644"
+    );
 }
 
 #[test]
@@ -291,4 +318,106 @@ proptest! {
             prop_assert_eq!(position, pack.length);
         }
     }
+}
+
+/// Hot files in a directory, each with a data set of its length; some of several chunks.
+struct Hot {
+    directory: tempfile::TempDir,
+    members: Vec<Member>,
+}
+
+impl Hot {
+    fn with(lengths: &[usize]) -> Hot {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |(length, number): (&usize, u128)| {
+            let mut member = member(number);
+            let meta = FileMeta {
+                sop_class: member.sop_class.clone(),
+                sop_instance: member.sop_instance.clone(),
+                transfer_syntax: member.transfer_syntax.clone(),
+                source: None,
+            };
+            let data_set: Vec<u8> = (0..*length).map(|i| (i * i >> 8) as u8 ^ number as u8).collect();
+            let file = [meta.encode(), data_set.clone()].concat();
+            std::fs::write(directory.path().join(member.object.to_string()), &file).unwrap();
+            member.length = file.len() as u64;
+            member.crc32 = crc32fast::hash(&file);
+            member.sha256 = Digest(Sha256::new_with_prefix(data_set).finalize().into());
+            member
+        };
+        let members = lengths.iter().zip(1..).map(file).collect();
+        Hot { directory, members }
+    }
+
+    fn path(&self, index: usize) -> PathBuf {
+        self.directory.path().join(self.members[index].object.to_string())
+    }
+
+    /// The pack's bytes, or why it is none, and how many bytes it was planned to have.
+    async fn pack(&self) -> (std::io::Result<Vec<u8>>, u64) {
+        let pack = plan(&claim(self.members.clone())).remove(0);
+        let directory = self.directory.path().to_path_buf();
+        let mut chunks = stream(&pack.key, self.members.clone(), move |object| directory.join(object.to_string()));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(chunk) => bytes.extend(chunk),
+                Err(error) => return (Err(error), pack.length),
+            }
+        }
+        (Ok(bytes), pack.length)
+    }
+}
+
+#[tokio::test]
+async fn a_pack_streams_as_it_was_planned() {
+    let hot = Hot::with(&[1000, 0, 262_144, 1_000_000]);
+    let (bytes, length) = hot.pack().await;
+    let bytes = bytes.unwrap();
+    assert_eq!(bytes.len() as u64, length);
+    let path = hot.directory.path().join("pack.zip");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(python(&path, &[]).lines().count(), 5);
+}
+
+#[tokio::test]
+async fn a_rotten_file_ends_the_pack_and_is_named() {
+    for (damage, what) in [
+        ("flip", "SHA-256"),
+        ("preamble", "CRC-32"),
+        ("cut", "bytes instead of"),
+        ("extend", "longer"),
+        ("remove", "missing"),
+        ("zero", "DICOM"),
+    ] {
+        let hot = Hot::with(&[1000, 600_000, 1000]);
+        let path = hot.path(1);
+        let mut bytes = std::fs::read(&path).unwrap();
+        match damage {
+            "flip" => bytes[500_000] ^= 1,
+            "preamble" => bytes[5] ^= 1,
+            "cut" => bytes.truncate(500_000),
+            "extend" => bytes.push(0),
+            _ => bytes.fill(0),
+        }
+        std::fs::write(&path, bytes).unwrap();
+        if damage == "remove" {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let (bytes, _) = hot.pack().await;
+        let error = crate::cold::ColdError::Source(bytes.unwrap_err());
+        let rotten = Rotten::behind(&error).unwrap();
+        assert_eq!(rotten.object, hot.members[1].object);
+        assert!(rotten.what.contains(what), "{damage}: {rotten}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_pass_is_not_taken_for_rot() {
+    let mut hot = Hot::with(&[1000]);
+    std::fs::remove_file(hot.path(0)).unwrap();
+    std::fs::create_dir(hot.path(0)).unwrap();
+    hot.members[0].length = 10;
+    let error = crate::cold::ColdError::Source(hot.pack().await.0.unwrap_err());
+    assert_eq!(Rotten::behind(&error), None);
 }
