@@ -9,10 +9,12 @@
 //! Files that the catalogue has let go and that are still there are removed by the sweep at the next start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use filmroom_index::catalogue::{EvictionCandidate, PackState};
-use filmroom_index::model::ObjectId;
+use filmroom_index::catalogue::{EvictionCandidate, PackState, SeriesKey};
+use filmroom_index::model::{ObjectId, Timestamp};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::offload::answered;
 use crate::archive::Inner;
@@ -23,8 +25,22 @@ use crate::policy::{self, Reason, Usage};
 /// Candidates that are looked at in one go.
 const PAGE: u32 = 256;
 
+/// A search that took no more pages than this starts from the beginning each time.
+const CHEAP: usize = 4;
+
+/// A longer one does so after this long. What lies before the place where it stopped stays hot by rule, or could not be evicted.
+const RESTART: Duration = Duration::from_secs(60 * 60);
+
+/// Where the search for victims goes on: a site may keep a million reports hot, which are not to be read again at every interval.
+#[derive(Default)]
+pub(super) struct Search {
+    after: Option<(Timestamp, SeriesKey)>,
+    pages: usize,
+    began: Option<Instant>,
+}
+
 /// Evicts by age and, beyond the high watermark, by last use.
-pub(super) async fn by_rule(node: &Arc<Inner>, cold: &ColdStore) -> Result<(), ArchiveError> {
+pub(super) async fn by_rule(node: &Arc<Inner>, cold: &ColdStore, search: &mut Search) -> Result<(), ArchiveError> {
     let settings = &node.settings;
     let space = node.hot.space().map_err(ArchiveError::disk(&settings.data_dir))?;
     let usage = Usage {
@@ -33,19 +49,23 @@ pub(super) async fn by_rule(node: &Arc<Inner>, cold: &ColdStore) -> Result<(), A
     };
     metrics::gauge!("filmroom_disk_used_ratio").set(usage.share());
     let mut excess = usage.excess(settings.high_watermark, settings.low_watermark);
-    let now = node.clock.now();
-    let cutoff = now.before(settings.evict_after);
-    let mut after = None;
-    loop {
-        // What was used this very moment may go too, if the disk is that full.
-        let unused_since = if excess > 0 {
-            filmroom_index::model::Timestamp(i64::MAX)
-        } else {
-            cutoff
+    let cutoff = node.clock.now().before(settings.evict_after);
+    if search.pages <= CHEAP || search.began.is_none_or(|began| began.elapsed() > RESTART) {
+        *search = Search {
+            began: Some(Instant::now()),
+            ..Search::default()
         };
-        let page = node.catalogue.eviction_candidates(node.node, unused_since, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some((last.last_used, last.series));
+    }
+    loop {
+        // On a disk that is full what was used a moment ago may go too.
+        let unused_since = if excess > 0 { Timestamp(i64::MAX) } else { cutoff };
+        let page = node
+            .catalogue
+            .eviction_candidates(node.node, unused_since, search.after, PAGE)
+            .await?;
+        let Some(last) = page.last() else { break };
+        search.after = Some((last.last_used, last.series));
+        search.pages += 1;
         for (victim, reason) in policy::select_victims(&page, cutoff, excess) {
             match series(node, cold, victim, reason).await {
                 Ok(freed) => excess = excess.saturating_sub(freed),
@@ -54,6 +74,14 @@ pub(super) async fn by_rule(node: &Arc<Inner>, cold: &ColdStore) -> Result<(), A
             }
         }
     }
+    if excess > 0 {
+        tracing::warn!(
+            bytes = excess,
+            "the disk is beyond its high watermark and nothing more can be evicted"
+        );
+        *search = Search::default();
+    }
+    Ok(())
 }
 
 /// Evicts one series; returns the bytes that were freed.
@@ -63,7 +91,7 @@ pub(super) async fn series(
     candidate: &EvictionCandidate,
     reason: Reason,
 ) -> Result<u64, ArchiveError> {
-    if !ask(node, cold, candidate, reason).await? {
+    if !is_safe(node, cold, candidate).await? {
         return Ok(0);
     }
     let _placing = node.recalls.placing.write().await;
@@ -75,9 +103,8 @@ pub(super) async fn series(
     Ok(candidate.bytes)
 }
 
-/// Whether the cold store has the packs, as they were verified, and the series may go. Archived packs are as safe as others, but what is in them takes hours to
-/// come back: they are no reason to evict for age alone.
-async fn ask(node: &Inner, cold: &ColdStore, candidate: &EvictionCandidate, reason: Reason) -> Result<bool, ArchiveError> {
+/// Whether the cold store has the packs as they were verified, and can give them back at once: what is archived takes hours, so its hot copies are kept.
+async fn is_safe(node: &Inner, cold: &ColdStore, candidate: &EvictionCandidate) -> Result<bool, ArchiveError> {
     let mut archived = false;
     for (pack, key, length, crc64) in &candidate.packs {
         let Some(head) = answered(node, cold.head(key).await)? else {
@@ -101,7 +128,7 @@ async fn ask(node: &Inner, cold: &ColdStore, candidate: &EvictionCandidate, reas
             node.catalogue.pack_seen(*pack, state, node.clock.now()).await?;
         }
     }
-    Ok(!(archived && reason == Reason::Age))
+    Ok(!archived)
 }
 
 /// Removes files that the catalogue has let go.

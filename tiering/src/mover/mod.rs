@@ -128,10 +128,11 @@ impl Archive {
 /// The loop beside the workers: until cancelled.
 async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &CancellationToken) {
     let mut wakes = node.mover.wakes();
+    let mut search = evict::Search::default();
     loop {
         wakes.mark_unchanged();
         tokio::select! {
-            () = house(node, cold) => {}
+            () = house(node, cold, &mut search) => {}
             () = stop.cancelled() => return,
         }
         tokio::select! {
@@ -144,13 +145,13 @@ async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &Cancella
 }
 
 /// Everything but packs, once. One part that fails does not keep the others from their work.
-async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>) {
+async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>, search: &mut evict::Search) {
     if let Some(cold) = cold {
         handled("the journal is not in the cold store yet", journal::write(node, cold).await);
     }
     handled("what was deleted still takes disk", journal::remove_doomed(node).await);
     if let Some(cold) = cold {
-        handled("nothing can be evicted", evict::by_rule(node, cold).await);
+        handled("nothing can be evicted", evict::by_rule(node, cold, search).await);
     }
     match node.catalogue.counts(node.node).await {
         Ok(counts) => {
