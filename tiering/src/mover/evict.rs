@@ -16,7 +16,7 @@ use filmroom_index::model::{ObjectId, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::offload::answered;
+use super::transfer::answered;
 use crate::archive::Inner;
 use crate::cold::{ArchiveTier, ColdError, ColdStore};
 use crate::error::ArchiveError;

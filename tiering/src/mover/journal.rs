@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::evict::remove;
-use super::offload::answered;
+use super::transfer::answered;
 use crate::archive::Inner;
 use crate::cold::{Class, ColdStore};
 use crate::error::ArchiveError;

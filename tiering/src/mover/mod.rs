@@ -29,6 +29,7 @@ mod evict;
 mod journal;
 mod offload;
 mod signals;
+mod transfer;
 
 pub(crate) use signals::Signals;
 use signals::What;

@@ -16,15 +16,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crc_fast::{CrcAlgorithm, Digest};
-use filmroom_index::catalogue::{self, OffloadClaim, PackClaim, PackState};
-use filmroom_index::model::ObjectId;
-use futures::StreamExt;
+use filmroom_index::catalogue::{self, OffloadClaim, PackClaim};
 use tokio_util::sync::CancellationToken;
 
 use super::signals::What;
+use super::transfer::{Setback, transfer};
 use crate::archive::Inner;
-use crate::cold::{ByteStream, Class, ColdError, ColdStore};
+use crate::cold::{ColdError, ColdStore};
 use crate::pack::{self, Rotten};
 use crate::policy;
 
@@ -36,24 +34,6 @@ const LEASE: Duration = Duration::from_secs(120);
 
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(30);
-
-/// Why a pack did not get further.
-enum Setback {
-    Cold(ColdError),
-    Catalogue(catalogue::Error),
-}
-
-impl From<ColdError> for Setback {
-    fn from(error: ColdError) -> Setback {
-        Setback::Cold(error)
-    }
-}
-
-impl From<catalogue::Error> for Setback {
-    fn from(error: catalogue::Error) -> Setback {
-        Setback::Catalogue(error)
-    }
-}
 
 /// One worker: until cancelled.
 pub(super) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &CancellationToken) {
@@ -184,99 +164,4 @@ async fn keep_lease(node: &Inner, claim: &PackClaim) -> catalogue::Error {
             Err(error) => tracing::warn!(key = claim.key, %error, "the lease of a pack was not renewed"),
         }
     }
-}
-
-async fn transfer(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<(), Setback> {
-    let crc64 = match (claim.state, claim.crc64) {
-        (PackState::Uploaded, Some(crc64)) => crc64,
-        _ => upload(node, cold, claim).await?,
-    };
-    verify(node, cold, claim, crc64).await?;
-    node.catalogue.pack_verified(claim, node.clock.now()).await?;
-    Ok(())
-}
-
-/// Puts the pack, unless it is there already, and its manifest.
-async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
-    let there = answered(node, cold.head(&claim.key).await)?;
-    let kept = match there.filter(|head| head.length == claim.length).and_then(|head| head.crc64) {
-        Some(kept) if kept == checksum(bytes(node, claim), claim.length).await.map_err(ColdError::Source)? => Some(kept),
-        _ => None,
-    };
-    let crc64 = match kept {
-        Some(kept) => kept,
-        None => {
-            let put = cold.put(&claim.key, Class::Pack, claim.length, bytes(node, claim)).await;
-            answered(node, put)?
-        }
-    };
-    fail::fail_point!("mover::after_put");
-    let (length, body) = manifest(node, claim).await?;
-    let put = cold.put(&pack::manifest_key(&claim.key), Class::Record, length, body).await;
-    answered(node, put)?;
-    fail::fail_point!("mover::after_manifest");
-    node.catalogue.pack_uploaded(claim, crc64).await?;
-    fail::fail_point!("mover::after_uploaded");
-    Ok(crc64)
-}
-
-/// Compares what the cold store has with what was put.
-async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
-    let differs = |what: String| ColdError::Differs {
-        key: claim.key.clone(),
-        what,
-    };
-    let Some(head) = answered(node, cold.head(&claim.key).await)? else {
-        return Err(differs("it is not there".to_owned()).into());
-    };
-    if head.length != claim.length {
-        return Err(differs(format!("it has {} bytes instead of {}", head.length, claim.length)).into());
-    }
-    let found = match head.crc64 {
-        Some(found) => found,
-        // On its first day a GET costs the archive clock nothing.
-        None => {
-            let body = answered(node, cold.get(&claim.key, None).await)?;
-            checksum(body, claim.length)
-                .await
-                .map_err(|error| ColdError::Unavailable(error.to_string()))?
-        }
-    };
-    if found != crc64 {
-        return Err(differs(format!("its CRC-64 is {found:016x} instead of {crc64:016x}")).into());
-    }
-    Ok(())
-}
-
-/// The bytes of a pack, from the hot files.
-fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
-    let members = claim.members.iter().map(|(member, _)| member.clone()).collect();
-    let hot = node.hot.clone();
-    pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object))
-}
-
-/// CRC-64/NVME of a stream that has to have `length` bytes.
-async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Result<u64> {
-    let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
-    let mut got = 0u64;
-    while let Some(chunk) = bytes.next().await {
-        let chunk = chunk?;
-        got = got.saturating_add(chunk.len() as u64);
-        digest.update(&chunk);
-    }
-    if got != length {
-        return Err(std::io::Error::other(format!("{got} bytes instead of {length}")));
-    }
-    Ok(digest.finalize())
-}
-
-/// Takes note of whether the cold store answered.
-pub(super) fn answered<T>(node: &Inner, answer: Result<T, ColdError>) -> Result<T, ColdError> {
-    node.cold_answered(answer.as_ref().err());
-    answer
-}
-
-async fn manifest(node: &Inner, claim: &PackClaim) -> Result<(u64, ByteStream), Setback> {
-    let _ = (node, claim);
-    todo!()
 }

@@ -1,0 +1,156 @@
+//! One pack's way into the cold store: put, with its manifest beside it, and compared.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use filmroom_index::catalogue::{self, PackClaim, PackState};
+use filmroom_index::dataset::DataSet;
+use filmroom_index::header::Header;
+use filmroom_index::model::ObjectId;
+use futures::StreamExt;
+use tokio::task::spawn_blocking;
+
+use crate::archive::Inner;
+use crate::cold::{ByteStream, Class, ColdError, ColdStore};
+use crate::{manifest, pack};
+
+/// Headers that are in memory at once while a manifest is written.
+const HEADERS: usize = 64;
+
+/// Why a pack did not get further.
+pub(super) enum Setback {
+    Cold(ColdError),
+    Catalogue(catalogue::Error),
+}
+
+impl From<ColdError> for Setback {
+    fn from(error: ColdError) -> Setback {
+        Setback::Cold(error)
+    }
+}
+
+impl From<catalogue::Error> for Setback {
+    fn from(error: catalogue::Error) -> Setback {
+        Setback::Catalogue(error)
+    }
+}
+
+/// Gets a claimed pack verified, from wherever it is on its way.
+pub(super) async fn transfer(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<(), Setback> {
+    let crc64 = match (claim.state, claim.crc64) {
+        (PackState::Uploaded, Some(crc64)) => crc64,
+        _ => upload(node, cold, claim).await?,
+    };
+    verify(node, cold, claim, crc64).await?;
+    node.catalogue.pack_verified(claim, node.clock.now()).await?;
+    Ok(())
+}
+
+/// Puts the pack, unless it is there already, and its manifest.
+async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
+    let there = answered(node, cold.head(&claim.key).await)?;
+    let kept = match there.filter(|head| head.length == claim.length).and_then(|head| head.crc64) {
+        Some(kept) if kept == checksum(bytes(node, claim), claim.length).await.map_err(ColdError::Source)? => Some(kept),
+        _ => None,
+    };
+    let crc64 = match kept {
+        Some(kept) => kept,
+        None => {
+            let put = cold.put(&claim.key, Class::Pack, claim.length, bytes(node, claim)).await;
+            answered(node, put)?
+        }
+    };
+    fail::fail_point!("mover::after_put");
+    put_manifest(node, cold, claim, crc64).await?;
+    fail::fail_point!("mover::after_manifest");
+    node.catalogue.pack_uploaded(claim, crc64).await?;
+    fail::fail_point!("mover::after_uploaded");
+    Ok(crc64)
+}
+
+/// Compares what the cold store has with what was put.
+async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
+    let differs = |what: String| ColdError::Differs {
+        key: claim.key.clone(),
+        what,
+    };
+    let Some(head) = answered(node, cold.head(&claim.key).await)? else {
+        return Err(differs("it is not there".to_owned()).into());
+    };
+    if head.length != claim.length {
+        return Err(differs(format!("it has {} bytes instead of {}", head.length, claim.length)).into());
+    }
+    let found = match head.crc64 {
+        Some(found) => found,
+        // On its first day a GET costs the archive clock nothing.
+        None => {
+            let body = answered(node, cold.get(&claim.key, None).await)?;
+            checksum(body, claim.length)
+                .await
+                .map_err(|error| ColdError::Unavailable(error.to_string()))?
+        }
+    };
+    if found != crc64 {
+        return Err(differs(format!("its CRC-64 is {found:016x} instead of {crc64:016x}")).into());
+    }
+    Ok(())
+}
+
+/// The bytes of a pack, from the hot files.
+fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
+    let members = claim.members.iter().map(|(member, _)| member.clone()).collect();
+    let hot = node.hot.clone();
+    pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object))
+}
+
+/// CRC-64/NVME of a stream that has to have `length` bytes.
+async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Result<u64> {
+    let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+    let mut got = 0u64;
+    while let Some(chunk) = bytes.next().await {
+        let chunk = chunk?;
+        got = got.saturating_add(chunk.len() as u64);
+        digest.update(&chunk);
+    }
+    if got != length {
+        return Err(std::io::Error::other(format!("{got} bytes instead of {length}")));
+    }
+    Ok(digest.finalize())
+}
+
+/// Writes the manifest and puts it beside the pack.
+async fn put_manifest(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
+    let mut writer = manifest::Writer::new(node.node, claim, crc64).map_err(ColdError::Source)?;
+    for members in claim.members.chunks(HEADERS) {
+        let objects: Vec<ObjectId> = members.iter().map(|(member, _)| member.object).collect();
+        let mut headers: HashMap<ObjectId, Header> = node.catalogue.headers(&objects).await?.into_iter().collect();
+        let members = members.to_vec();
+        let write = move || {
+            for (member, offset) in &members {
+                // A header that is not known is one to be read from the pack.
+                let header = headers.remove(&member.object).unwrap_or_else(|| Header {
+                    attributes: DataSet::new(),
+                    partial: true,
+                });
+                writer.add(member, *offset, &header)?;
+            }
+            Ok(writer)
+        };
+        let written = spawn_blocking(write).await.map_err(std::io::Error::other);
+        writer = written.and_then(|written| written).map_err(ColdError::Source)?;
+    }
+    let body = Bytes::from(writer.finish().map_err(ColdError::Source)?);
+    let length = body.len() as u64;
+    let body = futures::stream::iter([Ok(body)]).boxed();
+    let put = cold.put(&pack::manifest_key(&claim.key), Class::Record, length, body).await;
+    answered(node, put)?;
+    Ok(())
+}
+
+/// Takes note of whether the cold store answered.
+pub(super) fn answered<T>(node: &Inner, answer: Result<T, ColdError>) -> Result<T, ColdError> {
+    node.cold_answered(answer.as_ref().err());
+    answer
+}
