@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use filmroom_index::catalogue::Catalogue;
 use filmroom_index::clock::Clock;
 use filmroom_scp::server::Server;
@@ -11,6 +11,7 @@ use filmroom_scp::settings::UnknownAe;
 use filmroom_tiering::Archive;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::Node;
@@ -39,17 +40,22 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         archive: archive.clone(),
         dicom,
     };
-    let serving = tokio::spawn(server.run(stop.clone(), GRACE));
-    let answering = tokio::spawn(http::serve(http, node, metrics, token, stop.clone()));
-    let moving = {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.run(stop.clone(), GRACE));
+    tasks.spawn(http::serve(http, node, metrics, token, stop.clone()));
+    tasks.spawn({
         let (archive, stop) = (archive.clone(), stop.clone());
-        tokio::spawn(async move { archive.run(stop).await })
-    };
-    told_to_stop().await?;
+        async move { archive.run(stop).await }
+    });
+    // None of them ends before it is told to: a node that lost one of them would not keep its promises.
+    tokio::select! {
+        told = told_to_stop() => told?,
+        Some(ended) = tasks.join_next() => bail!("a part of the node ended by itself: {ended:?}"),
+    }
     tracing::info!("stopping: running operations may end within {} s", GRACE.as_secs());
     stop.cancel();
-    for task in [serving, answering, moving] {
-        task.await.context("a task of the node failed")?;
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a part of the node failed")?;
     }
     archive.close().await;
     tracing::info!("stopped");
