@@ -4,6 +4,8 @@
 //! may be made. Without it those are listed as ignored; with FILMROOM_REQUIRE_POSTGRES=1 they fail instead.
 
 mod database;
+mod generated;
+mod matching;
 mod objects;
 mod opening;
 mod store;
@@ -31,6 +33,9 @@ fn main() {
             a_catalogue_is_made_where_there_is_none_and_opened_again,
             a_newer_schema_is_refused,
             processes_that_start_together_make_one_schema;
+        matching:
+            sql_finds_what_the_reference_matcher_finds,
+            hostile_keys_find_what_they_say_and_harm_nothing;
         store:
             the_first_of_its_uid_is_served;
     };
