@@ -4,7 +4,7 @@ use std::io::Write;
 
 use dicom_core::{Tag, VR};
 
-use super::representation::{has_short_length, swap_words, uses_character_set};
+use super::representation::{has_short_length, swap_words};
 use super::{DataSet, Element, Value};
 use crate::model::Encoding;
 
@@ -115,7 +115,7 @@ impl Writer {
     fn element(&self, tag: Tag, element: &Element, out: &mut Vec<u8>) {
         let mut value = Vec::new();
         match &element.value {
-            Value::Text(values) => self.text(element.vr, values, &mut value),
+            Value::Text(values) => self.text(values, &mut value),
             Value::Bytes(bytes) => value.extend_from_slice(bytes),
             Value::Items(items) => {
                 for item in items {
@@ -163,19 +163,12 @@ impl Writer {
         out.append(&mut value);
     }
 
-    fn text(&self, vr: VR, values: &[String], out: &mut Vec<u8>) {
+    fn text(&self, values: &[String], out: &mut Vec<u8>) {
         for (number, text) in values.iter().enumerate() {
             if number > 0 {
                 out.push(b'\\');
             }
-            // A character outside the default repertoire in a VR that knows no other is against the standard, and is met; the
-            // receiver's best guess is the declared set.
-            let set = if uses_character_set(vr) || !text.is_ascii() {
-                self.set
-            } else {
-                CharacterSet::Utf8
-            };
-            set.put(text, out);
+            self.set.put(text, out);
         }
     }
 
@@ -204,5 +197,73 @@ impl Writer {
             Encoding::ExplicitBig => length.to_be_bytes(),
             _ => length.to_le_bytes(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENT_NAME: Tag = Tag(0x0010, 0x0010);
+    const LUT_DATA: Tag = Tag(0x0028, 0x3006);
+
+    fn named(name: &str) -> DataSet {
+        let mut data_set = DataSet::new();
+        data_set.put_text(PATIENT_NAME, VR::PN, name);
+        data_set
+    }
+
+    #[test]
+    fn the_character_set_is_the_narrowest_single_one_that_fits() {
+        assert_eq!(named("DOE").encode(Encoding::ImplicitLittle), b"\x10\0\x10\0\x04\0\0\0DOE ");
+        let latin = named("J\u{e9}r\u{f4}me").encode(Encoding::ExplicitLittle);
+        assert_eq!(latin, b"\x08\0\x05\0CS\x0a\0ISO_IR 100\x10\0\x10\0PN\x06\0J\xe9r\xf4me");
+        let wide = named("\u{738b}").encode(Encoding::ExplicitLittle);
+        assert_eq!(wide, b"\x08\0\x05\0CS\x0a\0ISO_IR 192\x10\0\x10\0PN\x04\0\xe7\x8e\x8b ");
+    }
+
+    #[test]
+    fn a_character_set_that_was_asked_for_comes_back_as_what_is_written() {
+        let mut data_set = named("DOE");
+        data_set.put(
+            SPECIFIC_CHARACTER_SET,
+            VR::CS,
+            Value::Text(vec![String::new(), "ISO 2022 IR 87".to_owned()]),
+        );
+        let mut item = named("DOE");
+        item.put_text(SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 13");
+        data_set.put(Tag(0x0008, 0x1120), VR::SQ, Value::Items(vec![item]));
+        let bytes = data_set.encode(Encoding::ExplicitLittle);
+        assert!(bytes.starts_with(b"\x08\0\x05\0CS\x0a\0ISO_IR 100\x08\0\x20\x11SQ"));
+        assert!(!bytes.windows(9).any(|window| window == b"ISO_IR 13"));
+    }
+
+    #[test]
+    fn a_value_beyond_sixteen_bits_of_length_is_written_whole() {
+        let mut data_set = DataSet::new();
+        let table: Vec<u8> = (0u32..40_000).flat_map(|n| (n as u16).to_le_bytes()).collect();
+        data_set.put(LUT_DATA, VR::US, Value::Bytes(table.clone()));
+        for (encoding, fields) in [
+            (Encoding::ImplicitLittle, b"\x28\0\x06\x30\x80\x38\x01\0".as_slice()),
+            (Encoding::ExplicitLittle, b"\x28\0\x06\x30UN\0\0\x80\x38\x01\0"),
+            (Encoding::ExplicitBig, b"\0\x28\x30\x06UN\0\0\0\x01\x38\x80"),
+        ] {
+            assert_eq!(data_set.encode(encoding), [fields, &table].concat(), "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_even_and_padding_is_what_the_representation_asks_for() {
+        let mut data_set = DataSet::new();
+        data_set.put_text(Tag(0x0008, 0x0018), VR::UI, "1.2");
+        data_set.put(
+            Tag(0x0008, 0x0061),
+            VR::CS,
+            Value::Text(vec!["CT".to_owned(), "M".to_owned(), "PR".to_owned()]),
+        );
+        data_set.put(Tag(0x0009, 0x1000), VR::OB, Value::Bytes(vec![1]));
+        data_set.put(Tag(0x0010, 0x0000), VR::UL, Value::Bytes(vec![0; 4]));
+        let expected = b"\x08\0\x18\0UI\x04\x001.2\0\x08\0\x61\0CS\x08\0CT\\M\\PR \x09\0\0\x10OB\0\0\x02\0\0\0\x01\0";
+        assert_eq!(data_set.encode(Encoding::ExplicitLittle), expected);
     }
 }

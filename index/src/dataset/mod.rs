@@ -129,3 +129,6 @@ impl FromIterator<(Tag, Element)> for DataSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

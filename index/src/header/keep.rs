@@ -61,6 +61,8 @@ pub(super) struct Pending {
     pub(super) tag: Tag,
     pub(super) vr: VR,
     pub(super) is_text: bool,
+    /// Whether only the beginning of the text is kept.
+    pub(super) truncated: bool,
     /// Whether the value is big endian.
     pub(super) swap: bool,
 }
@@ -100,6 +102,7 @@ impl OpenDataSet {
     /// Takes the value of an element: all of it, or of a text as much as is kept.
     pub(super) fn put_bytes(&mut self, element: Pending, bytes: &[u8]) {
         let Pending { tag, vr, .. } = element;
+        let bytes = if element.truncated { text::whole_values(vr, bytes) } else { bytes };
         if !element.is_text {
             let mut bytes = bytes.to_vec();
             if element.swap {
@@ -150,6 +153,8 @@ pub(super) struct OpenSequence {
     pub(super) syntax: Syntax,
     /// Whether it is part of the header.
     pub(super) kept: bool,
+    /// Whether its first bytes have to show that it is one.
+    pub(super) doubtful: bool,
     pub(super) items: Vec<DataSet>,
     /// The item that is open.
     pub(super) item: Option<OpenDataSet>,

@@ -2,8 +2,8 @@
 //!
 //! # Mechanics
 //! [`Scanner`] takes a data set in chunks of any size. [`inflate`] stands in front where the syntax is deflated; [`element`]
-//! reads one element's tag, representation and length; [`walk`] is the state machine with its explicit stack of sequences;
-//! [`keep`] collects what the header holds, [`text`] decodes it.
+//! reads one element's tag, representation and length; [`walk`] is the state machine with its explicit stack of sequences, [`structure`]
+//! what opens and closes on it; [`keep`] collects what the header holds, [`text`] decodes it.
 //!
 //! # Invariants
 //! - The header does not depend on how the bytes were cut into chunks.
@@ -18,6 +18,7 @@ mod element;
 mod inflate;
 mod keep;
 mod scan;
+mod structure;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -54,9 +54,7 @@ impl Scanner {
             return Err(failure);
         }
         if self.inflater.is_some_and(|inflater| !inflater.ended()) {
-            return Err(ScanError::CutShort {
-                at: self.walker.position(),
-            });
+            return Err(ScanError::CutShort { at: self.walker.position });
         }
         self.walker.finish()
     }
