@@ -6,7 +6,9 @@ use std::time::Duration;
 use dicom_ul::pdu::{AbortRQServiceProviderReason, AbortRQSource};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Association, AssociationError, Expected, LINGER, Role, Tally, abort_reason, aborted};
+use super::end::{abort_reason, aborted};
+use super::tally::Open;
+use super::{Association, AssociationError, Expected, LINGER, Role, Tally};
 use crate::negotiate::{self, Acceptor, Agreement, Proposal, Rejection};
 use crate::pdu::{Frame, PduError, Wire, payload};
 use crate::settings::Timers;
@@ -69,6 +71,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
                 timers,
                 expected: Expected::NEXT,
                 tally: Tally::default(),
+                _open: Open::new(match role {
+                    Role::Acceptor => "acceptor",
+                    Role::Requestor => "requestor",
+                }),
             }),
             Err(error) => {
                 let _ = tokio::time::timeout(LINGER.min(timers.artim), wire.linger()).await;

@@ -1,6 +1,6 @@
 //! What passed on one association: for its closing line in the log and for the metrics.
 
-use metrics::counter;
+use metrics::{counter, gauge};
 
 use crate::dimse::{Command, Request, Response, Status, StatusClass};
 
@@ -61,5 +61,23 @@ fn status_label(status: Status) -> String {
         (Status::Other(_), StatusClass::Warning) => "other warning".to_owned(),
         (Status::Other(_), _) => "other failure".to_owned(),
         (named, _) => named.to_string(),
+    }
+}
+
+/// Counts an association as open for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Open(&'static str);
+
+impl Open {
+    pub(super) fn new(role: &'static str) -> Open {
+        counter!("filmroom_associations_total", "role" => role).increment(1);
+        gauge!("filmroom_associations_open", "role" => role).increment(1.0);
+        Open(role)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!("filmroom_associations_open", "role" => self.0).decrement(1.0);
     }
 }

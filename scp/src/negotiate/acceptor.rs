@@ -121,7 +121,7 @@ fn answer(
     roles: &BTreeMap<String, RequestorRoles>,
 ) -> Result<AcceptedContext, Answer> {
     // An even id is none (PS3.8 9.3.2.2); its context is answered all the same, as every one has to be.
-    if proposed.id % 2 == 0 {
+    if proposed.id.is_multiple_of(2) {
         return Err(Answer::NoReason);
     }
     let abstract_syntax = Uid::parse(&proposed.abstract_syntax).map_err(|_| Answer::AbstractSyntaxNotSupported)?;
@@ -174,3 +174,6 @@ fn role_answers(contexts: &[AcceptedContext], proposed: &BTreeMap<String, Reques
         .map(|(uid, roles)| UserVariableItem::ScuScpRoleSelectionSubItem(uid.to_owned(), roles))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

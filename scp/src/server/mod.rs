@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use filmroom_tiering::Archive;
 use futures::FutureExt;
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -179,9 +179,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
         Ok(association) => association,
         Err(error) => return not_accepted(&error),
     };
-    let open = Open::new(&association);
+    let since = Instant::now();
+    log_start(&association);
     let end = messages(shared, &mut association).await;
-    open.close(&association, &end);
+    log_end(&association, since, &end);
     drop(permit);
     match end {
         End::Stopped => association.abort().await,
@@ -200,7 +201,6 @@ enum End {
 
 /// Serves messages until the association ends.
 async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, association: &mut Association<S>) -> End {
-    let mut counted = (0, 0);
     loop {
         let event = tokio::select! {
             biased;
@@ -236,15 +236,7 @@ async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, ass
         if let Err(error) = served {
             return End::Broken(error);
         }
-        counted = count_traffic(counted, association.traffic());
     }
-}
-
-/// Adds what has passed since the last time to the metrics.
-fn count_traffic(before: (u64, u64), now: (u64, u64)) -> (u64, u64) {
-    counter!("filmroom_dicom_bytes_total", "direction" => "received").increment(now.0.saturating_sub(before.0));
-    counter!("filmroom_dicom_bytes_total", "direction" => "sent").increment(now.1.saturating_sub(before.1));
-    now
 }
 
 /// Says and counts why there is no association.
@@ -263,50 +255,36 @@ fn not_accepted(error: &AssociationError) {
     }
 }
 
-/// The metrics and the two lines in the log of an open association; closed also when its task panics.
-struct Open {
-    since: Instant,
+/// The line in the log with which an association begins.
+fn log_start<S: AsyncRead + AsyncWrite + Unpin + Send>(association: &Association<S>) {
+    let peer = association.peer();
+    Span::current().record("ae", field::display(&peer.calling));
+    tracing::info!(
+        called = %peer.called,
+        contexts = association.contexts().len(),
+        implementation = peer.implementation_version.as_deref().unwrap_or(&peer.implementation_class),
+        "association accepted"
+    );
 }
 
-impl Open {
-    fn new<S: AsyncRead + AsyncWrite + Unpin + Send>(association: &Association<S>) -> Open {
-        gauge!("filmroom_associations_open").increment(1.0);
-        counter!("filmroom_associations_total", "role" => "acceptor").increment(1);
-        let peer = association.peer();
-        Span::current().record("ae", field::display(&peer.calling));
-        tracing::info!(
-            called = %peer.called,
-            contexts = association.contexts().len(),
-            implementation = peer.implementation_version.as_deref().unwrap_or(&peer.implementation_class),
-            "association accepted"
-        );
-        Open { since: Instant::now() }
-    }
-
-    fn close<S: AsyncRead + AsyncWrite + Unpin + Send>(self, association: &Association<S>, end: &End) {
-        let tally = association.tally();
-        let (received, sent) = association.traffic();
-        let end = match end {
-            End::Released => "released".to_owned(),
-            End::Stopped => "the node stops".to_owned(),
-            End::Broken(error) => error.to_string(),
-        };
-        tracing::info!(
-            end,
-            requests = tally.requests,
-            succeeded = tally.succeeded,
-            warned = tally.warned,
-            failed = tally.failed,
-            received,
-            sent,
-            seconds = self.since.elapsed().as_secs_f32(),
-            "association ended"
-        );
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        gauge!("filmroom_associations_open").decrement(1.0);
-    }
+/// The line with which it ends.
+fn log_end<S: AsyncRead + AsyncWrite + Unpin + Send>(association: &Association<S>, since: Instant, end: &End) {
+    let tally = association.tally();
+    let (received, sent) = association.traffic();
+    let end = match end {
+        End::Released => "released".to_owned(),
+        End::Stopped => "the node stops".to_owned(),
+        End::Broken(error) => error.to_string(),
+    };
+    tracing::info!(
+        end,
+        requests = tally.requests,
+        succeeded = tally.succeeded,
+        warned = tally.warned,
+        failed = tally.failed,
+        received,
+        sent,
+        seconds = since.elapsed().as_secs_f32(),
+        "association ended"
+    );
 }

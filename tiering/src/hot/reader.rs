@@ -72,6 +72,12 @@ impl DataSetReader {
         self.length
     }
 
+    /// Starts again at the first byte: for a receiver that was lost in the middle.
+    pub fn rewind(&mut self) {
+        self.position = self.end.saturating_sub(self.length);
+        self.chunk = Bytes::new();
+    }
+
     /// The next chunk, at most `max` bytes (bounded by 1 MiB); none at the end. A file shorter than it should be is an error, not an end.
     pub async fn next(&mut self, max: usize) -> io::Result<Option<Bytes>> {
         if self.chunk.is_empty() {
