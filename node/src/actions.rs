@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::{AuditEvent, Outcome};
+use filmroom_index::catalogue::{AuditEvent, Located, Outcome};
 use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId};
+use filmroom_scp::destinations::{SendError, send_study};
+use filmroom_scp::dimse::Status;
 use filmroom_scp::settings::Settings;
 use filmroom_tiering::Archive;
 use filmroom_tiering::archive::Sender;
@@ -122,8 +124,21 @@ impl Node {
         let Some(peer) = self.dicom.peer(&title) else {
             bail!("{title} is not listed: add an [[ae]] with its title and address")
         };
-        let _ = (peer, study);
-        bail!("send")
+        let mut first = None;
+        let each = |instance: &Located, result: Result<Status, SendError>| {
+            if let Err(error) = result {
+                tracing::warn!(ae = %title, sop_instance = %instance.sop_instance, %error, "not sent");
+                first.get_or_insert_with(|| format!("{}: {error}", instance.sop_instance));
+            }
+        };
+        let (sent, all) = send_study(Arc::clone(&self.dicom), &self.archive, peer, study, each).await?;
+        match first {
+            None => Ok(format!("{study}: {sent} instances sent to {title}")),
+            Some(first) => bail!(
+                "{study}: {} of {all} instances were not sent to {title}; first: {first}",
+                all - sent
+            ),
+        }
     }
 
     async fn audit(&self, action: &Action, actor: &str, message: &str) -> anyhow::Result<()> {
