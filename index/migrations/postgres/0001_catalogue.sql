@@ -133,13 +133,16 @@ CREATE TABLE hot_copies (
 CREATE INDEX hot_copies_doomed ON hot_copies (node) WHERE state = 'doomed';
 CREATE INDEX hot_copies_recalled ON hot_copies (node) WHERE recalled = 1;
 
--- A series on a node: the queue of offload and the clock of eviction. unpacked: it has hot objects without a pack there.
+-- A series on a node: the queue of offload and the clock of eviction. unpacked: it has hot objects without a pack there. The
+-- counts are of its held hot copies.
 CREATE TABLE series_nodes (
     series            BIGINT NOT NULL REFERENCES series (id),
     node              BIGINT NOT NULL REFERENCES nodes (id),
     state             TEXT COLLATE "C" NOT NULL CHECK (state IN ('unpacked', 'packed', 'evicted')),
     last_received     BIGINT NOT NULL,
     last_used         BIGINT NOT NULL,
+    hot_objects       BIGINT NOT NULL DEFAULT 0 CHECK (hot_objects >= 0),
+    hot_bytes         BIGINT NOT NULL DEFAULT 0 CHECK (hot_bytes >= 0),
     offload_requested BIGINT NOT NULL DEFAULT 0 CHECK (offload_requested IN (0, 1)),
     attempts          BIGINT NOT NULL DEFAULT 0,
     lease_until       BIGINT NOT NULL DEFAULT 0,
@@ -147,7 +150,7 @@ CREATE TABLE series_nodes (
     PRIMARY KEY (series, node)
 );
 CREATE INDEX series_nodes_unpacked ON series_nodes (node, last_received) WHERE state = 'unpacked';
-CREATE INDEX series_nodes_packed ON series_nodes (node, last_used) WHERE state = 'packed';
+CREATE INDEX series_nodes_packed ON series_nodes (node, last_used, series) WHERE state = 'packed';
 
 -- What the bytes do not tell, on its way to the cold store. entry names it there; the row id is only this database's.
 CREATE TABLE journal (
@@ -158,7 +161,7 @@ CREATE TABLE journal (
     body       TEXT COLLATE "C" NOT NULL,
     written_at BIGINT
 );
-CREATE INDEX journal_pending ON journal (id) WHERE written_at IS NULL;
+CREATE INDEX journal_pending ON journal (object_id) WHERE written_at IS NULL;
 
 -- One Patient ID with two names or birth dates, one Study Instance UID with two patients.
 CREATE TABLE conflicts (

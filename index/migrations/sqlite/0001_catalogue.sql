@@ -132,13 +132,16 @@ CREATE TABLE hot_copies (
 CREATE INDEX hot_copies_doomed ON hot_copies (node) WHERE state = 'doomed';
 CREATE INDEX hot_copies_recalled ON hot_copies (node) WHERE recalled = 1;
 
--- A series on a node: the queue of offload and the clock of eviction. unpacked: it has hot objects without a pack there.
+-- A series on a node: the queue of offload and the clock of eviction. unpacked: it has hot objects without a pack there. The
+-- counts are of its held hot copies.
 CREATE TABLE series_nodes (
     series            INTEGER NOT NULL REFERENCES series (id),
     node              INTEGER NOT NULL REFERENCES nodes (id),
     state             TEXT    NOT NULL CHECK (state IN ('unpacked', 'packed', 'evicted')),
     last_received     INTEGER NOT NULL,
     last_used         INTEGER NOT NULL,
+    hot_objects       INTEGER NOT NULL DEFAULT 0 CHECK (hot_objects >= 0),
+    hot_bytes         INTEGER NOT NULL DEFAULT 0 CHECK (hot_bytes >= 0),
     offload_requested INTEGER NOT NULL DEFAULT 0 CHECK (offload_requested IN (0, 1)),
     attempts          INTEGER NOT NULL DEFAULT 0,
     lease_until       INTEGER NOT NULL DEFAULT 0,
@@ -146,7 +149,7 @@ CREATE TABLE series_nodes (
     PRIMARY KEY (series, node)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX series_nodes_unpacked ON series_nodes (node, last_received) WHERE state = 'unpacked';
-CREATE INDEX series_nodes_packed ON series_nodes (node, last_used) WHERE state = 'packed';
+CREATE INDEX series_nodes_packed ON series_nodes (node, last_used, series) WHERE state = 'packed';
 
 -- What the bytes do not tell, on its way to the cold store. entry names it there; the row id is only this database's.
 CREATE TABLE journal (
@@ -157,7 +160,7 @@ CREATE TABLE journal (
     body       TEXT    NOT NULL,
     written_at INTEGER
 ) STRICT;
-CREATE INDEX journal_pending ON journal (id) WHERE written_at IS NULL;
+CREATE INDEX journal_pending ON journal (object_id) WHERE written_at IS NULL;
 
 -- One Patient ID with two names or birth dates, one Study Instance UID with two patients.
 CREATE TABLE conflicts (

@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::database::{Connection, execute, fetch_all, in_list};
-use super::ingest::read_uid;
 use super::lists::Ids;
+use super::rows::read_uid;
 use super::{Catalogue, JournalEntry, Result};
 use crate::model::{ObjectId, Timestamp};
 

@@ -98,6 +98,44 @@ impl Database {
         }
     }
 
+    /// Whether every maintained count is what a count of the rows says.
+    pub(crate) async fn counts_are_right(&self) {
+        for (what, sql) in [
+            (
+                "studies",
+                "SELECT count(*) FROM studies st WHERE (st.instances, st.bytes, st.series) <> (
+                    SELECT count(*), CAST(coalesce(sum(o.length), 0) AS BIGINT), count(DISTINCT se.id)
+                    FROM objects o JOIN series se ON se.id = o.series WHERE se.study = st.id AND o.state = 'served')",
+            ),
+            (
+                "series",
+                "SELECT count(*) FROM series se WHERE (se.instances, se.bytes) <> (
+                    SELECT count(*), CAST(coalesce(sum(o.length), 0) AS BIGINT)
+                    FROM objects o WHERE o.series = se.id AND o.state = 'served')",
+            ),
+            (
+                "patients",
+                "SELECT count(*) FROM patients p WHERE (p.studies, p.series, p.instances) <> (
+                    SELECT count(*), CAST(coalesce(sum(st.series), 0) AS BIGINT), CAST(coalesce(sum(st.instances), 0) AS BIGINT)
+                    FROM studies st WHERE st.patient = p.id AND st.instances > 0)",
+            ),
+            (
+                "hot copies",
+                "SELECT count(*) FROM series_nodes sn WHERE (sn.hot_objects, sn.hot_bytes) <> (
+                    SELECT count(*), CAST(coalesce(sum(o.length), 0) AS BIGINT)
+                    FROM objects o JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = sn.node
+                    WHERE o.series = sn.series)",
+            ),
+            (
+                "served versions",
+                "SELECT count(*) FROM (SELECT sop_instance_uid FROM objects WHERE state = 'served'
+                    GROUP BY sop_instance_uid HAVING count(*) > 1) AS twice",
+            ),
+        ] {
+            assert_eq!(self.number(sql).await, 0, "{what}");
+        }
+    }
+
     /// Keeps the files until the database is dropped, whatever its promise does.
     pub(crate) fn guard(&self) -> Database {
         self.clone()

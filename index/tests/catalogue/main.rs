@@ -6,9 +6,14 @@
 // A panic is how a promise fails.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod cold;
 mod database;
+mod decisions;
 mod generated;
+mod holders;
+mod hot;
 mod matching;
+mod nodes;
 mod objects;
 mod opening;
 mod store;
@@ -40,7 +45,58 @@ fn main() {
             sql_finds_what_the_reference_matcher_finds,
             hostile_keys_find_what_they_say_and_harm_nothing;
         store:
-            the_first_of_its_uid_is_served;
+            the_first_of_its_uid_is_served,
+            equal_bytes_are_not_kept_twice_where_the_copy_was_seen,
+            equal_bytes_are_not_kept_twice_where_a_verified_pack_has_them,
+            equal_bytes_take_the_place_of_a_copy_that_nobody_saw,
+            a_corrected_resend_is_served_and_the_old_version_kept,
+            superseding_what_is_in_a_pack_is_journalled,
+            what_comes_from_elsewhere_is_quarantined,
+            a_refused_duplicate_is_not_kept,
+            quarantined_bytes_sent_again_are_refused_and_not_kept_twice,
+            the_same_object_again_answers_what_it_became,
+            one_uid_several_times_in_a_batch_is_judged_in_order,
+            a_poisoned_row_fails_alone,
+            no_text_makes_a_row_that_cannot_be_stored,
+            an_interrupted_ingest_can_be_repeated;
+        holders:
+            counts_and_lists_follow_what_is_served,
+            without_a_patient_id_every_study_is_a_patient_of_its_own,
+            one_patient_id_of_two_issuers_is_two_patients,
+            another_name_or_birth_date_is_stored_and_listed_once,
+            a_study_of_two_patients_keeps_its_first_and_is_listed,
+            what_is_missing_is_filled_in,
+            a_study_is_described_by_the_first_object_that_is_served,
+            a_header_comes_back_as_it_was_and_takes_little_room;
+        nodes:
+            sixteen_at_once_with_equal_bytes_leave_one_served,
+            sixteen_at_once_with_other_bytes_lose_none,
+            one_uid_in_sixteen_studies_at_once_is_served_in_one,
+            nodes_that_fill_one_study_at_once_count_right,
+            the_same_batch_twice_at_once_is_stored_once;
+        cold:
+            a_quiet_series_is_claimed_once,
+            an_offload_can_be_asked_for_at_once,
+            a_pack_goes_from_planned_to_verified,
+            what_a_crash_interrupted_is_due_again,
+            a_lease_that_ran_out_is_lost_to_the_next,
+            a_renewed_lease_is_held,
+            a_failed_pack_is_due_again_when_told,
+            members_that_changed_since_the_claim_are_not_planned,
+            a_pack_says_of_its_members_what_they_were_when_planned,
+            a_rotten_member_dissolves_its_pack_and_is_never_packed;
+        hot:
+            only_what_is_verified_and_readable_is_evicted,
+            candidates_come_in_pages_least_recently_used_first,
+            use_is_known_to_the_hour_and_never_goes_back,
+            recalled_objects_are_hot_again_and_count_against_the_budget,
+            a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_store,
+            the_sweep_learns_what_it_may_remove;
+        decisions:
+            a_quarantined_object_is_not_counted_and_can_come_back,
+            accepting_supersedes_what_was_served,
+            discarded_bytes_do_not_come_back,
+            nothing_is_decided_about_an_unknown_object;
     };
     let server = std::env::var("FILMROOM_TEST_POSTGRES").ok();
     let required = std::env::var("FILMROOM_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");

@@ -41,6 +41,7 @@ fn member_of(number: u128, content: &[u8]) -> Member {
 
 fn claim(members: Vec<Member>) -> OffloadClaim {
     OffloadClaim {
+        node: filmroom_index::model::NodeId(uuid::Uuid::from_u128(1)),
         series: SeriesKey(1),
         study_uid: Uid::parse("1.2.3").unwrap(),
         series_uid: Uid::parse("1.2.3.4").unwrap(),

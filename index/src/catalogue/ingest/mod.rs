@@ -23,11 +23,13 @@ use uuid::Uuid;
 
 use super::classify::{Candidate, Decision, Version, classify};
 use super::columns::PatientColumns;
-use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids, now};
+use super::database::{Connection, fetch_all, in_list, in_uuids};
 use super::lists::{Texts, Uuids};
+use super::rows::{read_digest, read_state, read_uid};
 use super::{Arrival, Catalogue, Error, Outcome, Result, ServedVersion};
-use crate::model::{Digest, NodeId, ObjectId, ServingState, Uid};
+use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
+mod describe;
 mod patient;
 mod resolve;
 mod write;
@@ -334,31 +336,4 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
         versions.entry(row.sop_instance_uid).or_default().push(version);
     }
     Ok(versions)
-}
-
-/// The row id of a node, which is made when the node is first met.
-pub(super) async fn node_row(connection: &mut Connection, node: NodeId) -> Result<i64> {
-    let select = "SELECT id FROM nodes WHERE node_id = $1";
-    let found: Option<(i64,)> = fetch_optional!(connection, select, node.0)?;
-    if let Some((id,)) = found {
-        return Ok(id);
-    }
-    let now = now(connection).await?;
-    let insert = "INSERT INTO nodes (node_id, first_seen) VALUES ($1, $2) ON CONFLICT (node_id) DO NOTHING";
-    execute!(connection, insert, node.0, now.0)?;
-    let made: Option<(i64,)> = fetch_optional!(connection, select, node.0)?;
-    made.map(|(id,)| id)
-        .ok_or_else(|| Error::Corrupt("the node's row is gone".to_owned()))
-}
-
-pub(super) fn read_state(text: &str) -> Result<ServingState> {
-    ServingState::parse(text).ok_or_else(|| Error::Corrupt(format!("serving state {text:?}")))
-}
-
-pub(super) fn read_uid(text: &str) -> Result<Uid> {
-    Uid::parse(text).map_err(|error| Error::Corrupt(format!("a UID: {error}")))
-}
-
-pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
-    Digest::from_slice(bytes).ok_or_else(|| Error::Corrupt("a digest of a wrong length".to_owned()))
 }

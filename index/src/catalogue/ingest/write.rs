@@ -4,20 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::super::columns::{SeriesColumns, StudyColumns, instance_number};
+use super::super::columns::instance_number;
 use super::super::database::{Connection, Handle, execute, in_uuids};
 use super::super::journal::{self, Transition};
 use super::super::lists::Uuids;
+use super::super::rows::{hour, node_row, recount_hot, signed};
 use super::super::stored_header::{HeaderCompressor, StoredHeader};
 use super::super::totals::{self, StudyTotals};
-use super::super::{AuditEvent, Result, audit};
-use super::patient::{Conflict, PatientRow, compare};
+use super::super::{Result, audit};
+use super::describe::{describe, events};
 use super::resolve::Holders;
-use super::{Decision, Entry, node_row};
+use super::{Decision, Entry};
 use crate::model::{NodeId, ServingState, Timestamp, Uid};
-
-/// Microseconds of an hour: how exactly last use is known.
-const HOUR: i64 = 3_600_000_000;
 
 /// Writes everything that follows from the judgement.
 pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
@@ -212,137 +210,39 @@ async fn insert_hot_copies(connection: &mut Connection, node: i64, entries: &[En
 
 /// What the batch left to be offloaded, and when its series were last used.
 async fn queue_offload(connection: &mut Connection, node: i64, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
-    let mut received: BTreeMap<i64, Timestamp> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.state != ServingState::Deleted) {
+    let mut received: BTreeMap<i64, (Timestamp, i64, i64)> = BTreeMap::new();
+    let mut anew: BTreeSet<i64> = BTreeSet::new();
+    for entry in entries {
         let (study, _) = holders.of(entry.arrival)?;
-        let last = received.entry(study.series(&entry.arrival.series)?.totals.series).or_default();
-        *last = entry.arrival.received_at.max(*last);
+        let series = study.series(&entry.arrival.series)?.totals.series;
+        if matches!(entry.decision, Decision::Replace { .. }) && entry.displaced.is_some() {
+            anew.insert(series);
+        }
+        if entry.state != ServingState::Deleted {
+            let (last, objects, bytes) = received.entry(series).or_default();
+            *last = entry.arrival.received_at.max(*last);
+            *objects += 1;
+            *bytes += signed(entry.arrival.length);
+        }
     }
     let sql = connection.pick(
-        "INSERT INTO series_nodes (series, node, state, last_received, last_used) VALUES ($1, $2, 'unpacked', $3, $4)
+        "INSERT INTO series_nodes (series, node, state, last_received, last_used, hot_objects, hot_bytes)
+         VALUES ($1, $2, 'unpacked', $3, $4, $5, $6)
          ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
-            last_received = max(last_received, excluded.last_received), last_used = max(last_used, excluded.last_used)",
-        "INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used) VALUES ($1, $2, 'unpacked', $3, $4)
+            last_received = max(last_received, excluded.last_received), last_used = max(last_used, excluded.last_used),
+            hot_objects = hot_objects + excluded.hot_objects, hot_bytes = hot_bytes + excluded.hot_bytes",
+        "INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used, hot_objects, hot_bytes)
+         VALUES ($1, $2, 'unpacked', $3, $4, $5, $6)
          ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
-            last_received = greatest(kept.last_received, excluded.last_received), last_used = greatest(kept.last_used, excluded.last_used)",
+            last_received = greatest(kept.last_received, excluded.last_received), last_used = greatest(kept.last_used, excluded.last_used),
+            hot_objects = kept.hot_objects + excluded.hot_objects, hot_bytes = kept.hot_bytes + excluded.hot_bytes",
     );
-    for (series, at) in received {
-        execute!(connection, sql, series, node, at.0, hour(at).0)?;
+    for (series, (at, objects, bytes)) in received {
+        execute!(connection, sql, series, node, at.0, hour(at).0, objects, bytes)?;
     }
-    Ok(())
-}
-
-/// Brings the columns of patients, studies and series up to what is served: the first served object describes them, a
-/// correction describes study and series anew, and whatever contradicts a patient is listed as a conflict.
-async fn describe(connection: &mut Connection, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
-    let mut conflicts: BTreeSet<(i64, &'static str, &str, String)> = BTreeSet::new();
-    // The object that describes a study, and one that describes a series, and whether it is a correction.
-    let mut of_study: BTreeMap<i64, (&Entry<'_>, bool)> = BTreeMap::new();
-    let mut of_series: BTreeMap<i64, (&Entry<'_>, bool)> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.state == ServingState::Served) {
-        let (study, patients) = holders.of(entry.arrival)?;
-        if let Some(row) = patients.get_mut(&study.totals.patient) {
-            let (change, found) = compare(row, entry.patient);
-            if let Some(columns) = change {
-                row.columns = columns;
-                update_patient(connection, row).await?;
-            }
-            row.unserved = false;
-            for conflict in found {
-                let key = (row.id, conflict.kind, entry.arrival.study.as_str(), conflict.arrived.clone());
-                if conflicts.insert(key) {
-                    insert_conflict(connection, row.id, entry, &conflict).await?;
-                }
-            }
-        }
-        let corrects = matches!(entry.decision, Decision::Correct { .. });
-        let study_id = study.totals.study;
-        if corrects || (study.totals.instances == 0 && !of_study.contains_key(&study_id)) {
-            of_study.insert(study_id, (entry, corrects || study.made_by != Some(entry.arrival.object)));
-        }
-        let series = study.series(&entry.arrival.series)?;
-        let series_id = series.totals.series;
-        if corrects || (series.totals.instances == 0 && !of_series.contains_key(&series_id)) {
-            of_series.insert(series_id, (entry, corrects || series.made_by != Some(entry.arrival.object)));
-        }
+    for series in anew {
+        recount_hot(connection, series).await?;
     }
-    for (id, (entry, _)) in of_study.iter().filter(|(_, (_, stale))| *stale) {
-        update_study(connection, *id, entry).await?;
-    }
-    for (id, (entry, _)) in of_series.iter().filter(|(_, (_, stale))| *stale) {
-        let columns = update_series(connection, *id, entry).await?;
-        let (study, _) = holders.of(entry.arrival)?;
-        study.series(&entry.arrival.series)?.totals.modality = columns.modality;
-    }
-    Ok(())
-}
-
-async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
-    let sql = "UPDATE patients SET name = $2, name_folded = $3, birth_date = $4, sex = $5 WHERE id = $1";
-    let columns = &row.columns;
-    execute!(
-        connection,
-        sql,
-        row.id,
-        columns.name.as_str(),
-        columns.name_folded.as_str(),
-        columns.birth_date.as_str(),
-        columns.sex.as_str()
-    )?;
-    Ok(())
-}
-
-async fn update_study(connection: &mut Connection, id: i64, entry: &Entry<'_>) -> Result<()> {
-    let columns = StudyColumns::of(&entry.arrival.header.attributes);
-    let sql = "UPDATE studies SET study_date = $2, study_time = $3, accession_number = $4, study_id = $5, description = $6,
-                                  referring = $7, referring_folded = $8 WHERE id = $1";
-    execute!(
-        connection,
-        sql,
-        id,
-        columns.study_date.as_str(),
-        columns.study_time.as_str(),
-        columns.accession_number.as_str(),
-        columns.study_id.as_str(),
-        columns.description.as_str(),
-        columns.referring.as_str(),
-        columns.referring_folded.as_str()
-    )?;
-    Ok(())
-}
-
-async fn update_series(connection: &mut Connection, id: i64, entry: &Entry<'_>) -> Result<SeriesColumns> {
-    let columns = SeriesColumns::of(&entry.arrival.header.attributes);
-    let sql = "UPDATE series SET modality = $2, series_number = $3, description = $4, body_part = $5, series_date = $6,
-                                 series_time = $7 WHERE id = $1";
-    execute!(
-        connection,
-        sql,
-        id,
-        columns.modality.as_str(),
-        columns.series_number,
-        columns.description.as_str(),
-        columns.body_part.as_str(),
-        columns.series_date.as_str(),
-        columns.series_time.as_str()
-    )?;
-    Ok(columns)
-}
-
-async fn insert_conflict(connection: &mut Connection, patient: i64, entry: &Entry<'_>, conflict: &Conflict) -> Result<()> {
-    let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at)
-               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient, kind, study_uid, arrived) DO NOTHING";
-    execute!(
-        connection,
-        sql,
-        conflict.kind,
-        patient,
-        entry.arrival.study.as_str(),
-        conflict.on_record.as_str(),
-        conflict.arrived.as_str(),
-        entry.arrival.source.as_str(),
-        entry.arrival.received_at.0
-    )?;
     Ok(())
 }
 
@@ -384,50 +284,4 @@ async fn count(connection: &mut Connection, entries: &[Entry<'_>], holders: &mut
         }
     }
     Ok(())
-}
-
-/// One event for what one AE stored of one study in this batch, and one for each object that was not simply stored.
-fn events(entries: &[Entry<'_>]) -> Vec<AuditEvent> {
-    let mut stored: BTreeMap<(&Uid, &str), (u32, AuditEvent)> = BTreeMap::new();
-    let mut events = Vec::new();
-    for entry in entries {
-        let arrival = entry.arrival;
-        let event = |detail: String| AuditEvent {
-            at: arrival.received_at,
-            action: "store",
-            actor: arrival.source.as_str().to_owned(),
-            address: String::new(),
-            patient_id: entry.patient.identity.patient_id.clone(),
-            study_uid: arrival.study.as_str().to_owned(),
-            detail,
-        };
-        let instance = &arrival.sop_instance;
-        match &entry.decision {
-            Decision::Serve | Decision::Replace { .. } => {
-                stored
-                    .entry((&arrival.study, arrival.source.as_str()))
-                    .or_insert_with(|| (0, event(String::new())))
-                    .0 += 1;
-            }
-            Decision::Correct { superseded } => events.push(event(format!("corrected {instance}, superseded {superseded}"))),
-            Decision::Redundant { kept } => events.push(event(format!("had {instance} already as {kept}"))),
-            Decision::Quarantine { reason } => events.push(event(format!("quarantined {instance}: {reason}"))),
-            Decision::Reject { reason, .. } => events.push(event(format!("refused {instance}: {reason}"))),
-        }
-    }
-    events.extend(stored.into_values().map(|(count, mut event)| {
-        event.detail = format!("{count} instances");
-        event
-    }));
-    events
-}
-
-/// Last use is known to the hour.
-pub(in super::super) fn hour(at: Timestamp) -> Timestamp {
-    Timestamp(at.0 - at.0.rem_euclid(HOUR))
-}
-
-/// Lengths fit a signed column: no file has 2^63 bytes.
-fn signed(length: u64) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
 }

@@ -1,11 +1,13 @@
 //! What the mover gives and gets: claims on series and packs, candidates for eviction.
 
 use super::{PackKey, PackState, SeriesKey};
-use crate::model::{AeTitle, Digest, ObjectId, ServingState, Timestamp, Uid};
+use crate::model::{AeTitle, Digest, NodeId, ObjectId, ServingState, Timestamp, Uid};
 
 /// Members of one series that have no pack yet, leased to the caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OffloadClaim {
+    /// The node whose hot objects they are
+    pub node: NodeId,
     /// Row of the series
     pub series: SeriesKey,
     /// Study Instance UID

@@ -1,0 +1,269 @@
+//! What is hot on a node: eviction, recall, the removal of what is deleted, and what the sweep at start-up asks.
+//!
+//! # Invariants
+//! - A hot copy is forgotten durably before its file is removed, and only if its pack is verified and readable, or its object is
+//!   deleted and the journal that says so is in the cold store.
+//! - A hot copy is on record only after its file is durable.
+//!
+//! # Crash story
+//! Between forgetting and removing, the file stays; the sweep at start-up finds it on no record and removes it. Between writing
+//! and recording a recalled file, the same.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids};
+use super::lists::{Ids, Uuids};
+use super::rows::{hour, lock_study_of, node_row, read_state, read_uid, recount_hot, unsigned};
+use super::{Catalogue, EvictionCandidate, KnownObject, PackKey, Result, SeriesKey};
+use crate::model::{NodeId, ObjectId, Timestamp, Uid};
+
+/// Nobody's hot copy of the series here lies outside a verified, readable pack.
+macro_rules! all_verified {
+    () => {
+        "sn.state = 'packed' AND NOT EXISTS (
+            SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = sn.node AND h.state = 'held'
+            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND (p.state IS NULL OR p.state <> 'verified'))"
+    };
+}
+
+impl Catalogue {
+    /// Series whose hot copies here are all in verified, readable packs and that were last used before `unused_since`, least
+    /// recently used first. `after` is the last candidate of the page before (its last use and its key): what is kept hot by rule
+    /// must not stand in front of the rest for ever.
+    pub async fn eviction_candidates(
+        &self,
+        node: NodeId,
+        unused_since: Timestamp,
+        after: Option<(Timestamp, SeriesKey)>,
+        limit: u32,
+    ) -> Result<Vec<EvictionCandidate>> {
+        let mut connection = self.read().await?;
+        let sql = concat!(
+            "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes, se.modality FROM series_nodes sn JOIN series se ON se.id = sn.series
+             WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND sn.last_used < $2 AND (sn.last_used, sn.series) > ($3, $4) AND ",
+            all_verified!(),
+            " ORDER BY sn.last_used, sn.series LIMIT $5"
+        );
+        let (used, series) = after.map_or((i64::MIN, i64::MIN), |(used, series)| (used.0, series.0));
+        let rows: Vec<CandidateRow> = fetch_all!(connection, sql, node.0, unused_since.0, used, series, i64::from(limit))?;
+        candidates(&mut connection, rows).await
+    }
+
+    /// The same for the series of one study, whenever last used.
+    pub async fn eviction_candidates_of(&self, node: NodeId, study: &Uid) -> Result<Vec<EvictionCandidate>> {
+        let mut connection = self.read().await?;
+        let sql = concat!(
+            "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes, se.modality FROM series_nodes sn JOIN series se ON se.id = sn.series
+             JOIN studies st ON st.id = se.study
+             WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND st.study_uid = $2 AND ",
+            all_verified!(),
+            " ORDER BY sn.last_used, sn.series"
+        );
+        let rows: Vec<CandidateRow> = fetch_all!(connection, sql, node.0, study.as_str())?;
+        candidates(&mut connection, rows).await
+    }
+
+    /// Forgets this node's hot copies of a series that lie in verified packs and returns their ids: once this has returned,
+    /// and not before, their files may be deleted.
+    pub async fn evict(&self, node: NodeId, series: SeriesKey) -> Result<Vec<ObjectId>> {
+        let mut connection = self.write().await?;
+        lock_study_of(&mut connection, series.0).await?;
+        let node = node_row(&mut connection, node).await?;
+        let sql = "SELECT o.id, o.object_id FROM objects o
+                   JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
+                   JOIN packs p ON p.id = o.pack AND p.state = 'verified' WHERE o.series = $2";
+        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, series.0)?;
+        forget(&mut connection, node, rows.iter().map(|(id, _)| *id).collect()).await?;
+        recount_hot(&mut connection, series.0).await?;
+        connection.commit().await?;
+        Ok(rows.into_iter().map(|(_, object)| ObjectId(object)).collect())
+    }
+
+    /// Forgets the hot copies of deleted objects (redundant duplicates, discarded quarantine) whose journal entry, if any, is
+    /// in the cold store; their files may go once this has returned.
+    pub async fn take_doomed(&self, node: NodeId, limit: u32) -> Result<Vec<ObjectId>> {
+        let mut connection = self.write().await?;
+        let node = node_row(&mut connection, node).await?;
+        let sql = "SELECT o.id, o.object_id FROM hot_copies h JOIN objects o ON o.id = h.object
+                   WHERE h.node = $1 AND h.state = 'doomed' AND o.state = 'deleted'
+                   AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.object_id = o.object_id AND j.written_at IS NULL)
+                   ORDER BY o.id LIMIT $2";
+        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, i64::from(limit))?;
+        if !rows.is_empty() {
+            forget(&mut connection, node, rows.iter().map(|(id, _)| *id).collect()).await?;
+            connection.commit().await?;
+        }
+        Ok(rows.into_iter().map(|(_, object)| ObjectId(object)).collect())
+    }
+
+    /// These objects are hot on this node again. One that was deleted meanwhile is not: its file is the sweep's.
+    pub async fn recalled(&self, node: NodeId, objects: &[ObjectId], now: Timestamp) -> Result<()> {
+        let mut connection = self.write().await?;
+        let node = node_row(&mut connection, node).await?;
+        let sql = in_uuids!(
+            connection,
+            "INSERT INTO hot_copies (object, node, state, recalled)
+             SELECT id, $1, 'held', 1 FROM objects WHERE state <> 'deleted' AND object_id",
+            "$2",
+            " ON CONFLICT (object, node) DO UPDATE SET state = 'held', recalled = 1 WHERE hot_copies.state = 'rotten'"
+        );
+        let ids = Uuids(objects.iter().map(|object| object.0).collect());
+        execute!(connection, sql, node, ids.clone())?;
+        let sql = in_uuids!(
+            connection,
+            "SELECT DISTINCT series FROM objects WHERE object_id",
+            "$1",
+            " ORDER BY series"
+        );
+        let series: Vec<(i64,)> = fetch_all!(connection, sql, ids)?;
+        let sql = connection.pick(
+            "INSERT INTO series_nodes (series, node, state, last_received, last_used) VALUES ($1, $2, 'packed', 0, $3)
+             ON CONFLICT (series, node) DO UPDATE SET last_used = max(last_used, excluded.last_used)",
+            "INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used) VALUES ($1, $2, 'packed', 0, $3)
+             ON CONFLICT (series, node) DO UPDATE SET last_used = greatest(kept.last_used, excluded.last_used)",
+        );
+        for (series,) in series {
+            execute!(connection, sql, series, node, hour(now).0)?;
+            recount_hot(&mut connection, series).await?;
+        }
+        connection.commit().await
+    }
+
+    /// Bytes of this node's hot copies that came by [`Catalogue::recalled`] and were not evicted since: what the recall budget has
+    /// spent.
+    pub async fn recalled_bytes(&self, node: NodeId) -> Result<u64> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT CAST(coalesce(sum(o.length), 0) AS BIGINT) FROM hot_copies h JOIN objects o ON o.id = h.object
+                   WHERE h.recalled = 1 AND h.node = (SELECT id FROM nodes WHERE node_id = $1)";
+        let row: Option<(i64,)> = fetch_optional!(connection, sql, node.0)?;
+        Ok(row.map_or(0, |(bytes,)| unsigned(bytes)))
+    }
+
+    /// A series was used: its eviction clock starts again. Written at most once an hour.
+    pub async fn touch(&self, node: NodeId, series: &[SeriesKey], now: Timestamp) -> Result<()> {
+        let hour = hour(now);
+        let keys = Ids(series.iter().map(|series| series.0).collect());
+        let mut connection = self.read().await?;
+        let sql = in_list!(
+            connection,
+            "SELECT series FROM series_nodes WHERE node = (SELECT id FROM nodes WHERE node_id = $1) AND last_used < $2 AND series",
+            "$3",
+            ""
+        );
+        let stale: Vec<(i64,)> = fetch_all!(connection, sql, node.0, hour.0, keys)?;
+        drop(connection);
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.write().await?;
+        let sql = "UPDATE series_nodes SET last_used = $3
+                   WHERE series = $2 AND node = (SELECT id FROM nodes WHERE node_id = $1) AND last_used < $3";
+        let mut stale: Vec<i64> = stale.into_iter().map(|(series,)| series).collect();
+        stale.sort_unstable();
+        for series in stale {
+            execute!(connection, sql, node.0, series, hour.0)?;
+        }
+        connection.commit().await
+    }
+
+    /// What is known of some files found in the hot store.
+    pub async fn known_objects(&self, node: NodeId, objects: &[ObjectId]) -> Result<HashMap<ObjectId, KnownObject>> {
+        let mut connection = self.read().await?;
+        let sql = in_uuids!(
+            connection,
+            "SELECT o.object_id, o.state, h.object, p.verified_at, o.length FROM objects o
+             LEFT JOIN hot_copies h ON h.object = o.id AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
+             LEFT JOIN packs p ON p.id = o.pack
+             WHERE o.object_id",
+            "$2",
+            ""
+        );
+        let ids = Uuids(objects.iter().map(|object| object.0).collect());
+        let rows: Vec<(Uuid, String, Option<i64>, Option<i64>, i64)> = fetch_all!(connection, sql, node.0, ids)?;
+        let read = |(object, state, hot, verified_at, length): (Uuid, String, Option<i64>, Option<i64>, i64)| {
+            let known = KnownObject {
+                state: read_state(&state)?,
+                hot: hot.is_some(),
+                verified: verified_at.is_some(),
+                length: unsigned(length),
+            };
+            Ok((ObjectId(object), known))
+        };
+        rows.into_iter().map(read).collect()
+    }
+}
+
+async fn forget(connection: &mut Connection, node: i64, objects: Vec<i64>) -> Result<()> {
+    let sql = in_list!(connection, "DELETE FROM hot_copies WHERE node = $1 AND object", "$2", "");
+    execute!(connection, sql, node, Ids(objects))?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct CandidateRow {
+    series: i64,
+    node: i64,
+    last_used: i64,
+    hot_bytes: i64,
+    modality: String,
+}
+
+#[derive(FromRow)]
+struct HeldRow {
+    series: i64,
+    sop_class_uid: String,
+    pack: i64,
+    cold_key: String,
+    length: i64,
+    crc64: Option<i64>,
+}
+
+async fn candidates(connection: &mut Connection, rows: Vec<CandidateRow>) -> Result<Vec<EvictionCandidate>> {
+    let Some(node) = rows.first().map(|row| row.node) else {
+        return Ok(Vec::new());
+    };
+    let sql = in_list!(
+        connection,
+        "SELECT DISTINCT o.series, o.sop_class_uid, p.id AS pack, p.cold_key, p.length, p.crc64
+         FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
+         JOIN packs p ON p.id = o.pack WHERE o.series",
+        "$2",
+        " ORDER BY o.series, p.id, o.sop_class_uid"
+    );
+    let held: Vec<HeldRow> = fetch_all!(connection, sql, node, Ids(rows.iter().map(|row| row.series).collect()))?;
+    let mut by_series: BTreeMap<i64, Vec<HeldRow>> = BTreeMap::new();
+    for row in held {
+        by_series.entry(row.series).or_default().push(row);
+    }
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut sop_classes: Vec<Uid> = Vec::new();
+        let mut packs: Vec<(PackKey, String, u64, Option<u64>)> = Vec::new();
+        for held in by_series.remove(&row.series).unwrap_or_default() {
+            let class = read_uid(&held.sop_class_uid)?;
+            if !sop_classes.contains(&class) {
+                sop_classes.push(class);
+            }
+            if packs.last().is_none_or(|(pack, ..)| pack.0 != held.pack) {
+                packs.push((
+                    PackKey(held.pack),
+                    held.cold_key,
+                    unsigned(held.length),
+                    held.crc64.map(i64::cast_unsigned),
+                ));
+            }
+        }
+        candidates.push(EvictionCandidate {
+            series: SeriesKey(row.series),
+            last_used: Timestamp(row.last_used),
+            bytes: unsigned(row.hot_bytes),
+            modality: row.modality,
+            sop_classes,
+            packs,
+        });
+    }
+    Ok(candidates)
+}

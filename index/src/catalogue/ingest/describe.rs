@@ -1,0 +1,161 @@
+//! What a judged batch says of its patients, studies and series: their columns, conflicts, the audit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::columns::{SeriesColumns, StudyColumns};
+use super::super::database::{Connection, execute};
+use super::super::{AuditEvent, Result};
+use super::patient::{Conflict, PatientRow, compare};
+use super::resolve::Holders;
+use super::{Decision, Entry};
+use crate::model::{ServingState, Uid};
+
+/// Brings the columns of patients, studies and series up to what is served: the first served object describes them, a
+/// correction describes study and series anew, and whatever contradicts a patient is listed as a conflict.
+pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
+    let mut conflicts: BTreeSet<(i64, &'static str, &str, String)> = BTreeSet::new();
+    // The object that describes a study, and one that describes a series, and whether it is a correction.
+    let mut of_study: BTreeMap<i64, (&Entry<'_>, bool)> = BTreeMap::new();
+    let mut of_series: BTreeMap<i64, (&Entry<'_>, bool)> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.state == ServingState::Served) {
+        let (study, patients) = holders.of(entry.arrival)?;
+        if let Some(row) = patients.get_mut(&study.totals.patient) {
+            let (change, found) = compare(row, entry.patient);
+            if let Some(columns) = change {
+                row.columns = columns;
+                update_patient(connection, row).await?;
+            }
+            row.unserved = false;
+            for conflict in found {
+                let key = (row.id, conflict.kind, entry.arrival.study.as_str(), conflict.arrived.clone());
+                if conflicts.insert(key) {
+                    insert_conflict(connection, row.id, entry, &conflict).await?;
+                }
+            }
+        }
+        let corrects = matches!(entry.decision, Decision::Correct { .. });
+        let study_id = study.totals.study;
+        if corrects || (study.totals.instances == 0 && !of_study.contains_key(&study_id)) {
+            of_study.insert(study_id, (entry, corrects || study.made_by != Some(entry.arrival.object)));
+        }
+        let series = study.series(&entry.arrival.series)?;
+        let series_id = series.totals.series;
+        if corrects || (series.totals.instances == 0 && !of_series.contains_key(&series_id)) {
+            of_series.insert(series_id, (entry, corrects || series.made_by != Some(entry.arrival.object)));
+        }
+    }
+    for (id, (entry, _)) in of_study.iter().filter(|(_, (_, stale))| *stale) {
+        update_study(connection, *id, entry).await?;
+    }
+    for (id, (entry, _)) in of_series.iter().filter(|(_, (_, stale))| *stale) {
+        let columns = update_series(connection, *id, entry).await?;
+        let (study, _) = holders.of(entry.arrival)?;
+        study.series(&entry.arrival.series)?.totals.modality = columns.modality;
+    }
+    Ok(())
+}
+
+async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
+    let sql = "UPDATE patients SET name = $2, name_folded = $3, birth_date = $4, sex = $5 WHERE id = $1";
+    let columns = &row.columns;
+    execute!(
+        connection,
+        sql,
+        row.id,
+        columns.name.as_str(),
+        columns.name_folded.as_str(),
+        columns.birth_date.as_str(),
+        columns.sex.as_str()
+    )?;
+    Ok(())
+}
+
+async fn update_study(connection: &mut Connection, id: i64, entry: &Entry<'_>) -> Result<()> {
+    let columns = StudyColumns::of(&entry.arrival.header.attributes);
+    let sql = "UPDATE studies SET study_date = $2, study_time = $3, accession_number = $4, study_id = $5, description = $6,
+                                  referring = $7, referring_folded = $8 WHERE id = $1";
+    execute!(
+        connection,
+        sql,
+        id,
+        columns.study_date.as_str(),
+        columns.study_time.as_str(),
+        columns.accession_number.as_str(),
+        columns.study_id.as_str(),
+        columns.description.as_str(),
+        columns.referring.as_str(),
+        columns.referring_folded.as_str()
+    )?;
+    Ok(())
+}
+
+async fn update_series(connection: &mut Connection, id: i64, entry: &Entry<'_>) -> Result<SeriesColumns> {
+    let columns = SeriesColumns::of(&entry.arrival.header.attributes);
+    let sql = "UPDATE series SET modality = $2, series_number = $3, description = $4, body_part = $5, series_date = $6,
+                                 series_time = $7 WHERE id = $1";
+    execute!(
+        connection,
+        sql,
+        id,
+        columns.modality.as_str(),
+        columns.series_number,
+        columns.description.as_str(),
+        columns.body_part.as_str(),
+        columns.series_date.as_str(),
+        columns.series_time.as_str()
+    )?;
+    Ok(columns)
+}
+
+async fn insert_conflict(connection: &mut Connection, patient: i64, entry: &Entry<'_>, conflict: &Conflict) -> Result<()> {
+    let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at)
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient, kind, study_uid, arrived) DO NOTHING";
+    execute!(
+        connection,
+        sql,
+        conflict.kind,
+        patient,
+        entry.arrival.study.as_str(),
+        conflict.on_record.as_str(),
+        conflict.arrived.as_str(),
+        entry.arrival.source.as_str(),
+        entry.arrival.received_at.0
+    )?;
+    Ok(())
+}
+
+/// One event for what one AE stored of one study in this batch, and one for each object that was not simply stored.
+pub(super) fn events(entries: &[Entry<'_>]) -> Vec<AuditEvent> {
+    let mut stored: BTreeMap<(&Uid, &str), (u32, AuditEvent)> = BTreeMap::new();
+    let mut events = Vec::new();
+    for entry in entries {
+        let arrival = entry.arrival;
+        let event = |detail: String| AuditEvent {
+            at: arrival.received_at,
+            action: "store",
+            actor: arrival.source.as_str().to_owned(),
+            address: String::new(),
+            patient_id: entry.patient.identity.patient_id.clone(),
+            study_uid: arrival.study.as_str().to_owned(),
+            detail,
+        };
+        let instance = &arrival.sop_instance;
+        match &entry.decision {
+            Decision::Serve | Decision::Replace { .. } => {
+                stored
+                    .entry((&arrival.study, arrival.source.as_str()))
+                    .or_insert_with(|| (0, event(String::new())))
+                    .0 += 1;
+            }
+            Decision::Correct { superseded } => events.push(event(format!("corrected {instance}, superseded {superseded}"))),
+            Decision::Redundant { kept } => events.push(event(format!("had {instance} already as {kept}"))),
+            Decision::Quarantine { reason } => events.push(event(format!("quarantined {instance}: {reason}"))),
+            Decision::Reject { reason, .. } => events.push(event(format!("refused {instance}: {reason}"))),
+        }
+    }
+    events.extend(stored.into_values().map(|(count, mut event)| {
+        event.detail = format!("{count} instances");
+        event
+    }));
+    events
+}

@@ -1,0 +1,192 @@
+//! Packs on their way: planned, uploaded, verified, and what the cold store says of them afterwards.
+//!
+//! # Mechanics
+//! Whoever works on a pack holds its lease; each claim has a higher fencing number than the one before, and every transition
+//! asks for the number it was claimed with. Leases go by the database's clock.
+//!
+//! # Invariants
+//! - Only a verified pack is a place to evict to, and verified is never unsaid.
+//! - A transition by a lost lease changes nothing.
+//!
+//! # Crash story
+//! What was claimed is due again when the lease runs out, or when the node that held it starts again.
+
+use std::time::Duration;
+
+use sqlx::FromRow;
+
+use super::columns::clean;
+use super::database::{Connection, execute, fetch_all, fetch_optional, now};
+use super::journal::{self, Transition};
+use super::offload::{MemberRow, member_columns, uids};
+use super::rows::{lock_study_of, node_row, read_pack_state, read_state, recount_hot, unsigned};
+use super::{Catalogue, Error, PackClaim, PackKey, PackState, Result, SeriesKey, totals};
+use crate::model::{NodeId, ObjectId, Timestamp};
+
+/// Longest error on record, in characters.
+const MAX_ERROR: usize = 1024;
+
+#[derive(FromRow)]
+struct ClaimedRow {
+    id: i64,
+    series: i64,
+    cold_key: String,
+    length: i64,
+    serving: String,
+    state: String,
+    crc64: Option<i64>,
+    attempts: i64,
+    fence: i64,
+}
+
+impl Catalogue {
+    /// Leases the next pack of this node's objects that is planned or uploaded and due. Its members have the serving state that
+    /// they had when it was planned, so that whatever is made of them twice is the same.
+    pub async fn claim_pack(&self, node: NodeId, lease: Duration) -> Result<Option<PackClaim>> {
+        let mut connection = self.write().await?;
+        let node = node_row(&mut connection, node).await?;
+        let now = now(&mut connection).await?;
+        let sql = connection.pick(
+            "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
+             WHERE id = (SELECT id FROM packs WHERE node = $1 AND state IN ('planned', 'uploaded') AND next_at <= $2 AND lease_until <= $2
+                         ORDER BY next_at, id LIMIT 1)
+             RETURNING id, series, cold_key, length, serving, state, crc64, attempts, fence",
+            "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
+             WHERE id = (SELECT id FROM packs WHERE node = $1 AND state IN ('planned', 'uploaded') AND next_at <= $2 AND lease_until <= $2
+                         ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+             RETURNING id, series, cold_key, length, serving, state, crc64, attempts, fence",
+        );
+        let row: Option<ClaimedRow> = fetch_optional!(connection, sql, node, now.0, now.after(lease).0)?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let serving = read_state(&row.serving)?;
+        let sql = concat!(
+            "SELECT ",
+            member_columns!(),
+            " FROM objects o WHERE o.series = $1 AND o.pack = $2 ORDER BY o.pack_offset"
+        );
+        let members: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
+        let mut members = members.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
+        for (member, _) in &mut members {
+            member.state = serving;
+        }
+        let (study_uid, series_uid) = uids(&mut connection, row.series).await?;
+        connection.commit().await?;
+        Ok(Some(PackClaim {
+            pack: PackKey(row.id),
+            key: row.cold_key,
+            state: read_pack_state(&row.state)?,
+            series: SeriesKey(row.series),
+            study_uid,
+            series_uid,
+            length: unsigned(row.length),
+            crc64: row.crc64.map(i64::cast_unsigned),
+            attempts: row.attempts,
+            fence: row.fence,
+            members,
+        }))
+    }
+
+    /// Extends the lease of a pack while its bytes leave.
+    pub async fn renew_pack(&self, claim: &PackClaim, lease: Duration) -> Result<()> {
+        let mut connection = self.write().await?;
+        let until = now(&mut connection).await?.after(lease);
+        let sql = "UPDATE packs SET lease_until = $3 WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
+        let changed = execute!(connection, sql, claim.pack.0, claim.fence, until.0)?;
+        held(connection, changed).await
+    }
+
+    /// The pack and its manifest were put: `planned → uploaded`.
+    pub async fn pack_uploaded(&self, claim: &PackClaim, crc64: u64) -> Result<()> {
+        let mut connection = self.write().await?;
+        let sql = "UPDATE packs SET state = 'uploaded', crc64 = $3 WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
+        let changed = execute!(connection, sql, claim.pack.0, claim.fence, crc64.cast_signed())?;
+        held(connection, changed).await
+    }
+
+    /// The cold store's copy was compared: `uploaded → verified`.
+    pub async fn pack_verified(&self, claim: &PackClaim, now: Timestamp) -> Result<()> {
+        let mut connection = self.write().await?;
+        let sql = "UPDATE packs SET state = 'verified', verified_at = $3, seen_at = $3, lease_until = 0, error = ''
+                   WHERE id = $1 AND fence = $2 AND state = 'uploaded'";
+        let changed = execute!(connection, sql, claim.pack.0, claim.fence, now.0)?;
+        held(connection, changed).await
+    }
+
+    /// An attempt failed: back to `planned`, due again at `retry_at`.
+    pub async fn pack_failed(&self, claim: &PackClaim, error: &str, retry_at: Timestamp) -> Result<()> {
+        let mut connection = self.write().await?;
+        let sql = "UPDATE packs SET state = 'planned', crc64 = NULL, error = $3, next_at = $4, lease_until = 0
+                   WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
+        let changed = execute!(connection, sql, claim.pack.0, claim.fence, clean(error, MAX_ERROR), retry_at.0)?;
+        held(connection, changed).await
+    }
+
+    /// A member rotted before it was packed: the pack is dissolved (its members have no pack again) and the rotten object is
+    /// quarantined, and never claimed for a pack again: its bytes are not what was received.
+    pub async fn pack_rotten(&self, claim: &PackClaim, rotten: ObjectId, reason: &str, now: Timestamp) -> Result<()> {
+        let mut connection = self.write().await?;
+        let study = lock_study_of(&mut connection, claim.series.0).await?;
+        let sql = "DELETE FROM packs WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded') RETURNING node";
+        let dissolved: Option<(i64,)> = fetch_optional!(connection, sql, claim.pack.0, claim.fence)?;
+        let (node,) = dissolved.ok_or(Error::LeaseLost)?;
+        let sql = "UPDATE objects SET pack = NULL, pack_offset = NULL WHERE series = $1 AND pack = $2";
+        execute!(connection, sql, claim.series.0, claim.pack.0)?;
+        let reason = clean(reason, MAX_ERROR);
+        // A doomed file stays doomed; what else is on record of this one is that it rotted.
+        let sql = "UPDATE hot_copies SET state = 'rotten'
+                   WHERE state = 'held' AND node = $2 AND object = (SELECT id FROM objects WHERE object_id = $1)";
+        execute!(connection, sql, rotten.0, node)?;
+        let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE object_id = $1 AND state <> 'deleted'
+                   RETURNING sop_instance_uid";
+        let quarantined: Option<(String,)> = fetch_optional!(connection, sql, rotten.0, reason.as_str())?;
+        if let Some((sop_instance,)) = quarantined {
+            let transition = Transition {
+                at: now,
+                action: "quarantined",
+                study: claim.study_uid.as_str(),
+                series: claim.series_uid.as_str(),
+                sop_instance: &sop_instance,
+                object: rotten,
+                counterpart: None,
+                reason: &reason,
+                actor: "",
+            };
+            journal::write(&mut connection, &transition).await?;
+        }
+        totals::recount(&mut connection, study).await?;
+        recount_hot(&mut connection, claim.series.0).await?;
+        connection.commit().await
+    }
+
+    /// What the cold store said of a verified pack (a 403 InvalidObjectState, a HEAD): readable, or archived in a tier.
+    pub async fn pack_seen(&self, pack: PackKey, state: PackState, now: Timestamp) -> Result<()> {
+        let mut connection = self.write().await?;
+        let sql = "UPDATE packs SET state = $2, seen_at = $3 WHERE id = $1 AND verified_at IS NOT NULL
+                   AND $2 IN ('verified', 'archive_access', 'deep_archive_access')";
+        execute!(connection, sql, pack.0, state.as_str(), now.0)?;
+        connection.commit().await
+    }
+
+    /// Ends every lease this node holds: it just started, so nobody works under them any more, and what they covered is due at
+    /// once. What is still under way somewhere has lost its lease.
+    pub async fn release_leases(&self, node: NodeId) -> Result<()> {
+        let mut connection = self.write().await?;
+        let node = node_row(&mut connection, node).await?;
+        let sql = "UPDATE series_nodes SET lease_until = 0, fence = fence + 1 WHERE node = $1 AND lease_until > 0";
+        execute!(connection, sql, node)?;
+        let sql = "UPDATE packs SET lease_until = 0, fence = fence + 1
+                   WHERE node = $1 AND state IN ('planned', 'uploaded') AND lease_until > 0";
+        execute!(connection, sql, node)?;
+        connection.commit().await
+    }
+}
+
+/// Makes a transition durable, if the lease was still held.
+async fn held(connection: Connection, changed: u64) -> Result<()> {
+    if changed == 0 {
+        return Err(Error::LeaseLost);
+    }
+    connection.commit().await
+}

@@ -1,0 +1,163 @@
+//! Quarantine: out of service, and a person's decision about it. Each is journalled and audited in its own transaction.
+//!
+//! # Crash story
+//! A decision is in the catalogue or it is not; its entry in the cold store follows. The file of a discarded object is removed
+//! only after that entry, so that a rebuild never brings it back.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::columns::clean;
+use super::database::{Connection, execute, fetch_optional};
+use super::journal::{self, Transition};
+use super::rows::{lock_studies, recount_hot};
+use super::{AuditEvent, Catalogue, Result, audit, totals};
+use crate::model::{ObjectId, Timestamp};
+
+/// Longest reason on record, in characters.
+const MAX_REASON: usize = 1024;
+
+/// An object and what it belongs to.
+#[derive(FromRow)]
+struct ObjectRow {
+    id: i64,
+    object_id: Uuid,
+    state: String,
+    reason: String,
+    sop_instance_uid: String,
+    series: i64,
+    series_uid: String,
+    study: i64,
+    study_uid: String,
+    patient_id: String,
+    rotten: Option<i64>,
+    verified_at: Option<i64>,
+}
+
+macro_rules! object_row {
+    ($condition:literal) => {
+        concat!(
+            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
+                    (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten, k.verified_at
+             FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient
+             LEFT JOIN packs k ON k.id = o.pack WHERE ",
+            $condition
+        )
+    };
+}
+
+const BY_ID: &str = object_row!("o.object_id = $1");
+const SERVED: &str = object_row!("o.sop_instance_uid = $1 AND o.state = 'served'");
+
+impl Catalogue {
+    /// Takes an object out of service with a reason: `served → quarantined`. Journalled. An object that is not served stays what
+    /// it is.
+    pub async fn quarantine(&self, object: ObjectId, reason: &str, now: Timestamp) -> Result<()> {
+        let mut connection = self.write().await?;
+        let Some(row) = locked(&mut connection, object, "served").await? else {
+            return Ok(());
+        };
+        let reason = clean(reason, MAX_REASON);
+        let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE id = $1";
+        execute!(connection, sql, row.id, reason.as_str())?;
+        row.record(&mut connection, "quarantined", None, &reason, "", now).await?;
+        totals::recount(&mut connection, row.study).await?;
+        connection.commit().await
+    }
+
+    /// A person accepts a quarantined object: it is served, a version served until now is superseded. Journalled. False if the
+    /// object is not quarantined, or if its file rotted and nothing else has its bytes.
+    pub async fn accept(&self, object: ObjectId, actor: &str, now: Timestamp) -> Result<bool> {
+        let mut connection = self.write().await?;
+        let Some(row) = locked(&mut connection, object, "quarantined").await? else {
+            return Ok(false);
+        };
+        if row.rotten.is_some() && row.verified_at.is_none() {
+            return Ok(false);
+        }
+        let mut served: Option<ObjectRow> = fetch_optional!(connection, SERVED, row.sop_instance_uid.as_str())?;
+        if let Some(elsewhere) = served.as_ref().filter(|served| served.study != row.study) {
+            // Locked second: whoever meets this the other way round tries again.
+            lock_studies(&mut connection, vec![elsewhere.study]).await?;
+            served = fetch_optional!(connection, SERVED, row.sop_instance_uid.as_str())?;
+        }
+        if let Some(served) = &served {
+            let sql = "UPDATE objects SET state = 'superseded' WHERE id = $1";
+            execute!(connection, sql, served.id)?;
+            served.record(&mut connection, "superseded", Some(object), "", actor, now).await?;
+        }
+        let superseded = served.as_ref().map(|served| ObjectId(served.object_id));
+        let sql = "UPDATE objects SET state = 'served', reason = '', counterpart = $2 WHERE id = $1";
+        execute!(connection, sql, row.id, superseded.map(|object| object.0))?;
+        row.record(&mut connection, "accepted", superseded, &row.reason, actor, now).await?;
+        totals::recount(&mut connection, row.study).await?;
+        if let Some(served) = served.filter(|served| served.study != row.study) {
+            totals::recount(&mut connection, served.study).await?;
+        }
+        connection.commit().await?;
+        Ok(true)
+    }
+
+    /// A person discards a quarantined object: a tombstone. Journalled. False if the object is not quarantined.
+    pub async fn discard(&self, object: ObjectId, actor: &str, now: Timestamp) -> Result<bool> {
+        let mut connection = self.write().await?;
+        let Some(row) = locked(&mut connection, object, "quarantined").await? else {
+            return Ok(false);
+        };
+        // Without a counterpart, as a tombstone of which nothing is kept elsewhere.
+        let sql = "UPDATE objects SET state = 'deleted', counterpart = NULL WHERE id = $1";
+        execute!(connection, sql, row.id)?;
+        execute!(connection, "UPDATE hot_copies SET state = 'doomed' WHERE object = $1", row.id)?;
+        row.record(&mut connection, "discarded", None, &row.reason, actor, now).await?;
+        recount_hot(&mut connection, row.series).await?;
+        connection.commit().await?;
+        Ok(true)
+    }
+}
+
+/// The object, with its study locked, if it is in that state.
+async fn locked(connection: &mut Connection, object: ObjectId, state: &str) -> Result<Option<ObjectRow>> {
+    let found: Option<ObjectRow> = fetch_optional!(connection, BY_ID, object.0)?;
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    lock_studies(connection, vec![found.study]).await?;
+    let again: Option<ObjectRow> = fetch_optional!(connection, BY_ID, object.0)?;
+    Ok(again.filter(|row| row.state == state))
+}
+
+impl ObjectRow {
+    /// Writes journal and audit.
+    async fn record(
+        &self,
+        connection: &mut Connection,
+        action: &'static str,
+        counterpart: Option<ObjectId>,
+        reason: &str,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let transition = Transition {
+            at: now,
+            action,
+            study: &self.study_uid,
+            series: &self.series_uid,
+            sop_instance: &self.sop_instance_uid,
+            object: ObjectId(self.object_id),
+            counterpart,
+            reason,
+            actor,
+        };
+        journal::write(connection, &transition).await?;
+        let event = AuditEvent {
+            at: now,
+            action,
+            actor: actor.to_owned(),
+            address: String::new(),
+            patient_id: self.patient_id.clone(),
+            study_uid: self.study_uid.clone(),
+            detail: format!("{} as {}: {reason}", self.sop_instance_uid, ObjectId(self.object_id)),
+        };
+        audit::write(connection, &[event]).await
+    }
+}
