@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, Fuse};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use tokio::sync::mpsc;
 
@@ -174,6 +174,10 @@ impl ColdStore {
                 kms_key,
                 credentials,
             } => {
+                if let Some(endpoint) = endpoint {
+                    url::Url::parse(endpoint)
+                        .map_err(|error| ColdError::Refused(format!("cold.endpoint {endpoint:?} is no URL: {error}")))?;
+                }
                 let client = s3::connect(endpoint.as_deref(), region, credentials.as_ref(), settings).await;
                 ColdStore::S3(s3::S3::new(client, bucket, prefix, kms_key.as_deref(), settings))
             }
@@ -266,14 +270,18 @@ fn patience(timeout: Duration, length: u64) -> Duration {
 
 /// The bytes of a put, counted: a body that is longer or shorter than was said is an error.
 struct Body {
-    stream: ByteStream,
+    stream: Fuse<ByteStream>,
     length: u64,
     got: u64,
 }
 
 impl Body {
     fn new(stream: ByteStream, length: u64) -> Body {
-        Body { stream, length, got: 0 }
+        Body {
+            stream: stream.fuse(),
+            length,
+            got: 0,
+        }
     }
 
     /// The next bytes; none when there were exactly as many as was said.

@@ -338,7 +338,7 @@ impl Hot {
                 transfer_syntax: member.transfer_syntax.clone(),
                 source: None,
             };
-            let data_set: Vec<u8> = (0..*length).map(|i| (i * i >> 8) as u8 ^ number as u8).collect();
+            let data_set: Vec<u8> = (0..*length).map(|i| ((i * i) >> 8) as u8 ^ number as u8).collect();
             let file = [meta.encode(), data_set.clone()].concat();
             std::fs::write(directory.path().join(member.object.to_string()), &file).unwrap();
             member.length = file.len() as u64;

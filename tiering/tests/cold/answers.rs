@@ -322,3 +322,20 @@ async fn who_falls_silent_is_given_up() {
     assert!(read(stream).await.is_err());
     assert!(start.elapsed() < Duration::from_secs(20));
 }
+
+#[tokio::test]
+async fn an_endpoint_that_is_no_url_is_refused_at_once() {
+    let location = ColdLocation::S3 {
+        bucket: "bucket".to_owned(),
+        prefix: String::new(),
+        endpoint: Some("minio:9000 in the cellar".to_owned()),
+        region: "eu-central-1".to_owned(),
+        kms_key: None,
+        credentials: None,
+    };
+    let opened = ColdStore::open(&settings(location)).await;
+    assert!(
+        matches!(&opened, Err(ColdError::Refused(what)) if what.contains("cellar")),
+        "{opened:?}"
+    );
+}

@@ -41,15 +41,12 @@ fn noise(seed: u64, length: usize) -> Bytes {
     bytes.into()
 }
 
-/// Bytes as a body of uneven chunks.
+/// Bytes as a body of uneven chunks, which must not be asked for more once it has ended.
 fn body(bytes: &Bytes) -> ByteStream {
-    let mut rest = bytes.clone();
-    let mut size = 1;
-    futures::stream::iter(std::iter::from_fn(move || {
-        size = size * 7 % 300_007 + 1;
-        let chunk = rest.split_to(size.min(rest.len()));
-        (!chunk.is_empty()).then_some(Ok(chunk))
-    }))
+    futures::stream::unfold((bytes.clone(), 1), |(mut rest, size)| async move {
+        let chunk = rest.split_to(rest.len().min(size));
+        (!chunk.is_empty()).then_some((Ok(chunk), (rest, size * 7 % 300_007 + 1)))
+    })
     .boxed()
 }
 

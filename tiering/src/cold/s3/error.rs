@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
@@ -15,8 +16,9 @@ where
     let SdkError::ServiceError(service) = error else {
         let what = chain(error);
         return match error {
-            // Nothing was sent: no credentials, an impossible endpoint.
+            // Nothing was sent, and nothing will be until a person has looked.
             SdkError::ConstructionFailure(_) => ColdError::Refused(what),
+            _ if lacks_credentials(error) => ColdError::Refused(what),
             _ => ColdError::Unavailable(what),
         };
     };
@@ -50,14 +52,62 @@ where
     }
 }
 
-/// An error and its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+/// Whether there are no credentials at all. A source of them that is there and does not answer may do so soon.
+fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+    causes(error).filter_map(|error| error.downcast_ref()).any(|error| {
+        matches!(
+            error,
+            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
+        )
+    })
+}
+
+/// An error and its causes, in words.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (**error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::provider::{ProvideCredentials, future};
+    use aws_sdk_s3::Client;
+    use aws_sdk_s3::config::SharedCredentialsProvider;
+    use aws_sdk_s3::config::{BehaviorVersion, Config, Region};
+
+    use super::*;
+
+    /// Credentials that do not come.
+    #[derive(Debug)]
+    struct Without(fn() -> CredentialsError);
+
+    impl ProvideCredentials for Without {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err((self.0)()))
+        }
     }
-    text
+
+    async fn answer(without: Without) -> ColdError {
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(without))
+            .build();
+        let answer = Client::from_conf(config).get_object().bucket("bucket").key("key").send().await;
+        classify(&answer.unwrap_err(), "key")
+    }
+
+    #[tokio::test]
+    async fn who_has_no_credentials_is_told_so_and_who_cannot_get_them_now_tries_again() {
+        let none = answer(Without(|| CredentialsError::not_loaded("none"))).await;
+        assert!(matches!(none, ColdError::Refused(_)), "{none}");
+        let not_now = answer(Without(|| CredentialsError::provider_error("busy"))).await;
+        assert!(matches!(not_now, ColdError::Unavailable(_)), "{not_now}");
+    }
 }

@@ -1,0 +1,162 @@
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use filmroom_index::catalogue::{PackKey, PackState, SeriesKey};
+use filmroom_index::dataset::Value;
+use uuid::Uuid;
+
+use super::*;
+
+fn uid(text: &str) -> Uid {
+    Uid::parse(text).unwrap()
+}
+
+fn claim() -> PackClaim {
+    PackClaim {
+        pack: PackKey(1),
+        key: "1.2/3.4/abc.superseded.zip".to_owned(),
+        state: PackState::Planned,
+        series: SeriesKey(1),
+        study_uid: uid("1.2"),
+        series_uid: uid("3.4"),
+        length: 12_345_678_901,
+        crc64: None,
+        attempts: 0,
+        fence: 1,
+        members: Vec::new(),
+    }
+}
+
+fn member(number: u128) -> Member {
+    Member {
+        object: ObjectId(Uuid::from_u128(number)),
+        sop_instance: uid(&format!("1.2.3.{number}")),
+        sop_class: uid("1.2.840.10008.5.1.4.1.1.2"),
+        transfer_syntax: uid("1.2.840.10008.1.2.1"),
+        instance_number: number.is_multiple_of(2).then_some(number as i64),
+        state: ServingState::Quarantined,
+        length: u64::MAX >> 1,
+        sha256: Digest([number as u8; 32]),
+        crc32: 0x00ab_cdef,
+        received_at: Timestamp(1_795_000_000_123_456),
+        source: AeTitle::parse("CT 1").unwrap(),
+    }
+}
+
+/// A header with an element of each kind; `number` makes it differ from others.
+fn header(number: u128) -> Header {
+    let mut attributes = DataSet::new();
+    attributes.put_text(tags::SOP_INSTANCE_UID, VR::UI, format!("1.2.3.{number}"));
+    attributes.put_text(tags::PATIENT_NAME, VR::PN, "Müller^Jörg=山田^太郎");
+    attributes.put(tags::ROWS, VR::US, Value::Bytes(vec![0, 2]));
+    let mut item = DataSet::new();
+    item.put_text(tags::CODE_VALUE, VR::SH, format!("T-{}", number % 3));
+    attributes.put(tags::PROCEDURE_CODE_SEQUENCE, VR::SQ, Value::Items(vec![item]));
+    if number.is_multiple_of(2) {
+        attributes.put(
+            tags::ICC_PROFILE,
+            VR::OB,
+            Value::Bulk {
+                offset: 1000,
+                length: 2000,
+            },
+        );
+    } else {
+        attributes.put_text(tags::SERIES_DESCRIPTION, VR::LO, "");
+    }
+    Header {
+        attributes,
+        partial: number.is_multiple_of(5),
+    }
+}
+
+fn node() -> NodeId {
+    NodeId(Uuid::from_u128(77))
+}
+
+fn write(headers: &[(Member, Header)]) -> Vec<u8> {
+    let mut writer = Writer::new(node(), &claim(), u64::MAX - 1).unwrap();
+    for ((member, header), offset) in headers.iter().zip(100..) {
+        writer.add(member, offset, header).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    for count in [0, 1, 2, 50] {
+        let instances: Vec<_> = (1..=count).map(|n| (member(n), header(n))).collect();
+        let manifest = decode(&write(&instances)).unwrap();
+        assert_eq!(
+            (manifest.node, manifest.length, manifest.crc64),
+            (node(), 12_345_678_901, u64::MAX - 1)
+        );
+        assert_eq!(
+            (manifest.key.as_str(), manifest.state),
+            ("1.2/3.4/abc.superseded.zip", ServingState::Superseded)
+        );
+        assert_eq!((&manifest.study_uid, &manifest.series_uid), (&uid("1.2"), &uid("3.4")));
+        assert_eq!(manifest.instances.len(), instances.len());
+        for ((read, (member, header)), offset) in manifest.instances.iter().zip(&instances).zip(100..) {
+            assert_eq!((&read.member, read.offset), (member, offset));
+            assert_eq!(&manifest.header(read), header);
+        }
+    }
+}
+
+#[test]
+fn what_a_series_has_in_common_is_written_once() {
+    let instances: Vec<_> = (1..=100).map(|n| (member(2 * n), header(6 * n))).collect();
+    let text = zstd::decode_all(write(&instances).as_slice()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("Müller").count(), 1);
+    assert_eq!(text.matches("T-0").count(), 1);
+}
+
+#[test]
+fn headers_beyond_the_limit_are_left_out_and_said_to_be() {
+    let long = |n: u128| {
+        let mut header = header(n);
+        header
+            .attributes
+            .put_text(tags::TEXT_VALUE, VR::UT, format!("{n}").repeat(MAX_HEADERS / 3));
+        header
+    };
+    let instances: Vec<_> = (1..=4).map(|n| (member(n), long(n))).collect();
+    let manifest = decode(&write(&instances)).unwrap();
+    let mut left_out = 0;
+    for (read, (member, header)) in manifest.instances.iter().zip(&instances) {
+        assert_eq!(&read.member, member);
+        let found = manifest.header(read);
+        if found.attributes.is_empty() {
+            assert!(found.partial);
+            left_out += 1;
+        } else {
+            assert_eq!(&found, header);
+        }
+    }
+    assert!(left_out == 2, "{left_out}");
+}
+
+#[test]
+fn what_is_no_manifest_of_ours_is_an_error() {
+    let pack = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+    assert!(matches!(decode(b"no zstd"), Err(ManifestError::Compression(_))));
+    assert!(matches!(decode(&pack("{")), Err(ManifestError::Shape(_))));
+    assert!(matches!(decode(&pack("{\"format\":2,\"new\":1}")), Err(ManifestError::Format(2))));
+    let good = write(&[(member(1), header(1))]);
+    assert!(decode(&good[..good.len() - 5]).is_err());
+    let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
+    assert!(matches!(
+        decode(&pack(&text.replace("00abcdef", "x"))),
+        Err(ManifestError::Number(_))
+    ));
+    assert!(matches!(
+        decode(&pack(&text.replace("010101", "01"))),
+        Err(ManifestError::Hexadecimal(_))
+    ));
+    // A few kilobytes that decompress without end.
+    assert!(matches!(
+        decode(&pack(&" ".repeat(MAX_DECODED as usize + 10))),
+        Err(ManifestError::Compression(_))
+    ));
+}
