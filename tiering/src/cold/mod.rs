@@ -174,9 +174,10 @@ impl ColdStore {
                 kms_key,
                 credentials,
             } => {
-                if let Some(endpoint) = endpoint {
-                    url::Url::parse(endpoint)
-                        .map_err(|error| ColdError::Refused(format!("cold.endpoint {endpoint:?} is no URL: {error}")))?;
+                if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| !is_http(endpoint)) {
+                    return Err(ColdError::Refused(format!(
+                        "cold.endpoint {endpoint:?} is no http:// or https:// URL"
+                    )));
                 }
                 let client = s3::connect(endpoint.as_deref(), region, credentials.as_ref(), settings).await;
                 ColdStore::S3(s3::S3::new(client, bucket, prefix, kms_key.as_deref(), settings))
@@ -226,6 +227,10 @@ impl ColdStore {
         };
         Ok(body.inspect(count).boxed())
     }
+}
+
+fn is_http(endpoint: &str) -> bool {
+    url::Url::parse(endpoint).is_ok_and(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
 }
 
 /// Counts a request and how long it took. For a GET that is until the first byte.
