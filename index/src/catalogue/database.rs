@@ -29,6 +29,11 @@ const BUSY: Duration = Duration::from_secs(10);
 const READERS: u32 = 8;
 /// Connections to the server.
 const CONNECTIONS: u32 = 16;
+/// Connections of either database for searches that may run to their time limit, beside the others, so that nothing else ever
+/// waits for one.
+const SEARCHES: u32 = 4;
+/// How long a search waits for one of them, if its time limit does not end first.
+const SEARCH_ACQUIRE: Duration = Duration::from_secs(600);
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -38,12 +43,14 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+    searches: SqlitePool,
 }
 
 /// Pool of the server's connections.
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pool: PgPool,
+    searches: PgPool,
 }
 
 impl Catalogue {
@@ -63,10 +70,14 @@ impl Catalogue {
     pub async fn close(&self) {
         match self {
             Catalogue::Sqlite(sqlite) => {
+                sqlite.searches.close().await;
                 sqlite.readers.close().await;
                 sqlite.writer.close().await;
             }
-            Catalogue::Postgres(postgres) => postgres.pool.close().await,
+            Catalogue::Postgres(postgres) => {
+                postgres.searches.close().await;
+                postgres.pool.close().await;
+            }
         }
     }
 
@@ -90,6 +101,14 @@ impl Catalogue {
         Ok(match self {
             Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.readers.begin().await?),
             Catalogue::Postgres(postgres) => Connection::Postgres(postgres.pool.begin().await?),
+        })
+    }
+
+    /// Begins a transaction that only reads, on a connection that is for searches.
+    pub(super) async fn search(&self) -> Result<Connection> {
+        Ok(match self {
+            Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.searches.begin().await?),
+            Catalogue::Postgres(postgres) => Connection::Postgres(postgres.searches.begin().await?),
         })
     }
 }
@@ -161,9 +180,14 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .connect_with(options.clone())
         .await?;
     migrate(&SQLITE_MIGRATIONS, &writer).await?;
+    let reading = options.pragma("query_only", "on");
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(ACQUIRE)
+        .connect_lazy_with(reading.clone());
+    let searches = SqlitePoolOptions::new()
+        .max_connections(SEARCHES)
+        .acquire_timeout(SEARCH_ACQUIRE)
         .after_release(|connection, _| {
             // A search's time limit ends with the search.
             Box::pin(async move {
@@ -171,35 +195,40 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options.pragma("query_only", "on"));
-    Ok(Catalogue::Sqlite(Sqlite { writer, readers }))
+        .connect_lazy_with(reading);
+    Ok(Catalogue::Sqlite(Sqlite { writer, readers, searches }))
 }
 
 async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
     // The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
     // server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
     let options = options.application_name("filmroom").disable_statement_logging();
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                sqlx::raw_sql(
-                    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    let settings = PgPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move {
+            sqlx::raw_sql(
+                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
                      SET synchronous_commit = on;
                      SET statement_timeout = '30s';
                      SET lock_timeout = '15s';
                      SET idle_in_transaction_session_timeout = '60s'",
-                )
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
+            )
+            .execute(connection)
+            .await?;
+            Ok(())
         })
-        .connect_with(options)
+    });
+    let pool = settings
+        .clone()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .connect_with(options.clone())
         .await?;
     migrate(&POSTGRES_MIGRATIONS, &pool).await?;
-    Ok(Catalogue::Postgres(Postgres { pool }))
+    let searches = settings
+        .max_connections(SEARCHES)
+        .acquire_timeout(SEARCH_ACQUIRE)
+        .connect_lazy_with(options);
+    Ok(Catalogue::Postgres(Postgres { pool, searches }))
 }
 
 /// Brings the schema up to date. PostgreSQL serialises nodes that start together by an advisory lock; of two processes that

@@ -6,12 +6,14 @@
 // A panic is how a promise fails.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod answering;
 mod cold;
 mod database;
 mod decisions;
 mod generated;
 mod holders;
 mod hot;
+mod locating;
 mod matching;
 mod nodes;
 mod objects;
@@ -44,6 +46,21 @@ fn main() {
         matching:
             sql_finds_what_the_reference_matcher_finds,
             hostile_keys_find_what_they_say_and_harm_nothing;
+        answering:
+            what_is_counted_comes_with_every_level,
+            every_asked_key_comes_back,
+            an_answer_does_not_contradict_its_query,
+            sequences_and_private_attributes_come_from_the_header,
+            answers_keep_the_order_of_their_keys_and_leave_out_what_is_gone,
+            what_is_not_served_is_not_found,
+            availability_is_the_worst_of_what_can_be_retrieved;
+        locating:
+            instances_come_by_study_series_and_number,
+            a_location_says_where_the_bytes_are,
+            a_patient_id_of_several_issuers_is_refused,
+            a_study_is_named_by_its_uid_or_accession_number,
+            no_more_than_the_cap_and_one_is_found,
+            a_search_ends_at_its_time_limit_and_nothing_waits_for_it;
         store:
             the_first_of_its_uid_is_served,
             equal_bytes_are_not_kept_twice_where_the_copy_was_seen,

@@ -42,7 +42,7 @@ impl Catalogue {
     /// [`Error::SeveralPatients`] if a retrieve at PATIENT level names patients of more than one issuer (PS3.4 C.4.2.1.4.1).
     pub async fn locate(&self, node: NodeId, query: &Query) -> Result<Vec<Located>> {
         let search = async {
-            let (mut connection, _stop) = self.read_within(LIMIT).await?;
+            let mut connection = self.read().await?;
             let mut statement = Statement::new(&connection);
             statement.push(
                 "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,

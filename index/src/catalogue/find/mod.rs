@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //! What comes from a peer is a bound parameter. Every search ends at its time limit, and so does what the database is doing for
-//! it. No search takes the writer.
+//! it. Searches have connections of their own: nothing else waits for one.
 //!
 //! # Layout
 //! `statement` puts SQL together, `columns` and `rows` say which; `headers` reads what is stored; `records`, `answer` and
@@ -47,7 +47,7 @@ impl Catalogue {
     pub async fn find(&self, query: &Query, cap: usize, limit: Duration) -> Result<Vec<i64>> {
         let cap = i64::try_from(cap).unwrap_or(i64::MAX).saturating_add(1);
         let search = async {
-            let (mut connection, _stop) = self.read_within(limit).await?;
+            let (mut connection, _stop) = self.search_within(limit).await?;
             let conditions = Conditions::of(query);
             match conditions.headers.is_empty() {
                 true => matching(&mut connection, query.level, &conditions, cap).await,

@@ -3,7 +3,7 @@
 //! # Invariants
 //! The text of a [`Statement`] is made of literals of this program only; whatever comes from outside is a bound parameter.
 //! A query that ran out of time, or whose caller went away, stops running: PostgreSQL by its `statement_timeout`, SQLite by a
-//! progress handler, which is taken off when the connection goes back to its pool.
+//! progress handler, which is taken off when the connection goes back to its pool. That pool is for searches only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,10 +149,10 @@ impl Catalogue {
     /// long as the connection.
     ///
     /// [`Error::TimedOut`]: crate::catalogue::Error::TimedOut
-    pub(super) async fn read_within(&self, limit: Duration) -> Result<(Connection, StopOnDrop)> {
+    pub(super) async fn search_within(&self, limit: Duration) -> Result<(Connection, StopOnDrop)> {
         let stop = Arc::new(AtomicBool::new(false));
         let guard = StopOnDrop(stop.clone());
-        let mut connection = self.read().await?;
+        let mut connection = self.search().await?;
         match &mut connection {
             Connection::Sqlite(transaction) => {
                 let end = Instant::now() + limit;
