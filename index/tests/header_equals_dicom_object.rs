@@ -2,6 +2,13 @@
 //!
 //! Where they differ on purpose is said at [`ours_by_design`] and [`REFUSED`].
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a panic is how a test fails"
+)]
+
 use std::io::{BufReader, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 

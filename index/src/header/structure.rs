@@ -49,11 +49,8 @@ impl Walker {
         match fields.tag {
             ITEM if fields.length != UNDEFINED => self.skip(u64::from(fields.length), bytes),
             SEQUENCE_DELIMITER => {
-                if let Some(Fragments {
-                    kept: Some((tag, vr)),
-                    start,
-                }) = self.fragments.take()
-                {
+                let fragments = self.fragments.take();
+                if let Some((start, (tag, vr))) = fragments.and_then(|done| Some((done.start, done.kept?))) {
                     let length = self.position - start;
                     self.data_set().put(tag, vr, Value::Bulk { offset: start, length });
                 }
@@ -115,57 +112,28 @@ impl Walker {
         }
         data_set.syntax = syntax;
         let signed = data_set.signed;
+        // Group lengths say nothing, and the groups of commands and of File Meta Information have no place here.
         let ignored = tag.element() == 0 || matches!(tag.group(), 0x0000 | 0x0002);
         let kept = data_set.kept && !past_pixels && !ignored;
         let vr = fields.vr.unwrap_or_else(|| element::implicit_vr(tag, signed));
         if top_level && PIXELS.contains(&tag) {
-            self.past_pixels = true;
-            if length == UNDEFINED && self.native {
-                return malformed("encapsulated pixel data in a native transfer syntax", at);
-            }
-            if length == UNDEFINED {
-                self.fragments = Some(Fragments {
-                    kept: None,
-                    start: self.position,
-                });
-                return self.close_what_ends_here();
-            }
-            return self.skip(u64::from(length), bytes);
+            return self.pixel_data(length, at, bytes);
         }
-        // Within the private half of the header's budget: what is private, and what is inside a sequence.
-        let preferred = top_level && tag.group() % 2 == 0;
-        // What implicit VR calls a sequence by the dictionary may have been something else to its writer.
+        // What the dictionary calls a sequence and is too short for an item was something else to its writer.
         let no_sequence = fields.vr.is_none() && (1..MIN_FIELDS as u64).contains(&u64::from(length));
-        if (vr == VR::SQ && !no_sequence) || (length == UNDEFINED && vr == VR::UN) {
-            let syntax = if fields.vr == Some(VR::UN) { Syntax::Unknown } else { syntax };
-            let doubtful = fields.vr.is_none() && syntax == Syntax::ImplicitLittle && length > 0;
-            let delimited = length == UNDEFINED;
-            let (_, limit) = self.parent();
-            let sequence = OpenSequence {
-                tag,
-                end: if delimited { limit } else { end },
-                delimited,
-                syntax,
-                kept: kept && self.budget.take(0, false),
-                doubtful: doubtful && !delimited,
-                items: Vec::new(),
-                item: None,
-            };
-            return self.open_sequence(sequence, at);
+        if (vr == VR::SQ && !no_sequence) || (vr == VR::UN && length == UNDEFINED) {
+            return self.open_sequence(fields, syntax, end, kept, at);
         }
+        let standard = top_level && tag.group().is_multiple_of(2);
         if length == UNDEFINED {
             if !matches!(vr, VR::OB | VR::OW) {
                 return malformed("an undefined length where none may be", at);
             }
-            let kept = kept && self.budget.take(0, preferred);
-            self.fragments = Some(Fragments {
-                kept: kept.then_some((tag, vr)),
-                start: self.position,
-            });
-            return self.close_what_ends_here();
+            let kept = kept && self.budget.take(0, standard);
+            return self.open_fragments(kept.then_some((tag, vr)));
         }
         let vr = match vr {
-            // A standard attribute that somebody passed on as UN is what the dictionary says.
+            // A standard attribute that somebody passed on as UN is what the dictionary says (PS3.5 6.2.2).
             VR::UN => Some(element::implicit_vr(tag, signed)).filter(|vr| *vr != VR::SQ).unwrap_or(VR::UN),
             VR::SQ => VR::UN,
             vr => vr,
@@ -177,14 +145,41 @@ impl Walker {
             truncated: false,
             swap: syntax == Syntax::ExplicitBig && fields.vr != Some(VR::UN),
         };
-        self.value(pending, length, kept, preferred, bytes)
+        self.value(pending, length, kept, standard, bytes)
     }
 
-    fn open_sequence(&mut self, sequence: OpenSequence, at: u64) -> Result<(), ScanError> {
+    /// The Pixel Data of the object: nothing behind its fields is kept.
+    fn pixel_data(&mut self, length: u32, at: u64, bytes: &mut &[u8]) -> Result<(), ScanError> {
+        self.past_pixels = true;
+        match length {
+            UNDEFINED if self.native => malformed("encapsulated pixel data in a native transfer syntax", at),
+            UNDEFINED => self.open_fragments(None),
+            length => self.skip(u64::from(length), bytes),
+        }
+    }
+
+    fn open_fragments(&mut self, kept: Option<(Tag, VR)>) -> Result<(), ScanError> {
+        let start = self.position;
+        self.fragments = Some(Fragments { kept, start });
+        self.close_what_ends_here()
+    }
+
+    fn open_sequence(&mut self, fields: Fields, syntax: Syntax, end: u64, kept: bool, at: u64) -> Result<(), ScanError> {
         if self.sequences.len() >= MAX_DEPTH {
             return Err(ScanError::TooDeep { at });
         }
-        self.sequences.push(sequence);
+        let (_, limit) = self.parent();
+        let delimited = fields.length == UNDEFINED;
+        self.sequences.push(OpenSequence {
+            tag: fields.tag,
+            end: if delimited { limit } else { end },
+            delimited,
+            syntax: if fields.vr == Some(VR::UN) { Syntax::Unknown } else { syntax },
+            kept: kept && self.budget.take(0, false),
+            doubtful: syntax == Syntax::ImplicitLittle && fields.vr.is_none() && !delimited && fields.length > 0,
+            items: Vec::new(),
+            item: None,
+        });
         self.close_what_ends_here()
     }
 

@@ -180,17 +180,17 @@ impl Walker {
     }
 
     /// The value of an element that is no sequence.
-    pub(super) fn value(&mut self, element: Pending, length: u32, kept: bool, preferred: bool, bytes: &mut &[u8]) -> Result<(), ScanError> {
+    pub(super) fn value(&mut self, element: Pending, length: u32, kept: bool, standard: bool, bytes: &mut &[u8]) -> Result<(), ScanError> {
         let length = u64::from(length);
         if kept && !element.is_text && length > MAX_BINARY as u64 {
-            if self.budget.take(16, preferred) {
+            if self.budget.take(16, standard) {
                 let offset = self.position;
                 self.data_set().put(element.tag, element.vr, Value::Bulk { offset, length });
             }
             return self.skip(length, bytes);
         }
         let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_TEXT);
-        if !kept || !self.budget.take(wanted, preferred) {
+        if !kept || !self.budget.take(wanted, standard) {
             return self.skip(length, bytes);
         }
         let beyond = length - wanted as u64;
