@@ -6,7 +6,7 @@ use super::element::Syntax;
 use super::{MAX_HEADER, RESERVED_FOR_TOP_LEVEL, text};
 use crate::charset::CharacterSet;
 use crate::dataset::representation::swap_words;
-use crate::dataset::{DataSet, Value};
+use crate::dataset::{DataSet, Element, Value};
 
 /// What an element or an item costs beside its value.
 const OVERHEAD: usize = 8;
@@ -49,10 +49,11 @@ pub(super) struct OpenDataSet {
     pub(super) kept: bool,
     /// Whether Pixel Representation (0028,0103) is 1, here or around.
     pub(super) signed: bool,
-    attributes: DataSet,
+    /// As they came: ascending but for broken devices, so that the map is built in one go at the end.
+    elements: Vec<(Tag, Element)>,
     character_set: CharacterSet,
-    /// Text outside ASCII, decoded at the end: (0008,0005) should come first, and does not always.
-    undecoded: Vec<(Tag, VR, Vec<u8>)>,
+    /// Elements whose text is not ASCII, decoded at the end: (0008,0005) should come first, and does not always.
+    undecoded: Vec<(usize, Vec<u8>)>,
 }
 
 /// A kept element whose value is coming.
@@ -75,7 +76,7 @@ impl OpenDataSet {
             syntax,
             kept: true,
             signed: false,
-            attributes: DataSet::new(),
+            elements: Vec::new(),
             character_set: CharacterSet::UNDECLARED,
             undecoded: Vec::new(),
         }
@@ -89,14 +90,14 @@ impl OpenDataSet {
             syntax,
             kept: self.kept,
             signed: self.signed,
-            attributes: DataSet::new(),
+            elements: Vec::new(),
             character_set: self.character_set,
             undecoded: Vec::new(),
         }
     }
 
     pub(super) fn put(&mut self, tag: Tag, vr: VR, value: Value) {
-        self.attributes.put(tag, vr, value);
+        self.elements.push((tag, Element { vr, value }));
     }
 
     /// Takes the value of an element: all of it, or of a text as much as is kept.
@@ -119,25 +120,19 @@ impl OpenDataSet {
             }
             self.put(tag, vr, Value::Text(values));
         } else {
-            // Its place is taken now, so that of two elements with one tag the later one counts.
+            self.undecoded.push((self.elements.len(), bytes.to_vec()));
             self.put(tag, vr, Value::Text(Vec::new()));
-            self.undecoded.push((tag, vr, bytes.to_vec()));
         }
     }
 
-    /// The data set, once its last element has come.
+    /// The data set, once its last element has come. Of two elements with one tag the later counts.
     pub(super) fn close(mut self) -> DataSet {
-        for (tag, vr, bytes) in std::mem::take(&mut self.undecoded) {
-            if self
-                .attributes
-                .get(tag)
-                .is_some_and(|element| element.is_empty() && element.vr == vr)
-            {
-                let values = text::values(vr, &bytes, &self.character_set);
-                self.put(tag, vr, Value::Text(values));
+        for (place, bytes) in self.undecoded {
+            if let Some((_, element)) = self.elements.get_mut(place) {
+                element.value = Value::Text(text::values(element.vr, &bytes, &self.character_set));
             }
         }
-        self.attributes
+        self.elements.into_iter().collect()
     }
 }
 
