@@ -14,6 +14,7 @@ use filmroom_index::part10::FileMeta;
 use crate::cold::{ColdSettings, ColdStore};
 use crate::commit::Committer;
 use crate::data_dir::DataDir;
+use crate::durable;
 use crate::error::{ArchiveError, StoreError};
 use crate::hot::{HotStore, Incoming, Received, Sweep};
 use crate::mover::Signals;
@@ -108,6 +109,8 @@ impl Archive {
         let open = move || {
             let data_dir = DataDir::open(&path)?;
             let hot = HotStore::open(&path, reserve).map_err(ArchiveError::disk(&path))?;
+            // The embedded catalogue was just opened, perhaps made: the names of its files must be as durable as its commits.
+            durable::sync_dir(&path).map_err(ArchiveError::disk(&path))?;
             Ok::<_, ArchiveError>((data_dir, hot))
         };
         let (data_dir, hot) = blocking(open).await?;
@@ -167,6 +170,9 @@ impl Archive {
         }
         if let Err(error) = self.inner.hot.check_space() {
             missing.push(error.to_string());
+        }
+        if !self.inner.committer.is_running() {
+            missing.push("the committer has stopped: nothing can be stored".to_owned());
         }
         if self.cold_down() {
             missing.push("the cold store does not answer".to_owned());

@@ -105,9 +105,17 @@ impl HotStore {
     /// First half of [`HotStore::place`]: makes the directories durable, renames.
     pub(crate) fn rename(&self, staged: &mut [&mut Staged]) -> Vec<io::Result<()>> {
         let rename = |file: &mut &mut Staged| {
-            let directory = self.directory(file.object());
-            self.make_directory(&directory)?;
-            file.rename(&directory.join(format!("{}.dcm", file.object())))
+            let place = self.path(file.object());
+            self.make_directory_of(&place)?;
+            match file.rename(&place) {
+                // Somebody tidied up: the directory is not there any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.durable_dirs().clear();
+                    self.make_directory_of(&place)?;
+                    file.rename(&place)
+                }
+                result => result,
+            }
         };
         staged.iter_mut().map(rename).collect()
     }
@@ -131,20 +139,21 @@ impl HotStore {
         }
     }
 
-    /// Day and hour directory, durable in their parents.
-    fn make_directory(&self, directory: &Path) -> io::Result<()> {
-        if self.durable_dirs().contains(directory) {
+    /// Makes the day and the hour directory of a file, durable in their parents.
+    fn make_directory_of(&self, place: &Path) -> io::Result<()> {
+        let Some(hour) = place.parent() else { return Ok(()) };
+        if self.durable_dirs().contains(hour) {
             return Ok(());
         }
-        if let Some(day) = directory.parent() {
+        if let Some(day) = hour.parent() {
             durable::make_dir(day)?;
         }
-        durable::make_dir(directory)?;
+        durable::make_dir(hour)?;
         let mut known = self.durable_dirs();
         if known.len() >= REMEMBERED_DIRS {
             known.clear();
         }
-        known.insert(directory.to_owned());
+        known.insert(hour.to_owned());
         Ok(())
     }
 
@@ -175,3 +184,6 @@ impl HotStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! What cannot be stored leaves nothing behind and is said to the sender.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use filmroom_index::catalogue::{self, Outcome};
+use filmroom_tiering::StoreError;
+use filmroom_tiering::error::ArchiveError;
+use sqlx::{ConnectOptions, Connection};
+
+use crate::node::{Node, Object, Slice, fixture, open_with, sender, settings};
+
+#[tokio::test]
+async fn an_object_that_is_dropped_half_way_leaves_no_file() {
+    let node = Node::start().await;
+    let object = fixture("ct/CT_small.dcm");
+    for bytes in [100, object.data_set.len()] {
+        let mut incoming = node.archive.receive(object.meta.clone()).await.unwrap();
+        incoming.write(Bytes::copy_from_slice(&object.data_set[..bytes])).await.unwrap();
+        drop(incoming);
+        node.expect_incoming(0).await;
+    }
+    let mut big = Slice::new("2.25.1");
+    big.pixels = vec![0; 1 << 20];
+    let big = big.object();
+    let mut incoming = node.archive.receive(big.meta.clone()).await.unwrap();
+    incoming.write(Bytes::from(big.data_set)).await.unwrap();
+    drop(incoming);
+    node.expect_incoming(0).await;
+    let received = node.receive(&object).await.unwrap();
+    node.expect_incoming(1).await;
+    drop(received);
+    node.expect_incoming(0).await;
+    assert!(node.hot_files().is_empty());
+}
+
+#[tokio::test]
+async fn a_data_set_cut_short_is_refused() {
+    let node = Node::start().await;
+    let mut object = fixture("ct/CT_small.dcm");
+    object.data_set.truncate(object.data_set.len() - 11);
+    assert!(matches!(node.store(&object).await, Err(StoreError::BadDataSet(_))));
+    node.expect_incoming(0).await;
+    assert!(node.hot_files().is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_at_its_reserve_refuses_objects_and_serves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = filmroom_tiering::Settings {
+        reserve: u64::MAX,
+        ..settings(dir.path())
+    };
+    let archive = open_with(full).await.unwrap();
+    let refused = archive.receive(Slice::new("2.25.1").object().meta).await;
+    assert!(matches!(refused, Err(StoreError::Full { reserve: u64::MAX })));
+    assert!(
+        archive.missing().await.iter().any(|text| text.contains("full")),
+        "{:?}",
+        archive.missing().await
+    );
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_while_an_object_comes_refuses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = open_with(settings(dir.path())).await.unwrap();
+    let stat = rustix::fs::statvfs(dir.path()).unwrap();
+    let available = stat.f_bavail * stat.f_frsize;
+    archive.close().await;
+    drop(archive);
+    // The reserve lies where the first few MiB of the object bring the disk to.
+    let nearly_full = filmroom_tiering::Settings {
+        reserve: available - (4 << 20),
+        ..settings(dir.path())
+    };
+    let archive = open_with(nearly_full).await.unwrap();
+    let mut slice = Slice::new("2.25.1");
+    slice.pixels = vec![0; 64 << 20];
+    let object = slice.object();
+    let mut incoming = archive.receive(object.meta.clone()).await.unwrap();
+    let mut refused = None;
+    for fragment in object.data_set.chunks(256 * 1024) {
+        if let Err(error) = incoming.write(Bytes::copy_from_slice(fragment)).await {
+            refused = Some(error);
+            break;
+        }
+        // The file system is asked every 100 ms.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(matches!(refused, Some(StoreError::Full { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn uids_that_differ_from_the_command_or_are_missing_are_a_mismatch() {
+    let node = Node::start().await;
+    let good = Slice::new("2.25.1");
+    let other_instance = Object {
+        meta: Slice::new("2.25.2").object().meta,
+        ..good.object()
+    };
+    let mut other_class = good.object();
+    other_class.meta.sop_class = "1.2.840.10008.5.1.4.1.1.4".parse().unwrap();
+    let no_study = Slice {
+        study: String::new(),
+        ..good.clone()
+    };
+    let bad_study = Slice {
+        study: "../../etc/passwd".to_owned(),
+        ..good.clone()
+    };
+    let long_series = Slice {
+        series: "1".repeat(66),
+        ..good.clone()
+    };
+    for object in [
+        other_instance,
+        other_class,
+        no_study.object(),
+        bad_study.object(),
+        long_series.object(),
+    ] {
+        match node.store(&object).await {
+            Err(StoreError::Mismatch(text)) => assert!(text.len() <= 64, "{text:?} does not fit an Error Comment"),
+            other => panic!("{other:?}"),
+        }
+    }
+    node.expect_incoming(0).await;
+    assert!(node.hot_files().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_node_on_a_data_directory_is_refused_until_the_first_has_gone() {
+    let node = Node::start().await;
+    let id = node.archive.node();
+    assert!(matches!(open_with(settings(node.dir.path())).await, Err(ArchiveError::Locked(_))));
+    let node = node.restart(|_| {}).await;
+    assert_eq!(node.archive.node(), id);
+}
+
+#[tokio::test]
+async fn a_closed_archive_takes_nothing() {
+    let node = Node::start().await;
+    let received = node.receive(&Slice::new("2.25.1").object()).await.unwrap();
+    node.archive.close().await;
+    assert!(matches!(
+        node.archive.commit(received, sender("CT1")).await,
+        Err(StoreError::Stopping)
+    ));
+    node.expect_incoming(0).await;
+}
+
+#[tokio::test]
+async fn what_the_catalogue_did_not_take_in_time_is_refused_kept_and_known_once_it_is_back() {
+    let node = Node::start().await;
+    let url = format!("sqlite:{}", node.data("catalogue.db").display());
+    let mut other: sqlx::SqliteConnection = url.parse::<sqlx::sqlite::SqliteConnectOptions>().unwrap().connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+
+    let object = Slice::new("2.25.1").object();
+    let started = Instant::now();
+    let refused = node.store(&object).await;
+    assert!(
+        matches!(refused, Err(StoreError::Catalogue(catalogue::Error::TimedOut))),
+        "{refused:?}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(node.hot_files().len(), 1, "after the rename nothing is deleted");
+
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while node.served(&object.meta.sop_instance).await.is_none() {
+        assert!(Instant::now() < until, "the object was never adopted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(matches!(node.store(&object).await, Ok(Outcome::Redundant { .. })));
+    assert_eq!(node.hot_files().len(), 1);
+}
