@@ -84,26 +84,22 @@ fn place(member: &Member) -> (bool, Option<i64>, &str, ObjectId) {
 
 fn lay_out(claim: &OffloadClaim, state: ServingState, members: &[&Member]) -> NewPack {
     let (offsets, length) = layout::measure(state, members);
-    let mark = match state {
-        ServingState::Served => String::new(),
-        state => format!(".{}", state.as_str()),
-    };
-    let id = pack_id(&claim.series_uid, state, members);
+    let directory = format!("{}/{}", claim.study_uid, claim.series_uid);
     NewPack {
-        key: format!("{}/{}/{id}{mark}.zip", claim.study_uid, claim.series_uid),
+        key: format!("{directory}/{}", name(&directory, state, members)),
         length,
         state,
         members: members.iter().map(|m| m.object).zip(offsets).collect(),
     }
 }
 
-/// 128 bits of a SHA-256 over all that a pack's bytes depend on, in hexadecimal digits.
-fn pack_id(series: &Uid, state: ServingState, members: &[&Member]) -> String {
+/// The last part of a pack's key: 128 bits of a SHA-256 over all that its bytes depend on, and the mark of its state.
+fn name(directory: &str, state: ServingState, members: &[&Member]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"filmroom pack");
     hash.update(LAYOUT_VERSION.to_le_bytes());
     // UIDs and states have no NUL in them.
-    for text in [series.as_str(), state.as_str()] {
+    for text in [directory, state.as_str()] {
         hash.update(text.as_bytes());
         hash.update([0]);
     }
@@ -115,10 +111,21 @@ fn pack_id(series: &Uid, state: ServingState, members: &[&Member]) -> String {
         hash.update(member.length.to_le_bytes());
         hash.update(member.crc32.to_le_bytes());
     }
-    hash.finalize().iter().take(16).fold(String::new(), |mut id, byte| {
-        let _ = write!(id, "{byte:02x}");
-        id
-    })
+    let mut name = String::new();
+    for byte in hash.finalize().iter().take(16) {
+        let _ = write!(name, "{byte:02x}");
+    }
+    if state != ServingState::Served {
+        let _ = write!(name, ".{}", state.as_str());
+    }
+    name + ".zip"
+}
+
+/// Whether a key is the one that these members have in this layout version.
+fn belongs(key: &str, members: &[Member]) -> bool {
+    let members: Vec<&Member> = members.iter().collect();
+    key.rsplit_once('/')
+        .is_some_and(|(directory, last)| last == name(directory, planned_state(key), &members))
 }
 
 /// The serving state that a pack's key is marked with: that of its members when it was planned.

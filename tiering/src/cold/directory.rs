@@ -15,7 +15,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,15 @@ impl Directory {
         }
     }
 
+    /// The file of a key, which must not lead out of the root.
+    fn path(&self, key: &str) -> Result<PathBuf, ColdError> {
+        if Path::new(key).components().all(|part| matches!(part, Component::Normal(_))) {
+            Ok(self.root.join(key))
+        } else {
+            Err(ColdError::Refused(format!("{key:?} is no key")))
+        }
+    }
+
     /// Runs a step on a blocking thread. The permit stays with the thread, however long that hangs.
     async fn step<T: Send + 'static>(&self, key: &str, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ColdError> {
         let step = async {
@@ -96,8 +105,8 @@ impl Directory {
     }
 
     pub(super) async fn put(&self, key: &str, length: u64, body: ByteStream) -> Result<u64, ColdError> {
-        let (root, name) = (self.root.clone(), key.to_owned());
-        let mut staged = self.step(key, move || Staged::create(&root, &name)).await?;
+        let (root, path) = (self.root.clone(), self.path(key)?);
+        let mut staged = self.step(key, move || Staged::create(&root, path)).await?;
         let mut body = Body::new(body, length);
         loop {
             let mut chunks = Vec::new();
@@ -112,12 +121,16 @@ impl Directory {
             }
             staged = self.step(key, move || staged.write(&chunks)).await?;
         }
-        self.step(key, move || staged.finish()).await
+        self.step(key, move || staged.finish()).await.map_err(|error| match error {
+            // Somebody removes directories while they are written to.
+            ColdError::NotFound { key } => ColdError::Unavailable(format!("{key} vanished while it was written")),
+            error => error,
+        })
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<Option<Head>, ColdError> {
-        let (root, name) = (self.root.clone(), key.to_owned());
-        match self.step(key, move || present(&root, fs::metadata(root.join(name)))).await {
+        let (root, path) = (self.root.clone(), self.path(key)?);
+        match self.step(key, move || present(&root, fs::metadata(path))).await {
             Ok(metadata) => Ok(Some(Head {
                 length: metadata.len(),
                 crc64: None,
@@ -130,9 +143,9 @@ impl Directory {
     }
 
     pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, ColdError> {
-        let (root, name) = (self.root.clone(), key.to_owned());
+        let (root, path) = (self.root.clone(), self.path(key)?);
         let opened = self.step(key, move || {
-            let mut file = present(&root, File::open(root.join(name)))?;
+            let mut file = present(&root, File::open(path))?;
             let length = file.metadata()?.len();
             let range = range.unwrap_or(0..length);
             if range.end > length {
@@ -190,9 +203,8 @@ struct Staged {
 }
 
 impl Staged {
-    fn create(root: &Path, key: &str) -> io::Result<Staged> {
+    fn create(root: &Path, target: PathBuf) -> io::Result<Staged> {
         root_is_there(root)?;
-        let target = root.join(key);
         let directory = parent(&target)?;
         create_durably(root, directory)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();

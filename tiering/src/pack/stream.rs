@@ -19,7 +19,7 @@ use filmroom_index::part10;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Segment, planned_state, segments};
+use super::{Segment, belongs, planned_state, segments};
 use crate::cold::{ByteStream, ColdError};
 
 /// Files are read in chunks of this many bytes. The first one holds all of a file's preface.
@@ -47,11 +47,18 @@ impl Rotten {
 }
 
 /// The bytes of the pack `key` with these members, in the order of their offsets. `path` says where the hot file of an object lies. The stream fails with
-/// [`Rotten`] before the pack is complete if a file is missing or is not what the catalogue says. Must be called on a Tokio runtime.
+/// [`Rotten`] before the pack is complete if a file is missing or is not what the catalogue says, and at once if the key is not that of the members. Must be
+/// called on a Tokio runtime.
 pub fn stream(key: &str, members: Vec<Member>, path: impl Fn(ObjectId) -> PathBuf + Send + 'static) -> ByteStream {
     let state = planned_state(key);
     let (chunks, receiver) = mpsc::channel(2);
+    let known = belongs(key, &members);
     tokio::task::spawn_blocking(move || {
+        if !known {
+            let what = "the pack's key is not that of its members: it was planned in another layout version";
+            let _ = chunks.blocking_send(Err(io::Error::new(io::ErrorKind::InvalidInput, what)));
+            return;
+        }
         for segment in segments(state, &members) {
             let sent = match segment {
                 Segment::Structure(bytes) => send(&chunks, bytes),

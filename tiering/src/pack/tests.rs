@@ -239,7 +239,7 @@ fn a_layout_version_means_the_same_bytes_for_ever() {
     // Whoever changes either raises LAYOUT_VERSION: packs that were planned before must keep their bytes.
     assert_eq!(
         plan(&claim(members.to_vec())).remove(0).key,
-        "1.2.3/1.2.3.4/0f06f29cdfaf223a67911f4e78f505cd.zip"
+        "1.2.3/1.2.3.4/0cf98a92d2c8f3fafcaa42396c3e9806.zip"
     );
     assert_eq!(
         format!("{:x}", Sha256::new_with_prefix(&bytes).finalize()),
@@ -411,6 +411,17 @@ async fn a_rotten_file_ends_the_pack_and_is_named() {
         assert_eq!(rotten.object, hot.members[1].object);
         assert!(rotten.what.contains(what), "{damage}: {rotten}");
     }
+}
+
+#[tokio::test]
+async fn a_key_takes_the_bytes_of_its_own_members_only() {
+    let hot = Hot::with(&[1000, 2000]);
+    let key = plan(&claim(hot.members.clone())).remove(0).key;
+    let directory = hot.directory.path().to_path_buf();
+    let fewer = hot.members[..1].to_vec();
+    let mut chunks = stream(&key, fewer, move |object| directory.join(object.to_string()));
+    assert_eq!(chunks.next().await.unwrap().unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    assert!(chunks.next().await.is_none());
 }
 
 #[tokio::test]

@@ -140,3 +140,17 @@ async fn an_object_that_was_cut_short_fails_instead_of_ending() {
         .unwrap();
     assert!(crate::read(stream).await.is_err());
 }
+
+#[tokio::test]
+async fn a_key_does_not_lead_out_of_the_root() {
+    let (root, store) = directory().await;
+    let outside = root.path().with_extension("outside");
+    for key in [
+        format!("../{}", outside.file_name().unwrap().to_str().unwrap()),
+        outside.to_str().unwrap().to_owned(),
+    ] {
+        let answer = store.put(&key, Class::Pack, 10, body(&noise(1, 10))).await;
+        assert!(matches!(answer, Err(ColdError::Refused(_))), "{answer:?}");
+        assert!(!outside.exists());
+    }
+}

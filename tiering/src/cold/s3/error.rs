@@ -43,10 +43,10 @@ where
         // Another object than the one that was begun to read, or one that is shorter than was asked for.
         (412 | 416, _) => ColdError::Differs { key, what },
         // Lost with an unfinished upload, which somebody aborted: the next attempt makes a new one.
-        (_, "NoSuchUpload" | "RequestTimeout" | "SlowDown" | "Throttling" | "ThrottlingException" | "RequestTimeTooSkewed") => {
-            ColdError::Unavailable(what)
-        }
+        (_, "NoSuchUpload" | "RequestTimeout" | "SlowDown" | "Throttling" | "ThrottlingException") => ColdError::Unavailable(what),
         (404, "") => ColdError::NotFound { key },
+        // A server with S3's protocol that lacks what is asked of it will not have it on the next attempt.
+        (501, _) => ColdError::Refused(what),
         (408 | 409 | 429 | 500.., _) => ColdError::Unavailable(what),
         _ => ColdError::Refused(what),
     }

@@ -3,10 +3,12 @@
 //! Two parts are in memory at a time, each in flight or being filled. The upload is completed with the CRC-64/NVME of the whole, so S3 refuses to make an
 //! object of anything else than what was read here; whatever fails before that leaves nothing under the key.
 
+use aws_sdk_s3::operation::abort_multipart_upload::AbortMultipartUploadError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::error::classify;
 use super::{MAX_PARTS, PART, Parts, S3, encode, storage_class};
@@ -174,16 +176,19 @@ async fn part(store: S3, key: String, upload: String, number: i32, bytes: Bytes,
 }
 
 async fn abort(store: &S3, key: &str, upload: &str) {
-    let aborted = store
+    let abort = store
         .client
         .abort_multipart_upload()
         .bucket(&*store.bucket)
         .key(store.full_key(key))
-        .upload_id(upload)
-        .send()
-        .await;
-    if let Err(error) = aborted {
-        let error = classify(&error, key);
-        tracing::warn!(key, upload, %error, "an unfinished upload could not be aborted: the bucket's lifecycle rule has to");
-    }
+        .upload_id(upload);
+    // Where the server does not answer, whoever waits for the put waited long enough.
+    let error = match timeout(store.timeout, abort.send()).await {
+        Ok(Ok(_)) => return,
+        // It was completed after all, and only the answer was lost; or somebody else aborted it.
+        Ok(Err(error)) if error.as_service_error().is_some_and(AbortMultipartUploadError::is_no_such_upload) => return,
+        Ok(Err(error)) => classify(&error, key),
+        Err(_) => ColdError::Unavailable("it does not answer".to_owned()),
+    };
+    tracing::warn!(key, upload, %error, "an unfinished upload could not be aborted: the bucket's lifecycle rule has to");
 }

@@ -74,13 +74,14 @@ impl Reading {
                     return Ok(Some(chunk));
                 }
                 Ok(None) if left == 0 => return Ok(None),
-                // All bytes have come: what fails now is the comparison with the object's checksum.
-                Ok(Some(Err(error))) if left == 0 => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
                 Ok(Some(Err(error))) => io::Error::other(error),
                 Ok(None) => io::ErrorKind::UnexpectedEof.into(),
-                Err(_) if left == 0 => return Ok(None),
                 Err(_) => io::ErrorKind::TimedOut.into(),
             };
+            if left == 0 {
+                // All bytes have come: what failed is the comparison with the object's checksum.
+                return Err(io::Error::new(io::ErrorKind::InvalidData, broken));
+            }
             self.resume(broken).await?;
         }
     }
