@@ -17,7 +17,7 @@ use peak_alloc::PeakAlloc;
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// What one scanner may take at its peak, in bytes.
-const LIMIT: usize = 1 << 20;
+const LIMIT: usize = 2 << 20;
 
 /// Pushes a beginning and then a piece again and again, until an error or so many bytes.
 fn flood(syntax: &str, beginning: &[u8], piece: &[u8], total: usize) -> (Option<ScanError>, usize) {

@@ -111,6 +111,13 @@ proptest! {
     }
 
     #[test]
+    fn a_binary_value_of_any_length_survives_json(number in 0..ATTRIBUTES.len(), bytes in vec(any::<u8>(), 1..20)) {
+        let (tag, vr) = ATTRIBUTES[number];
+        let data_set: DataSet = [(tag, Element { vr, value: Value::Bytes(bytes) })].into_iter().collect();
+        prop_assert_eq!(DataSet::from_json(&data_set.to_json()).unwrap(), data_set);
+    }
+
+    #[test]
     fn names_survive_json_however_many_delimiters_they_have(name in "[A^=]{1,9}") {
         let mut data_set = DataSet::new();
         data_set.put_text(Tag(0x0010, 0x0010), VR::PN, name);

@@ -31,7 +31,7 @@ pub use scan::Scanner;
 pub struct Header {
     /// The elements before Pixel Data, at most [`MAX_HEADER`] bytes of them.
     pub attributes: DataSet,
-    /// Whether something was left out because the header is longer than [`MAX_HEADER`] or nested too deep to keep.
+    /// Whether something was left out because the header is longer than [`MAX_HEADER`], or a text than [`MAX_TEXT`].
     pub partial: bool,
 }
 
@@ -67,7 +67,8 @@ pub enum ScanError {
         /// Position in the (inflated) data set.
         at: u64,
     },
-    /// A length that does not fit its parent, an unknown VR, an item out of place, tags out of order beyond repair, …
+    /// A length that does not fit its parent or its VR, an item or a delimiter out of place, encapsulated pixel data in a native
+    /// transfer syntax.
     #[error("{what} at byte {at}")]
     Malformed {
         /// What is wrong, in a few words.
