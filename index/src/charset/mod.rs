@@ -3,7 +3,7 @@
 //! # Mechanics
 //! A [`CharacterSet`] is read once from the defined terms and is a few words in size, so every item of a sequence can have its
 //! own. Whole-value encodings (UTF-8, GB18030, GBK) are decoded in one go; everything else is a coded set with G0 and G1, with
-//! or without ISO 2022 escapes ([`iso2022`]).
+//! or without ISO 2022 escapes (`iso2022`).
 //!
 //! Text is decoded before anything looks for a backslash in it: 0x5C is also the second byte of many characters.
 //!
@@ -53,7 +53,8 @@ pub enum Delimiters {
 impl Delimiters {
     fn contains(self, byte: u8) -> bool {
         match byte {
-            b'\t' | b'\n' | 0x0C | b'\r' => true,
+            iso2022::ESC => false,
+            0..0x20 => true,
             b'\\' => self != Delimiters::Control,
             b'^' | b'=' => self == Delimiters::Names,
             _ => false,

@@ -1,15 +1,21 @@
 //! The header of an object: everything before Pixel Data, read as the bytes pass.
 //!
 //! # Mechanics
-//! [`Scanner`] takes a data set in chunks of any size. [`inflate`] stands in front where the syntax is deflated; [`element`]
-//! reads one element's tag, representation and length; [`walk`] is the state machine with its explicit stack of sequences, [`structure`]
-//! what opens and closes on it; [`keep`] collects what the header holds, [`text`] decodes it.
+//! [`Scanner`] takes a data set in chunks of any size. `inflate` stands in front where the syntax is deflated; `element`
+//! reads one element's tag, representation and length; `walk` is the state machine with its explicit stack of sequences, `structure`
+//! what opens and closes on it; `keep` collects what the header holds, `text` decodes it.
 //!
 //! # Invariants
 //! - The header does not depend on how the bytes were cut into chunks.
 //! - Memory is bounded by the constants below, whatever the lengths in the data set say; nothing recurses.
 //! - The whole data set is walked, behind Pixel Data too: one that is cut short, nests too deep, or has a length that does not
 //!   fit its parent never ends in `Ok`. No byte of a value that is not kept is looked at.
+//!
+//! # Leniency
+//! What devices write against the standard and can be read all the same is read: blanks where a VR belongs, implicit VR inside
+//! explicit VR and the reverse inside UN (`element::read`), sequences by the dictionary that are none, a little padding at the
+//! end (`structure`, `walk`), character sets that come late or are spelt wrong. A stricter reader may see other structure
+//! in the same bytes: that a data set was taken here does not make it safe for a reader that recurses.
 
 use crate::dataset::DataSet;
 use crate::model::Uid;
