@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod refuse;
 mod status;
 #[cfg(test)]
 mod tests;

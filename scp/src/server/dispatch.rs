@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{Span, info_span};
 
 use crate::association::{AcceptedContext, Association, AssociationError};
-use crate::dimse::{CFindResponse, CGetResponse, CMoveResponse, CStoreResponse, Command, Request, Response, RetrieveResponse, Status};
+use crate::dimse::{Command, Request, Status};
 use crate::negotiate::syntaxes::{Purpose, purpose};
 use crate::services::{Context, echo, find, retrieve, store};
 
@@ -35,7 +35,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     if let Err((status, comment)) = admit(association.context(context), &request) {
         while association.next_fragment().await?.is_some() {}
         tracing::warn!(%status, comment, "request refused");
-        return match refusal(request, status, comment) {
+        return match request.refuse(status, comment) {
             Some(response) => association.send(context, &Command::Response(response), None).await,
             None => Ok(()),
         };
@@ -76,49 +76,4 @@ fn admit(context: Option<&AcceptedContext>, request: &Request) -> Result<(), (St
         return Err((Status::NotAuthorized, "the requestor was not accepted as SCU of this SOP class"));
     }
     Ok(())
-}
-
-/// The response that refuses a request; none where there is no response.
-fn refusal(request: Request, status: Status, comment: &str) -> Option<Response> {
-    let comment = Some(comment.to_owned());
-    let retrieve = |message_id, sop_class, comment| RetrieveResponse {
-        message_id,
-        sop_class,
-        status,
-        counts: None,
-        offending: None,
-        comment,
-        failed: Vec::new(),
-    };
-    Some(match request {
-        Request::Echo(_) | Request::Cancel { .. } => return None,
-        Request::Store(store) => Response::Store(CStoreResponse {
-            message_id: store.message_id,
-            sop_class: store.sop_class,
-            sop_instance: store.sop_instance,
-            status,
-            comment,
-        }),
-        Request::Find(find) => Response::Find(CFindResponse {
-            message_id: find.message_id,
-            sop_class: find.sop_class,
-            status,
-            offending: None,
-            comment,
-            identifier: None,
-        }),
-        Request::Move(request) => Response::Move(CMoveResponse {
-            retrieve: retrieve(request.message_id, request.sop_class, comment),
-        }),
-        Request::Get(request) => Response::Get(CGetResponse {
-            retrieve: retrieve(request.message_id, request.sop_class, comment),
-        }),
-        Request::Unrecognized {
-            command_field, message_id, ..
-        } => Response::Unrecognized {
-            command_field,
-            message_id,
-            status,
-        },
-    })
 }

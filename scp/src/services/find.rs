@@ -13,7 +13,6 @@ use filmroom_index::model::Encoding;
 use filmroom_index::query::Query;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use crate::association::{Association, AssociationError, Outgoing};
 use crate::dimse::{CFindRequest, CFindResponse, Command, Response, Status};
@@ -32,14 +31,14 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     context: u8,
     request: CFindRequest,
 ) -> Result<(), AssociationError> {
-    let span = tracing::info_span!("find", message_id = request.message_id);
-    let find = Find {
+    Find {
         node,
         context,
         request,
         answers: 0,
-    };
-    find.serve(association).instrument(span).await
+    }
+    .serve(association)
+    .await
 }
 
 struct Find<'a> {
@@ -77,8 +76,7 @@ impl Find<'_> {
     }
 
     async fn query<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, association: &mut Association<S>) -> Result<(Query, Encoding), Ended> {
-        let (settings, sop_class) = (&self.node.settings, &self.request.sop_class);
-        let asked = identifier::read(association, settings, Service::Find, self.context, sop_class).await?;
+        let asked = identifier::read(association, Service::Find, self.context).await?;
         Ok((Query::find(asked.root, &asked.identifier)?, asked.encoding))
     }
 

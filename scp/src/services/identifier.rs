@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::association::Association;
 use crate::dimse::Status;
 use crate::services::interruption::Ended;
-use crate::settings::{Service, Settings};
+use crate::settings::Service;
 
 /// Bytes that an identifier may have: a list of 16,000 UIDs fits.
 pub const MAX_IDENTIFIER: usize = 1024 * 1024;
@@ -74,25 +74,16 @@ pub struct Asked {
     pub encoding: Encoding,
 }
 
-/// Reads the identifier of a request that has just been received, and checks that the caller may ask this and that the SOP class is the context's.
+/// Reads the identifier of a request that has just been received. That the caller may ask, and ask this on the context, was seen to before.
 pub async fn read<S: AsyncRead + AsyncWrite + Unpin + Send>(
     association: &mut Association<S>,
-    settings: &Settings,
     service: Service,
     context: u8,
-    sop_class: &str,
 ) -> Result<Asked, Ended> {
     let bytes = association.read_data_set(MAX_IDENTIFIER).await?;
-    let caller = &association.peer().calling;
-    if !settings.allows(caller, service) {
-        let comment = format!("{caller} is not allowed to {}", verb(service));
-        return Err(Refusal::new(Status::NotAuthorized, comment).into());
-    }
-    let accepted = association
-        .context(context)
-        .filter(|accepted| accepted.abstract_syntax.as_str() == sop_class.trim_end_matches(['\0', ' ']));
+    let accepted = association.context(context);
     let Some((root, accepted)) = accepted.and_then(|accepted| Some((root(accepted.abstract_syntax.as_str(), service)?, accepted))) else {
-        let comment = "the SOP class is not that of the presentation context";
+        let comment = "the presentation context is for no information model";
         return Err(Refusal::new(Status::SopClassNotSupported, comment).into());
     };
     let garbage = |comment: String| Refusal::new(Status::CannotUnderstand, comment);

@@ -12,9 +12,7 @@ use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::association::{Association, AssociationError, Event};
-use crate::dimse::{
-    CEchoResponse, CFindResponse, CGetResponse, CMoveResponse, CStoreResponse, Command, Request, Response, RetrieveResponse, Status,
-};
+use crate::dimse::{CStoreResponse, Command, Request, Response, Status};
 use crate::services::identifier::Refusal;
 
 /// What an event means for the operation that runs.
@@ -129,59 +127,21 @@ pub async fn interpret<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
-/// The answer to a request that has to wait its turn. C-ECHO costs nothing and is simply answered; a late C-CANCEL has no response.
+/// The answer to a request that has to wait its turn. C-ECHO costs nothing and is simply answered.
 fn busy(request: Request) -> Option<Response> {
-    let comment = Some(BUSY.to_owned());
-    let retrieve = |message_id, sop_class, comment| RetrieveResponse {
-        message_id,
-        sop_class,
-        status: Status::CannotPerformSubOperations,
-        counts: None,
-        offending: None,
-        comment,
-        failed: Vec::new(),
+    let status = match &request {
+        Request::Echo(_) => Status::Success,
+        Request::Move(_) | Request::Get(_) => Status::CannotPerformSubOperations,
+        Request::Unrecognized { .. } => Status::UnrecognizedOperation,
+        Request::Store(_) | Request::Find(_) | Request::Cancel { .. } => Status::OutOfResources,
     };
-    Some(match request {
-        Request::Cancel { .. } => return None,
-        Request::Echo(echo) => Response::Echo(CEchoResponse {
-            message_id: echo.message_id,
-            status: Status::Success,
-        }),
-        Request::Store(store) => Response::Store(CStoreResponse {
-            message_id: store.message_id,
-            sop_class: store.sop_class,
-            sop_instance: store.sop_instance,
-            status: Status::OutOfResources,
-            comment,
-        }),
-        Request::Find(find) => Response::Find(CFindResponse {
-            message_id: find.message_id,
-            sop_class: find.sop_class,
-            status: Status::OutOfResources,
-            offending: None,
-            comment,
-            identifier: None,
-        }),
-        Request::Move(request) => Response::Move(CMoveResponse {
-            retrieve: retrieve(request.message_id, request.sop_class, comment),
-        }),
-        Request::Get(request) => Response::Get(CGetResponse {
-            retrieve: retrieve(request.message_id, request.sop_class, comment),
-        }),
-        Request::Unrecognized {
-            command_field, message_id, ..
-        } => Response::Unrecognized {
-            command_field,
-            message_id,
-            status: Status::UnrecognizedOperation,
-        },
-    })
+    request.refuse(status, BUSY)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dimse::{CEchoRequest, CFindRequest, CGetRequest, CMoveRequest, CStoreRequest, Priority};
+    use crate::dimse::{CEchoRequest, CFindRequest, CGetRequest, CGetResponse, CMoveRequest, CMoveResponse, CStoreRequest, Priority};
 
     #[test]
     fn whoever_asks_out_of_turn_is_answered() {

@@ -8,7 +8,6 @@ use filmroom_tiering::hot::DataSetReader;
 use filmroom_tiering::recall::Release;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
-use tracing::Instrument;
 
 use super::{Delivered, Operation};
 use crate::association::{Association, AssociationError, Outgoing};
@@ -25,18 +24,14 @@ pub async fn serve_get<S: AsyncRead + AsyncWrite + Unpin + Send>(
     context: u8,
     request: CGetRequest,
 ) -> Result<(), AssociationError> {
-    let span = tracing::info_span!("get", message_id = request.message_id);
     let operation = Operation::new(node, Service::Get, context, request.message_id, request.sop_class);
     let mut get = Get {
         operation,
         priority: request.priority,
         last_id: 0,
     };
-    let serve = async {
-        let ended = get.run(association).await;
-        get.operation.conclude(association, ended).await
-    };
-    serve.instrument(span).await
+    let ended = get.run(association).await;
+    get.operation.conclude(association, ended).await
 }
 
 struct Get<'a> {

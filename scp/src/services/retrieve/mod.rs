@@ -103,7 +103,7 @@ impl<'a> Operation<'a> {
     }
 
     async fn read<S: AsyncRead + AsyncWrite + Unpin + Send>(&mut self, association: &mut Association<S>) -> Result<Asked, Ended> {
-        let asked = identifier::read(association, &self.node.settings, self.service, self.context, &self.sop_class).await?;
+        let asked = identifier::read(association, self.service, self.context).await?;
         self.encoding = asked.encoding;
         Ok(asked)
     }

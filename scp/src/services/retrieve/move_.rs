@@ -44,13 +44,9 @@ pub async fn serve_move<S: AsyncRead + AsyncWrite + Unpin + Send>(
     context: u8,
     request: CMoveRequest,
 ) -> Result<(), AssociationError> {
-    let span = tracing::info_span!("move", message_id = request.message_id, destination = request.destination);
     let mut operation = Operation::new(node, Service::Move, context, request.message_id, request.sop_class);
-    let serve = async {
-        let ended = run(&mut operation, association, &request.destination).await;
-        operation.conclude(association, ended).await
-    };
-    serve.instrument(span).await
+    let ended = run(&mut operation, association, &request.destination).await;
+    operation.conclude(association, ended).await
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
