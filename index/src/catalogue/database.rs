@@ -23,6 +23,8 @@ use crate::model::Timestamp;
 
 /// How long a caller waits for a connection of the pool.
 const ACQUIRE: Duration = Duration::from_secs(10);
+/// How long any answer is waited for: longer than the server's own limit for a statement.
+const ANSWER: Duration = Duration::from_secs(40);
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 /// Readers of the embedded database.
@@ -91,24 +93,24 @@ impl Catalogue {
     /// Begins a transaction that writes.
     pub(super) async fn write(&self) -> Result<Connection> {
         Ok(match self {
-            Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Catalogue::Postgres(postgres) => Connection::Postgres(postgres.pool.begin().await?),
+            Catalogue::Sqlite(sqlite) => Connection::Sqlite(limited(sqlite.writer.begin_with("BEGIN IMMEDIATE")).await?),
+            Catalogue::Postgres(postgres) => Connection::Postgres(limited(postgres.pool.begin()).await?),
         })
     }
 
     /// Begins a transaction that only reads: what it reads of SQLite is one moment, of PostgreSQL one moment per statement.
     pub(super) async fn read(&self) -> Result<Connection> {
         Ok(match self {
-            Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.readers.begin().await?),
-            Catalogue::Postgres(postgres) => Connection::Postgres(postgres.pool.begin().await?),
+            Catalogue::Sqlite(sqlite) => Connection::Sqlite(limited(sqlite.readers.begin()).await?),
+            Catalogue::Postgres(postgres) => Connection::Postgres(limited(postgres.pool.begin()).await?),
         })
     }
 
     /// Begins a transaction that only reads, on a connection that is for searches.
     pub(super) async fn search(&self) -> Result<Connection> {
         Ok(match self {
-            Catalogue::Sqlite(sqlite) => Connection::Sqlite(sqlite.searches.begin().await?),
-            Catalogue::Postgres(postgres) => Connection::Postgres(postgres.searches.begin().await?),
+            Catalogue::Sqlite(sqlite) => Connection::Sqlite(limited(sqlite.searches.begin()).await?),
+            Catalogue::Postgres(postgres) => Connection::Postgres(limited(postgres.searches.begin()).await?),
         })
     }
 }
@@ -144,10 +146,18 @@ impl Connection {
     /// Makes it durable.
     pub(super) async fn commit(self) -> Result<()> {
         match self {
-            Connection::Sqlite(transaction) => transaction.commit().await?,
-            Connection::Postgres(transaction) => transaction.commit().await?,
+            Connection::Sqlite(transaction) => limited(transaction.commit()).await?,
+            Connection::Postgres(transaction) => limited(transaction.commit()).await?,
         }
         Ok(())
+    }
+}
+
+/// Waits no longer than a database needs that is there: a server behind a dead network answers nothing at all.
+pub(super) async fn limited<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::TimedOut),
     }
 }
 
@@ -256,13 +266,14 @@ macro_rules! execute {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.handle() {
             $crate::catalogue::database::Handle::Sqlite(connection) => {
-                sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*.execute(connection).await.map(|done| done.rows_affected())
+                let done = sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*.execute(connection);
+                $crate::catalogue::database::limited(done).await.map(|done| done.rows_affected())
             }
             $crate::catalogue::database::Handle::Postgres(connection) => {
-                sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(connection).await.map(|done| done.rows_affected())
+                let done = sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(connection);
+                $crate::catalogue::database::limited(done).await.map(|done| done.rows_affected())
             }
         }
-        .map_err($crate::catalogue::Error::from)
     };
 }
 
@@ -271,13 +282,14 @@ macro_rules! fetch_all {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.handle() {
             $crate::catalogue::database::Handle::Sqlite(connection) => {
-                sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_all(connection).await
+                let rows = sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_all(connection);
+                $crate::catalogue::database::limited(rows).await
             }
             $crate::catalogue::database::Handle::Postgres(connection) => {
-                sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_all(connection).await
+                let rows = sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_all(connection);
+                $crate::catalogue::database::limited(rows).await
             }
         }
-        .map_err($crate::catalogue::Error::from)
     };
 }
 
@@ -286,13 +298,14 @@ macro_rules! fetch_optional {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.handle() {
             $crate::catalogue::database::Handle::Sqlite(connection) => {
-                sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_optional(connection).await
+                let rows = sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_optional(connection);
+                $crate::catalogue::database::limited(rows).await
             }
             $crate::catalogue::database::Handle::Postgres(connection) => {
-                sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_optional(connection).await
+                let rows = sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_optional(connection);
+                $crate::catalogue::database::limited(rows).await
             }
         }
-        .map_err($crate::catalogue::Error::from)
     };
 }
 

@@ -174,7 +174,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_uuids!(
             connection,
-            "SELECT o.object_id, o.state, h.object, p.verified_at, o.length FROM objects o
+            "SELECT o.object_id, o.state, h.object AS hot, p.verified_at, o.length FROM objects o
              LEFT JOIN hot_copies h ON h.object = o.id AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
              LEFT JOIN packs p ON p.id = o.pack
              WHERE o.object_id",
@@ -182,17 +182,8 @@ impl Catalogue {
             ""
         );
         let ids = Uuids(objects.iter().map(|object| object.0).collect());
-        let rows: Vec<(Uuid, String, Option<i64>, Option<i64>, i64)> = fetch_all!(connection, sql, node.0, ids)?;
-        let read = |(object, state, hot, verified_at, length): (Uuid, String, Option<i64>, Option<i64>, i64)| {
-            let known = KnownObject {
-                state: read_state(&state)?,
-                hot: hot.is_some(),
-                verified: verified_at.is_some(),
-                length: unsigned(length),
-            };
-            Ok((ObjectId(object), known))
-        };
-        rows.into_iter().map(read).collect()
+        let rows: Vec<KnownRow> = fetch_all!(connection, sql, node.0, ids)?;
+        rows.into_iter().map(KnownRow::read).collect()
     }
 }
 
@@ -200,6 +191,27 @@ async fn forget(connection: &mut Connection, node: i64, objects: Vec<i64>) -> Re
     let sql = in_list!(connection, "DELETE FROM hot_copies WHERE node = $1 AND object", "$2", "");
     execute!(connection, sql, node, Ids(objects))?;
     Ok(())
+}
+
+#[derive(FromRow)]
+struct KnownRow {
+    object_id: Uuid,
+    state: String,
+    hot: Option<i64>,
+    verified_at: Option<i64>,
+    length: i64,
+}
+
+impl KnownRow {
+    fn read(self) -> Result<(ObjectId, KnownObject)> {
+        let known = KnownObject {
+            state: read_state(&self.state)?,
+            hot: self.hot.is_some(),
+            verified: self.verified_at.is_some(),
+            length: unsigned(self.length),
+        };
+        Ok((ObjectId(self.object_id), known))
+    }
 }
 
 #[derive(FromRow)]

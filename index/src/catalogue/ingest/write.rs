@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::super::columns::instance_number;
-use super::super::database::{Connection, Handle, execute, in_uuids};
+use super::super::database::{Connection, Handle, execute, in_uuids, limited};
 use super::super::journal::{self, Transition};
 use super::super::lists::Uuids;
 use super::super::rows::{hour, node_row, recount_hot, signed};
@@ -148,7 +148,7 @@ async fn insert_objects(connection: &mut Connection, rows: &ObjectRows) -> Resul
     match connection.handle() {
         Handle::Sqlite(connection) => {
             for (i, series) in rows.series.iter().enumerate() {
-                sqlx::query::<sqlx::Sqlite>(INSERT_ONE)
+                let inserted = sqlx::query::<sqlx::Sqlite>(INSERT_ONE)
                     .bind(series)
                     .bind(rows.object_id.get(i))
                     .bind(rows.sop_instance_uid.get(i))
@@ -165,12 +165,12 @@ async fn insert_objects(connection: &mut Connection, rows: &ObjectRows) -> Resul
                     .bind(rows.source.get(i))
                     .bind(rows.header.get(i))
                     .bind(rows.header_partial.get(i))
-                    .execute(&mut *connection)
-                    .await?;
+                    .execute(&mut *connection);
+                limited(inserted).await?;
             }
         }
         Handle::Postgres(connection) => {
-            sqlx::query::<sqlx::Postgres>(INSERT_MANY)
+            let inserted = sqlx::query::<sqlx::Postgres>(INSERT_MANY)
                 .bind(&rows.series)
                 .bind(&rows.object_id)
                 .bind(&rows.sop_instance_uid)
@@ -187,8 +187,8 @@ async fn insert_objects(connection: &mut Connection, rows: &ObjectRows) -> Resul
                 .bind(&rows.source)
                 .bind(&rows.header)
                 .bind(&rows.header_partial)
-                .execute(connection)
-                .await?;
+                .execute(connection);
+            limited(inserted).await?;
         }
     }
     Ok(())
