@@ -28,7 +28,7 @@ pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveE
         let mut written = Vec::new();
         let mut failed = None;
         for entry in &entries {
-            let key = format!("{}/journal-{}.json", entry.study_uid, entry.id);
+            let key = format!("{}/journal-{}.json", entry.study_uid, entry.entry);
             let body = Bytes::from(entry.body.clone());
             let length = body.len() as u64;
             let body = futures::stream::iter([Ok(body)]).boxed();
