@@ -81,7 +81,11 @@ async fn drain(node: &Arc<Inner>, cold: &ColdStore) -> catalogue::Result<()> {
 /// Divides a series into packs.
 async fn plan(node: &Inner, claim: &OffloadClaim) -> catalogue::Result<()> {
     let packs = pack::plan(claim);
-    node.catalogue.plan_packs(claim, &packs).await?;
+    match node.catalogue.plan_packs(claim, &packs).await {
+        // A member has changed since, or another worker was faster: the series is due again.
+        Err(catalogue::Error::LeaseLost) => return Ok(()),
+        planned => planned?,
+    }
     fail::fail_point!("mover::after_plan");
     tracing::info!(study = %claim.study_uid, series = %claim.series_uid, packs = packs.len(), "a quiet series is packed");
     node.mover.tell(&claim.study_uid, What::Moved);
