@@ -123,8 +123,8 @@ impl Catalogue {
         held(connection, changed).await
     }
 
-    /// A member rotted before it was packed: the pack is dissolved (its members have no pack again) and the rotten object is
-    /// quarantined, and never claimed for a pack again: its bytes are not what was received.
+    /// A member rotted before it was packed: the pack is dissolved (its members have no pack again, and are due at once) and the
+    /// rotten object is quarantined, and never claimed for a pack again: its bytes are not what was received.
     pub async fn pack_rotten(&self, claim: &PackClaim, rotten: ObjectId, reason: &str, now: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;
         let study = lock_study_of(&mut connection, claim.series.0).await?;
@@ -155,6 +155,9 @@ impl Catalogue {
             };
             journal::write(&mut connection, &transition).await?;
         }
+        // The others were due, and still are, however short their series has been quiet.
+        let sql = "UPDATE series_nodes SET offload_requested = 1 WHERE series = $1 AND node = $2";
+        execute!(connection, sql, claim.series.0, node)?;
         totals::recount(&mut connection, study).await?;
         recount_hot(&mut connection, claim.series.0).await?;
         connection.commit().await

@@ -73,7 +73,10 @@ impl Source {
         loop {
             let first = stretch.start..stretch.start.saturating_add(1);
             match self.get(first).await {
-                Ok(_) => return Ok(self.opened().await),
+                Ok(_) => {
+                    self.opened().await;
+                    return Ok(());
+                }
                 Err(error) => self.refused(error).await?,
             }
         }

@@ -1,0 +1,106 @@
+//! The mover and the recall die at every step that matters, the node starts again, and goes on by itself.
+
+use fail::FailScenario;
+
+use crate::bucket::Bucket;
+use crate::node::{Node, STUDY, TURNS, eventually, files_below, series};
+
+/// Ends the process's other tests' use of nodes for a while: failpoints are everybody's. Then runs a test in which `step` panics until it is removed.
+fn alone<T: Future<Output = ()>>(test: impl FnOnce() -> T) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let _turn = TURNS.write().await;
+        let scenario = FailScenario::setup();
+        test().await;
+        scenario.teardown();
+    });
+}
+
+/// A node on a bucket whose mover died at `step` while it offloaded a study of one series.
+async fn offload_that_dies_at(step: &str) -> (Node, Bucket) {
+    let bucket = Bucket::start().await;
+    let node = Node::start_alone(|s| s.cold.as_mut().unwrap().location = bucket.location()).await;
+    node.store_all(&series(1, 1, 6, 30_000)).await;
+    fail::cfg(step, "panic").unwrap();
+    let archive = node.archive.clone();
+    let command = tokio::spawn(async move { archive.offload(STUDY).await });
+    eventually("the mover is dead", async || node.mover_ended()).await;
+    fail::remove(step);
+    command.abort();
+    let _ = command.await;
+    (node, bucket)
+}
+
+async fn is_finished_after_a_restart(step: &str) {
+    let (node, bucket) = offload_that_dies_at(step).await;
+    let node = node.restart(|_| {}).await;
+    let catalogue = node.archive.catalogue();
+    eventually("the pack is verified", async || {
+        catalogue.counts(node.archive.node()).await.unwrap().packs_verified == 1
+    })
+    .await;
+    assert_eq!(bucket.asked("PUT").len(), 1);
+    assert!(node.archive.evict(STUDY).await.unwrap() > 0);
+    node.retrieve(STUDY).await.assert_complete(&series(1, 1, 6, 30_000));
+}
+
+#[test]
+fn an_offload_that_died_after_planning_is_finished_after_a_restart() {
+    alone(|| is_finished_after_a_restart("mover::after_plan"));
+}
+
+#[test]
+fn an_offload_that_died_after_the_put_does_not_put_again() {
+    alone(|| is_finished_after_a_restart("mover::after_put"));
+}
+
+#[test]
+fn an_offload_that_died_after_the_manifest_does_not_put_again() {
+    alone(|| is_finished_after_a_restart("mover::after_manifest"));
+}
+
+#[test]
+fn an_offload_that_died_before_it_was_verified_is_verified_after_a_restart() {
+    alone(|| is_finished_after_a_restart("mover::after_uploaded"));
+}
+
+#[test]
+fn an_eviction_that_died_before_it_removed_files_is_finished_by_the_next_start() {
+    alone(|| async {
+        let node = Node::start_alone(|_| {}).await;
+        node.store_all(&series(1, 1, 6, 30_000)).await;
+        node.archive.offload(STUDY).await.unwrap();
+        fail::cfg("mover::before_evict_unlink", "panic").unwrap();
+        let archive = node.archive.clone();
+        let died = tokio::spawn(async move { archive.evict(STUDY).await }).await.unwrap_err();
+        assert!(died.is_panic());
+        fail::remove("mover::before_evict_unlink");
+        assert_eq!(node.hot_files().len(), 6);
+        let node = node.restart(|_| {}).await;
+        assert_eq!(node.hot_files().len(), 0);
+        node.retrieve(STUDY).await.assert_complete(&series(1, 1, 6, 30_000));
+    });
+}
+
+#[test]
+fn a_recall_that_died_before_it_was_recorded_leaves_nothing_and_can_be_repeated() {
+    alone(|| async {
+        let node = Node::start_alone(|_| {}).await;
+        node.store_all(&series(1, 1, 6, 30_000)).await;
+        node.offload_and_evict(STUDY).await;
+        fail::cfg("recall::after_rename", "panic").unwrap();
+        let retrieved = node.retrieve(STUDY).await;
+        fail::remove("recall::after_rename");
+        assert_eq!(retrieved.failed.len(), 6, "{:?}", retrieved.order);
+        assert!(!node.hot_files().is_empty());
+        assert_eq!(node.hot_instances(STUDY).await, 0);
+        let node = node.restart(|_| {}).await;
+        assert_eq!(node.hot_files().len(), 0);
+        assert_eq!(files_below(&node.settings.data_dir.join("incoming")).len(), 0);
+        node.retrieve(STUDY).await.assert_complete(&series(1, 1, 6, 30_000));
+    });
+}

@@ -1,0 +1,13 @@
+//! Between the tiers: series are packed, verified, evicted, recalled and released, on a real catalogue, with a directory or a bucket as cold store.
+
+// Everything here is a test, though clippy knows only those functions as such that say so.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod bucket;
+#[cfg(feature = "failpoints")]
+mod crash;
+mod eviction;
+mod node;
+mod offload;
+mod recall;
+mod retrieval;
