@@ -11,6 +11,7 @@
 //! - [`query`]: a C-FIND or C-MOVE identifier as matching and return keys, with a pure reference matcher.
 //! - [`catalogue`]: the database, SQLite or PostgreSQL.
 
+#[cfg(feature = "database")]
 pub mod catalogue;
 pub mod charset;
 pub mod clock;
