@@ -162,3 +162,21 @@ pub(crate) async fn a_header_comes_back_as_it_was_and_takes_little_room(database
     assert!(stored < 100, "{stored} bytes a slice");
     assert_eq!(catalogue.headers(&[]).await.unwrap(), []);
 }
+
+pub(crate) async fn a_study_sent_again_under_the_right_patient_id_is_his(database: Database) {
+    let catalogue = database.open().await;
+    let wrong = slice(1, 1, 1).with(tags::PATIENT_ID, VR::LO, "WRONG");
+    store(&catalogue, &wrong).await;
+    catalogue
+        .quarantine(wrong.object, "wrong patient", crate::objects::tick())
+        .await
+        .unwrap();
+    let right = [slice(1, 1, 2), slice(1, 1, 3)];
+    assert_eq!(store_all(&catalogue, &right).await, [Outcome::Served, Outcome::Served]);
+    let studies = catalogue.studies(node(1), Some("P1"), 10).await.unwrap();
+    assert_eq!((studies.len(), studies[0].instances), (1, 2));
+    assert_eq!(catalogue.studies(node(1), Some("WRONG"), 10).await.unwrap(), []);
+    let counts = catalogue.counts(node(1)).await.unwrap();
+    assert_eq!((counts.patients, counts.conflicts), (1, 0));
+    database.counts_are_right().await;
+}

@@ -84,13 +84,15 @@ fn main() {
             a_study_of_two_patients_keeps_its_first_and_is_listed,
             what_is_missing_is_filled_in,
             a_study_is_described_by_the_first_object_that_is_served,
-            a_header_comes_back_as_it_was_and_takes_little_room;
+            a_header_comes_back_as_it_was_and_takes_little_room,
+            a_study_sent_again_under_the_right_patient_id_is_his;
         nodes:
             sixteen_at_once_with_equal_bytes_leave_one_served,
             sixteen_at_once_with_other_bytes_lose_none,
             one_uid_in_sixteen_studies_at_once_is_served_in_one,
             nodes_that_fill_one_study_at_once_count_right,
-            the_same_batch_twice_at_once_is_stored_once;
+            the_same_batch_twice_at_once_is_stored_once,
+            two_processes_share_one_database;
         cold:
             a_quiet_series_is_claimed_once,
             an_offload_can_be_asked_for_at_once,

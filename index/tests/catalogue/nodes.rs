@@ -148,3 +148,28 @@ pub(crate) async fn the_same_batch_twice_at_once_is_stored_once(database: Databa
     assert_eq!(database.number("SELECT count(*) FROM objects").await, 20);
     database.counts_are_right().await;
 }
+
+pub(crate) async fn two_processes_share_one_database(database: Database) {
+    // The node and the command line: connections of their own, on SQLite a lock to wait for.
+    let catalogues = [database.open().await, database.open().await];
+    let tasks: Vec<_> = (0..24u32)
+        .map(|i| {
+            let catalogue = catalogues[i as usize % 2].clone();
+            let batch = [slice(1, 1, i + 1), slice(2, i + 1, 1)];
+            tokio::spawn(async move {
+                let stored = catalogue.ingest(node(1), &batch).await;
+                catalogue
+                    .quarantine(batch[1].object, "by hand", crate::objects::tick())
+                    .await
+                    .unwrap();
+                assert!(catalogue.accept(batch[1].object, "by hand", crate::objects::tick()).await.unwrap());
+                stored
+            })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap().into_iter().all(|result| result.unwrap() == Outcome::Served));
+    }
+    assert_eq!(catalogues[0].counts(node(1)).await.unwrap().instances, 48);
+    database.counts_are_right().await;
+}

@@ -6,7 +6,7 @@ use super::super::columns::{SeriesColumns, StudyColumns};
 use super::super::database::{Connection, execute};
 use super::super::{AuditEvent, Result};
 use super::patient::{Conflict, PatientRow, compare};
-use super::resolve::Holders;
+use super::resolve::{Holders, move_study};
 use super::{Decision, Entry};
 use crate::model::{ServingState, Uid};
 
@@ -19,6 +19,11 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
     let mut of_series: BTreeMap<i64, (&Entry<'_>, bool)> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.state == ServingState::Served) {
         let (study, patients) = holders.of(entry.arrival)?;
+        let first = study.totals.instances == 0 && !of_study.contains_key(&study.totals.study);
+        let current = patients.get(&study.totals.patient).map(|row| &row.columns.identity);
+        if first && current.is_some_and(|identity| *identity != entry.patient.identity) {
+            move_study(connection, study, patients, entry.patient).await?;
+        }
         if let Some(row) = patients.get_mut(&study.totals.patient) {
             let (change, found) = compare(row, entry.patient);
             if let Some(columns) = change {

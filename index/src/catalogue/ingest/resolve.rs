@@ -207,6 +207,40 @@ async fn make_studies<'a>(
     Ok(made)
 }
 
+/// The patient of a study of which nothing is served is that of the object which is served now, whoever came first: a study sent
+/// under a wrong Patient ID, withdrawn and sent again belongs to the right one.
+pub(super) async fn move_study(
+    connection: &mut Connection,
+    study: &mut Study,
+    patients: &mut BTreeMap<i64, PatientRow>,
+    columns: &PatientColumns,
+) -> Result<()> {
+    let patient = make_patient(connection, columns).await?;
+    execute!(
+        connection,
+        "UPDATE studies SET patient = $2 WHERE id = $1",
+        study.totals.study,
+        patient
+    )?;
+    study.totals.patient = patient;
+    let sql = "SELECT name, name_folded, birth_date, sex, instances FROM patients WHERE id = $1";
+    let row: Option<(String, String, String, String, i64)> = fetch_optional!(connection, sql, patient)?;
+    let (name, name_folded, birth_date, sex, instances) = row.ok_or_else(unresolved)?;
+    let columns = PatientColumns {
+        identity: columns.identity.clone(),
+        name,
+        name_folded,
+        birth_date,
+        sex,
+    };
+    patients.entry(patient).or_insert(PatientRow {
+        id: patient,
+        columns,
+        unserved: instances == 0,
+    });
+    Ok(())
+}
+
 async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
     let identity = &columns.identity;
     let insert = "INSERT INTO patients (patient_id, issuer, own_study, name, name_folded, birth_date, sex)

@@ -67,7 +67,7 @@ pub enum Outcome {
         /// Why, in words for the log and the Error Comment (at most 64 characters)
         reason: String,
     },
-    /// [`DuplicatePolicy::Reject`]: not kept, a tombstone.
+    /// Refused and not kept, a tombstone: [`DuplicatePolicy::Reject`], or the same bytes are in quarantine already.
     Rejected {
         /// Why, at most 64 characters
         reason: String,
