@@ -132,17 +132,17 @@ def test_pending_comes_at_once_and_again_while_a_destination_is_slow(tmp_path):
     assert times[-1][1] == 0x0000
 
 
-@pytest.mark.parametrize("destination, keys, status", [
+@pytest.mark.parametrize("title, keys, status", [
     ("UNLISTED", {"StudyInstanceUID": "1.2.3"}, 0xA801),
     ("DEST", {"StudyInstanceUID": ""}, 0xA900),
     ("DEST", {"PatientID": "X"}, 0xA900),
     ("DEST", {"StudyInstanceUID": "*"}, 0xA900),
     ("DEST", {"StudyInstanceUID": "1.2.3.4.5.6.7"}, 0x0000),
 ], ids=["unknown destination", "empty unique key", "absent unique key", "universal unique key", "nothing matches"])
-def test_what_never_means_everything(sqlite_node, tmp_path, destination, keys, status):
+def test_what_never_means_everything(sqlite_node, tmp_path, title, keys, status):
     study, paths = sample.make_study(tmp_path / "study")
     scu.store(sqlite_node, paths)
-    final, _ = scu.move(sqlite_node, destination, **keys)[-1]
+    final, _ = scu.move(sqlite_node, title, **keys)[-1]
     assert final.Status == status
     if status == 0x0000:
         assert counters(final) == (0, 0, 0)

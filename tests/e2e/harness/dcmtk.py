@@ -67,7 +67,7 @@ def movescu(node, destination, level="STUDY", root="-S", check=True, timeout=120
 
 def getscu(node, folder, level="STUDY", root="-S", options=(), check=True, timeout=120, **pairs):
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return run("getscu", "-v", root, "-B", *options, "-aec", node.title, "-od", folder, "127.0.0.1", node.port,
+    return run("getscu", "-v", root, "+B", *options, "-aec", node.title, "-od", folder, "127.0.0.1", node.port,
                "-k", f"QueryRetrieveLevel={level}", *keys(pairs), check=check, timeout=timeout)
 
 

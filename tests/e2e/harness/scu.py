@@ -97,7 +97,7 @@ def get(node, folder, storage, level="STUDY", root="STUDY", **keys):
     def keep(event):
         request = event.request
         path = folder / f"{request.AffectedSOPInstanceUID}.dcm"
-        path.write_bytes(event.encoded_dataset())
+        path.write_bytes(event.encoded_dataset(include_meta=False))
         return 0x0000
 
     roles = [build_role(abstract, scp_role=True) for abstract in {abstract for abstract, _ in storage}]
