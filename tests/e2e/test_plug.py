@@ -30,8 +30,7 @@ def assert_kept(node, tmp_path, sent, acknowledged):
     dcmtk.getscu(node, folder, StudyInstanceUID=stream.STUDY, timeout=300)
     got = {}
     for path in folder.iterdir():
-        uid = path.name.split(".", 1)[1].removesuffix(".dcm")
-        got[uid] = part10.digest(path)
+        got[path.name] = part10.digest(path)
         path.unlink()
     missing = set(acknowledged) - set(got)
     assert not missing, f"{len(missing)} acknowledged images are lost, such as {sorted(missing)[0]}"

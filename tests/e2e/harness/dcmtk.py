@@ -37,7 +37,7 @@ PROPOSE = {
 
 
 def storescu(node, path, syntax, check=True, aet="STORESCU"):
-    return run("storescu", "-v", PROPOSE[syntax], "-aet", aet, "-aec", node.title, "127.0.0.1", node.port, path, check=check)
+    return run("storescu", "-v", "-R", PROPOSE[syntax], "-aet", aet, "-aec", node.title, "127.0.0.1", node.port, path, check=check)
 
 
 def keys(pairs):
