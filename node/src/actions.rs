@@ -103,6 +103,7 @@ impl Node {
                 decided(found, object, "discarded")?
             }
         };
+        self.archive.wake_mover();
         self.audit(action, actor, &message).await?;
         Ok(Done { message })
     }

@@ -232,15 +232,7 @@ def test_more_classes_than_one_association_can_name(tmp_path):
     """150 SOP classes: destinations get more than one association, for each has 128 contexts at most."""
     private = [f"1.2.826.0.1.3680043.9.1.{n}" for n in range(1, 151)]
 
-    def answer(n, event):
-        return 0x0000
-
-    class Context:
-        def __init__(self, uid):
-            self.abstract_syntax, self.transfer_syntax = uid, [raw.EXPLICIT]
-
-    destination = Scripted(answer, contexts=[Context(uid) for uid in private])
-    with Node(tmp_path / "node", None, {destination.title: destination.port}) as node:
+    with scu.Destination(tmp_path / "destination") as destination, Node(tmp_path / "node", None, {destination.title: destination.port}) as node:
         study, series = generate_uid(), generate_uid()
         for start in range(0, 150, 100):
             with raw.Raw(node) as peer:
@@ -252,7 +244,7 @@ def test_more_classes_than_one_association_can_name(tmp_path):
                     assert peer.status()[0] == 0x0000
         final = scu.move(node, destination.title, StudyInstanceUID=study)[-1][0]
         assert (final.Status, *counters(final)) == (0x0000, 150, 0, 0)
-    destination.close()
+        assert len(destination.digests()) == 150
 
 
 def test_stored_bytes_leave_as_they_came(sqlite_node, destination, tmp_path):

@@ -1,5 +1,7 @@
 """Every valid patient-related file goes in by C-STORE in its own transfer syntax and comes back by C-MOVE and C-GET, data sets byte-identical."""
 
+import hashlib
+
 import pydicom
 import pytest
 from harness import dcmtk, part10, sample, scu
@@ -16,39 +18,40 @@ def studies_of(paths):
     return sorted({str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in paths})
 
 
-def come_back(node, destination, tmp_path, sent):
+def come_back_by_get(node, tmp_path, sent):
     """`sent`: SOP Instance UID → digest of the data set's bytes as the node got them, and the file."""
     paths = [path for _, path in sent.values()]
-    studies = studies_of(paths)
-    for study in studies:
-        responses = scu.move(node, destination.title, StudyInstanceUID=study)
-        assert responses[-1][0].Status == 0x0000, (study, responses[-1])
-    moved = {uid: part10.digest(path) for uid, path in by_uid(destination.files()).items()}
-    assert moved == {uid: digest for uid, (digest, _) in sent.items()}
-
     contexts = scu.contexts_of(paths)
     for start in range(0, len(contexts), 120):
-        scu.get(node, tmp_path / "got", contexts[start : start + 120], StudyInstanceUID=studies)
-    import hashlib
-
+        scu.get(node, tmp_path / "got", contexts[start : start + 120], StudyInstanceUID=studies_of(paths))
     got = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "got").iterdir()}
     assert got == {uid: digest for uid, (digest, _) in sent.items()}
 
 
+def move_all(node, title, sent):
+    for study in studies_of([path for _, path in sent.values()]):
+        responses = scu.move(node, title, StudyInstanceUID=study)
+        assert responses[-1][0].Status == 0x0000, (study, responses[-1])
+
+
 @pytest.mark.parametrize("wave", range(len(WAVES)))
-def test_sent_by_pynetdicom_byte_for_byte(node, destination, tmp_path, wave):
+def test_sent_by_pynetdicom_byte_for_byte(tmp_path, catalogue_url, wave):
     paths = WAVES[wave]
-    statuses = scu.store(node, paths)
-    assert {p.name: s for p, s in statuses.items() if s != 0x0000} == {}
-    sent = {uid: (part10.digest(path), path) for uid, path in by_uid(paths).items()}
-    assert node.status()["instances"] == len(sent)
-    come_back(node, destination, tmp_path, sent)
+    with scu.Destination(tmp_path / "destination") as destination, Node(tmp_path / "node", catalogue_url, {destination.title: destination.port}) as node:
+        statuses = scu.store(node, paths)
+        assert {p.name: s for p, s in statuses.items() if s != 0x0000} == {}
+        sent = {uid: (part10.digest(path), path) for uid, path in by_uid(paths).items()}
+        assert node.status()["instances"] == len(sent)
+        move_all(node, destination.title, sent)
+        assert destination.digests() == {uid: digest for uid, (digest, _) in sent.items()}
+        come_back_by_get(node, tmp_path, sent)
 
 
 def test_sent_by_dcmtk_in_its_own_syntax(node, destination, tmp_path):
     # DCMTK writes data sets anew when it reads them; what the node received is what has to come back.
+    # It cannot read one of them: a sequence in explicit VR whose VR is not SQ.
     known = set(dcmtk.PROPOSE)
-    paths = [path for path in WAVES[0] if str(scu.meta(path).TransferSyntaxUID) in known]
+    paths = [path for path in WAVES[0] if str(scu.meta(path).TransferSyntaxUID) in known and path.name != "Tag-0040-A170-VR-CS.dcm"]
     assert len(paths) > 60
     dcmtk.dcmsend(node, *paths)
     received = {}
@@ -58,7 +61,9 @@ def test_sent_by_dcmtk_in_its_own_syntax(node, destination, tmp_path):
     assert set(received) == set(by_uid(paths))
     for uid, original in by_uid(paths).items():
         assert str(scu.meta(received[uid][1]).TransferSyntaxUID) == str(scu.meta(original).TransferSyntaxUID), original.name
-    come_back(node, destination, tmp_path, received)
+    move_all(node, destination.title, received)
+    assert {uid: part10.digest(path) for uid, path in by_uid(destination.files()).items()} == {uid: digest for uid, (digest, _) in received.items()}
+    come_back_by_get(node, tmp_path, received)
 
 
 @pytest.mark.parametrize("syntax", sorted(dcmtk.PROPOSE))

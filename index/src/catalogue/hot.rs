@@ -82,16 +82,17 @@ impl Catalogue {
         Ok(rows.into_iter().map(|(_, object)| ObjectId(object)).collect())
     }
 
-    /// Forgets the hot copies of deleted objects (redundant duplicates, discarded quarantine) whose journal entry, if any, is
-    /// in the cold store; their files may go once this has returned.
-    pub async fn take_doomed(&self, node: NodeId, limit: u32) -> Result<Vec<ObjectId>> {
+    /// Forgets the hot copies of deleted objects (redundant duplicates, discarded quarantine); their files may go once this has
+    /// returned. `journalled`: only of those whose journal entry, if any, is in the cold store; without a cold store there is
+    /// nothing that could bring them back.
+    pub async fn take_doomed(&self, node: NodeId, journalled: bool, limit: u32) -> Result<Vec<ObjectId>> {
         let mut connection = self.write().await?;
         let node = node_row(&mut connection, node).await?;
         let sql = "SELECT o.id, o.object_id FROM hot_copies h JOIN objects o ON o.id = h.object
                    WHERE h.node = $1 AND h.state = 'doomed' AND o.state = 'deleted'
-                   AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.object_id = o.object_id AND j.written_at IS NULL)
-                   ORDER BY o.id LIMIT $2";
-        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, i64::from(limit))?;
+                   AND ($2 = 0 OR NOT EXISTS (SELECT 1 FROM journal j WHERE j.object_id = o.object_id AND j.written_at IS NULL))
+                   ORDER BY o.id LIMIT $3";
+        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, i64::from(journalled), i64::from(limit))?;
         if !rows.is_empty() {
             forget(&mut connection, node, rows.iter().map(|(id, _)| *id).collect()).await?;
             connection.commit().await?;

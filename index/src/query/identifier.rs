@@ -234,7 +234,9 @@ fn texts(element: &Element) -> Vec<String> {
 }
 
 fn return_keys(identifier: &DataSet, top: bool) -> Vec<ReturnKey> {
-    let keys = identifier.iter().filter(|(tag, _)| !(top && is_no_key(*tag)) && tag.element() != 0);
+    // Specific Character Set is no key, and comes back all the same where it is asked for.
+    let about_message = |tag| top && is_no_key(tag) && tag != tags::SPECIFIC_CHARACTER_SET;
+    let keys = identifier.iter().filter(|(tag, _)| !about_message(*tag) && tag.element() != 0);
     keys.map(|(tag, element)| ReturnKey {
         tag,
         vr: representation(tag, element.vr),

@@ -153,11 +153,11 @@ pub(crate) async fn a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_
         .await
         .unwrap();
     assert!(catalogue.discard(arrival.object, "admin", tick()).await.unwrap());
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), []);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), []);
     let pending = catalogue.journal_pending(10).await.unwrap();
     assert_eq!(pending.len(), 1);
     catalogue.journal_written(&[pending[0].id]).await.unwrap();
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), [arrival.object]);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [arrival.object]);
     // A recall that was under way does not bring it back.
     catalogue.recalled(node(1), &[arrival.object], tick()).await.unwrap();
     assert!(!catalogue.known_objects(node(1), &[arrival.object]).await.unwrap()[&arrival.object].hot);
@@ -181,4 +181,14 @@ pub(crate) async fn the_sweep_learns_what_it_may_remove(database: Database) {
     assert_eq!(of(fresh.object), (ServingState::Served, true, false, 1000));
     assert_eq!(of(redundant.object), (ServingState::Deleted, true, false, 1000));
     assert!(!catalogue.known_objects(node(2), &ids).await.unwrap()[&packed.object].hot);
+}
+
+/// Without a cold store nothing could bring the file back.
+pub(crate) async fn a_discarded_file_goes_at_once_where_there_is_no_cold_store(database: Database) {
+    let catalogue = database.open().await;
+    let arrival = slice(1, 1, 1);
+    store(&catalogue, &arrival).await;
+    catalogue.quarantine(arrival.object, "wrong patient", tick()).await.unwrap();
+    assert!(catalogue.discard(arrival.object, "admin", tick()).await.unwrap());
+    assert_eq!(catalogue.take_doomed(node(1), false, 10).await.unwrap(), [arrival.object]);
 }

@@ -110,6 +110,7 @@ fn main() {
             use_is_known_to_the_hour_and_never_goes_back,
             recalled_objects_are_hot_again_and_count_against_the_budget,
             a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_store,
+            a_discarded_file_goes_at_once_where_there_is_no_cold_store,
             the_sweep_learns_what_it_may_remove;
         decisions:
             a_quarantined_object_is_not_counted_and_can_come_back,

@@ -66,9 +66,9 @@ pub(crate) async fn equal_bytes_are_not_kept_twice_where_the_copy_was_seen(datab
     let again = first.clone().again().from_ae("PACS2").seen(first.object);
     assert_eq!(store(&catalogue, &again).await, Outcome::Redundant { kept: first.object });
     assert_eq!(served(&catalogue, &first).await, Some(first.object));
-    assert_eq!(catalogue.take_doomed(node(2), 10).await.unwrap(), []);
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), [again.object]);
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), []);
+    assert_eq!(catalogue.take_doomed(node(2), true, 10).await.unwrap(), []);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [again.object]);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), []);
     database.counts_are_right().await;
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn equal_bytes_take_the_place_of_a_copy_that_nobody_saw(databas
     assert_eq!(served(&catalogue, &first).await, Some(again.object));
     assert_eq!(states(&database).await, "deleted served");
     // What may be left of the first file may go, and the first is never packed.
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), [first.object]);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [first.object]);
     let claim = catalogue
         .claim_offload(node(1), tick(), std::time::Duration::from_secs(60))
         .await
@@ -117,7 +117,7 @@ pub(crate) async fn a_corrected_resend_is_served_and_the_old_version_kept(databa
     assert_eq!(store(&catalogue, &back).await, Outcome::Corrected { superseded: second.object });
     assert_eq!(database.text("SELECT description || modalities FROM studies").await, "ThoraxCT");
     assert_eq!(served(&catalogue, &first).await, Some(back.object));
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), []);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), []);
     database.counts_are_right().await;
 }
 
@@ -187,7 +187,7 @@ pub(crate) async fn a_refused_duplicate_is_not_kept(database: Database) {
     for _ in 0..2 {
         let second = first.clone().again().with_bytes("second").policy(DuplicatePolicy::Reject);
         assert!(matches!(store(&catalogue, &second).await, Outcome::Rejected { .. }));
-        assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), [second.object]);
+        assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [second.object]);
     }
     assert_eq!(served(&catalogue, &first).await, Some(first.object));
 }
@@ -202,7 +202,7 @@ pub(crate) async fn quarantined_bytes_sent_again_are_refused_and_not_kept_twice(
     };
     let again = stranger.again();
     assert_eq!(store(&catalogue, &again).await, Outcome::Rejected { reason });
-    assert_eq!(catalogue.take_doomed(node(1), 10).await.unwrap(), [again.object]);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [again.object]);
     assert_eq!(catalogue.counts(node(1)).await.unwrap().quarantined, 1);
 }
 

@@ -27,7 +27,8 @@ class Node:
         self.catalogue_url = catalogue_url or f"sqlite:{self.data}/catalogue.db"
         self.destinations = dict(destinations or {})
         self.sections = sections
-        self.environment = dict(environment or {})
+        # Eviction is shown by asking for it, not by how full the disk of the machine happens to be.
+        self.environment = {"FILMROOM_HOT__HIGH_WATERMARK": "100%", "FILMROOM_HOT__LOW_WATERMARK": "100%", **(environment or {})}
         self.process = None
         self.config = self.folder / "filmroom.toml"
         self.log_path = self.folder / "node.log"

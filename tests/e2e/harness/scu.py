@@ -1,5 +1,6 @@
 """pynetdicom as a peer: sends files byte for byte, in any transfer syntax, and receives C-GET sub-operations."""
 
+import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
+
+from .ports import free_port
 
 # Files go out as they are on disk, not decoded and encoded again.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -61,6 +64,34 @@ def store(node, paths, title="PYNETDICOM", **options):
             except (ValueError, RuntimeError):
                 statuses[path] = None
     return statuses
+
+
+class Destination:
+    """A C-MOVE destination that takes every SOP class in every transfer syntax and keeps data sets as they come."""
+
+    def __init__(self, folder, title="TAKESALL"):
+        self.title, self.port, self.folder = title, free_port(), Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self):
+        _config.UNRESTRICTED_STORAGE_SERVICE = True
+        ae = AE(ae_title=self.title)
+        ae.maximum_pdu_size = 131072
+
+        def keep(event):
+            (self.folder / str(event.request.AffectedSOPInstanceUID)).write_bytes(event.encoded_dataset(include_meta=False))
+            return 0x0000
+
+        self.server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+        return self
+
+    def __exit__(self, *exc):
+        self.server.shutdown()
+        _config.UNRESTRICTED_STORAGE_SERVICE = False
+
+    def digests(self):
+        """SOP Instance UID → digest of the data set's bytes."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.folder.iterdir()}
 
 
 def identifier(level, **keys):

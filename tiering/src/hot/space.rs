@@ -13,9 +13,9 @@ const FRESH: Duration = Duration::from_millis(100);
 /// Bytes of a file system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
-    /// In total
+    /// That this process uses or could use: without blocks that are reserved for root or for a quota
     pub total: u64,
-    /// Free for this process, which is less than free where blocks are reserved for root
+    /// Free for this process
     pub available: u64,
 }
 
@@ -45,7 +45,9 @@ impl Watch {
         }
         let stat = rustix::fs::statvfs(&self.path)?;
         let space = Space {
-            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            total: (stat.f_blocks.saturating_sub(stat.f_bfree))
+                .saturating_add(stat.f_bavail)
+                .saturating_mul(stat.f_frsize),
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
         };
         *last = Some((Instant::now(), space));

@@ -49,10 +49,10 @@ pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveE
     }
 }
 
-/// Removes the files of what was deleted: redundant duplicates, discarded quarantine.
+/// Removes the files of what was deleted: redundant duplicates, discarded quarantine. Where there is a cold store its journal has to tell of it first.
 pub(super) async fn remove_doomed(node: &Arc<Inner>) -> Result<(), ArchiveError> {
     loop {
-        let objects = node.catalogue.take_doomed(node.node, STEP).await?;
+        let objects = node.catalogue.take_doomed(node.node, node.cold.is_some(), STEP).await?;
         if objects.is_empty() {
             return Ok(());
         }

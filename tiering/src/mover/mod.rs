@@ -112,6 +112,11 @@ impl Archive {
         tokio::join!(futures::future::join_all(workers), keep_house(node, cold, &stop));
     }
 
+    /// Lets the mover look for work now, for somebody has decided something.
+    pub fn wake_mover(&self) {
+        self.inner.mover.wake();
+    }
+
     fn cold(&self) -> Result<&ColdStore, ArchiveError> {
         self.inner.cold.as_ref().ok_or(ArchiveError::NoColdStore)
     }

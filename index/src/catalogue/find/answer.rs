@@ -66,6 +66,10 @@ fn seal(answer: &mut DataSet, level: Level, context: &AnswerContext, availabilit
 
 /// What the catalogue's own columns say of a return key; none if only a header can tell.
 fn known_value(query: &Query, record: &Record, key: &ReturnKey) -> Option<Vec<String>> {
+    if key.tag == tags::SPECIFIC_CHARACTER_SET {
+        // Which one it is shows when the answer is encoded.
+        return Some(Vec::new());
+    }
     if is_reservation(key) {
         return Some(key.creator.iter().cloned().collect());
     }
@@ -89,7 +93,7 @@ fn modality(query: &Query, record: &Record) -> Vec<String> {
 /// Whether a return key is to be looked for in the header of the query's level.
 fn is_stored(query: &Query, key: &ReturnKey) -> bool {
     let has_column = column(key.tag).is_some_and(|column| column.level <= query.level);
-    if has_column || is_computed(key.tag) || is_reservation(key) {
+    if has_column || is_computed(key.tag) || is_reservation(key) || key.tag == tags::SPECIFIC_CHARACTER_SET {
         return false;
     }
     match level(key.tag) {
