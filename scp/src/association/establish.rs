@@ -21,6 +21,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
         acceptor: &Acceptor,
         timers: Timers,
     ) -> Result<Association<S>, AssociationError> {
+        Association::accept_when_asked(stream, address, || acceptor.clone(), timers).await
+    }
+
+    /// The same, with an acceptor that decides by what holds when the A-ASSOCIATE-RQ is there: a connection that says nothing takes no place.
+    pub async fn accept_when_asked(
+        stream: S,
+        address: Option<IpAddr>,
+        acceptor: impl FnOnce() -> Acceptor,
+        timers: Timers,
+    ) -> Result<Association<S>, AssociationError> {
         let mut wire = Wire::new(stream);
         let result = match tokio::time::timeout(timers.artim, answer(&mut wire, address, acceptor)).await {
             Ok(result) => result,
@@ -87,13 +97,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     address: Option<IpAddr>,
-    acceptor: &Acceptor,
+    acceptor: impl FnOnce() -> Acceptor,
 ) -> Result<Agreement, AssociationError> {
     let request = match next(wire).await? {
         Frame::AssociateRequest(request) => request,
         frame => return Err(unexpected(wire, frame).await),
     };
-    match negotiate::accept(acceptor, &request, address) {
+    match negotiate::accept(&acceptor(), &request, address) {
         Ok((agreement, reply)) => {
             write_pdu(wire, &reply.into()).await?;
             Ok(agreement)

@@ -10,8 +10,8 @@ use filmroom_index::model::AeTitle;
 
 use super::{
     CEchoRequest, CEchoResponse, CFindRequest, CFindResponse, CGetRequest, CGetResponse, CMoveRequest, CMoveResponse, CStoreRequest,
-    CStoreResponse, Command, CommandError, Priority, Received, Request, Response, RetrieveResponse, Status, SubOperationCounts, element,
-    field,
+    CStoreResponse, Command, CommandError, MAX_TEXT, Priority, Received, Request, Response, RetrieveResponse, Status, SubOperationCounts,
+    element, field,
 };
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Received, CommandError> {
@@ -145,10 +145,10 @@ impl<'a> Elements<'a> {
         self.u16(element).ok_or_else(|| CommandError(format!("no {name}")))
     }
 
-    /// Text without its padding; each byte is one character, so that what is echoed is what came.
+    /// Text without its padding, up to [`MAX_TEXT`]; each byte is one character, so that what is echoed is what came.
     fn text(&self, element: u16) -> String {
         let value = self.0.get(&element).copied().unwrap_or_default();
-        let text: String = value.iter().map(|byte| char::from(*byte)).collect();
+        let text: String = value.iter().take(MAX_TEXT).map(|byte| char::from(*byte)).collect();
         text.trim_matches(['\0', ' ']).to_owned()
     }
 

@@ -3,14 +3,12 @@
 use dicom_core::Tag;
 
 use super::{
-    CGetResponse, CMoveResponse, Command, Priority, Request, Response, RetrieveResponse, Status, StatusClass, SubOperationCounts, element,
-    field,
+    CGetResponse, CMoveResponse, Command, MAX_TEXT, Priority, Request, Response, RetrieveResponse, Status, StatusClass, SubOperationCounts,
+    element, field,
 };
 
 /// Error Comment is LO: at most 64 characters (PS3.5 6.2). Peers that get more are known to drop the whole response.
 const MAX_COMMENT: usize = 64;
-/// A UID that we only echo may be longer than the 64 characters that PS3.5 9.1 allows, but not without end.
-const MAX_ECHOED_UID: usize = 256;
 
 pub(super) fn encode(command: &Command, data_set: bool) -> Vec<u8> {
     let mut set = Writer {
@@ -176,7 +174,7 @@ impl Writer {
     /// A UID, padded with NUL; absent if there is none to echo.
     fn uid(&mut self, element: u16, uid: &str) {
         if !uid.is_empty() {
-            self.padded(element, uid.chars().take(MAX_ECHOED_UID), 0);
+            self.padded(element, uid.chars().take(MAX_TEXT), 0);
         }
     }
 

@@ -285,6 +285,9 @@ impl Command {
     }
 }
 
+/// What is text in a command is kept and echoed up to this length: more than the 64 characters of a UID, which are not always kept to, but not without end.
+const MAX_TEXT: usize = 256;
+
 /// Element numbers of group 0000 (PS3.7 E.1).
 mod element {
     pub(super) const AFFECTED_SOP_CLASS: u16 = 0x0002;

@@ -1,7 +1,7 @@
 //! Accepts connections and serves each in a task of its own.
 //!
-//! Mechanics: an accepted connection takes one of `max_associations` permits and is served in a task; one more gets a polite rejection
-//! (transient, local limit exceeded), of which only a bounded number is under way at once; beyond that connections are closed unheard.
+//! Mechanics: a connection is served in a task. When its A-ASSOCIATE-RQ is there, it takes one of `max_associations` permits, or is rejected
+//! (transient, local limit exceeded). Only [`MAX_HANDSHAKES`] may be before that point at once; beyond, connections are closed unheard.
 //! A request goes to its service; the next one of the same association is not read before the service is done.
 //!
 //! Invariants: a task owns its stream, its permit and nothing else; a panic in it is logged, gives the permit back and touches no other.
@@ -33,12 +33,10 @@ use crate::association::{Association, AssociationError, Event};
 use crate::dimse::{Command, Request};
 use crate::negotiate::Acceptor;
 use crate::services::Context;
-use crate::settings::{Settings, Timers};
+use crate::settings::Settings;
 
-/// Rejections for want of room that may be under way at once.
-const MAX_REJECTIONS: usize = 32;
-/// A peer that is going to be rejected is not waited for as long as one that is going to be served.
-const REJECTION_ARTIM: Duration = Duration::from_secs(5);
+/// Connections that have not proposed an association yet: as many as may wait, each with at most one A-ASSOCIATE-RQ in memory.
+const MAX_HANDSHAKES: usize = 128;
 /// After the grace, tasks are given this long to say A-ABORT.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -54,7 +52,7 @@ pub struct Server {
 struct Shared {
     node: Context,
     associations: Arc<Semaphore>,
-    rejections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     /// Numbers associations for the log
     next: AtomicU64,
     /// No new operations
@@ -69,7 +67,7 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await?;
         let shared = Shared {
             associations: Arc::new(Semaphore::new(settings.max_associations)),
-            rejections: Arc::new(Semaphore::new(MAX_REJECTIONS)),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             next: AtomicU64::new(1),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -116,17 +114,10 @@ impl Server {
 
 /// Starts the task of a connection.
 fn take(shared: &Arc<Shared>, tasks: &TaskTracker, stream: TcpStream, peer: SocketAddr) {
-    let permit = Arc::clone(&shared.associations).try_acquire_owned().ok();
-    let rejection = match permit {
-        Some(_) => None,
-        None => match Arc::clone(&shared.rejections).try_acquire_owned() {
-            Ok(rejection) => Some(rejection),
-            Err(_) => {
-                counter!("filmroom_associations_rejected_total", "reason" => "unheard").increment(1);
-                tracing::warn!(%peer, "no room even to reject: connection closed");
-                return;
-            }
-        },
+    let Ok(handshake) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
+        counter!("filmroom_associations_rejected_total", "reason" => "unheard").increment(1);
+        tracing::warn!(%peer, "too many connections without an association: closed unheard");
+        return;
     };
     let id = shared.next.fetch_add(1, Ordering::Relaxed);
     let span = tracing::info_span!("association", id, address = %peer.ip(), ae = field::Empty);
@@ -135,11 +126,10 @@ fn take(shared: &Arc<Shared>, tasks: &TaskTracker, stream: TcpStream, peer: Sock
         if let Err(error) = prepare(&stream) {
             tracing::debug!(%error, "socket options refused");
         }
-        let work = serve(&shared, stream, Some(peer), permit);
+        let work = serve(&shared, stream, Some(peer), handshake);
         if AssertUnwindSafe(work).catch_unwind().await.is_err() {
             tracing::error!("the task of this association panicked; others are not affected");
         }
-        drop(rejection);
     };
     tasks.spawn(task.instrument(span));
 }
@@ -151,30 +141,28 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// One connection from its first byte to its last; without a permit it is rejected.
+/// One connection from its first byte to its last.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: &Shared,
     stream: S,
     peer: Option<SocketAddr>,
-    permit: Option<OwnedSemaphorePermit>,
+    handshake: OwnedSemaphorePermit,
 ) {
     let settings = &shared.node.settings;
-    let acceptor = Acceptor {
-        settings: Arc::clone(settings),
-        full: permit.is_none(),
-    };
-    let timers = match permit {
-        Some(_) => settings.timers,
-        None => Timers {
-            artim: settings.timers.artim.min(REJECTION_ARTIM),
-            ..settings.timers
-        },
+    let mut permit = None;
+    let acceptor = || {
+        permit = Arc::clone(&shared.associations).try_acquire_owned().ok();
+        Acceptor {
+            settings: Arc::clone(settings),
+            full: permit.is_none(),
+        }
     };
     let accepted = tokio::select! {
         biased;
         () = shared.stop.cancelled() => return,
-        accepted = Association::accept(stream, peer.map(|peer| peer.ip()), &acceptor, timers) => accepted,
+        accepted = Association::accept_when_asked(stream, peer.map(|peer| peer.ip()), acceptor, settings.timers) => accepted,
     };
+    drop(handshake);
     let mut association = match accepted {
         Ok(association) => association,
         Err(error) => return not_accepted(&error),

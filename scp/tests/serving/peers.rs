@@ -1,13 +1,10 @@
-//! Clients that share nothing with our association: dicom-ul's, and DCMTK's where it is installed.
-
-use std::path::Path;
-use std::process::Command as Process;
+//! A client that shares nothing with our association: dicom-ul's.
 
 use dicom_ul::association::client::ClientAssociationOptions;
 use dicom_ul::pdu::{PDataValue, PDataValueType};
 use filmroom_scp::dimse::{CEchoRequest, Command, Request, Response, Status};
 
-use crate::node::{fixture, fixtures, settings, start};
+use crate::node::{fixture, settings, start};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
@@ -56,25 +53,5 @@ async fn dicom_uls_client_echoes_and_stores() {
         association.release().unwrap();
     });
     client.await.unwrap();
-    node.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dcmtk_echoes_and_stores() {
-    if !Path::new("/usr/bin/dcmsend").exists() {
-        return;
-    }
-    let node = start(settings(), 0).await;
-    let port = node.address.port().to_string();
-    let run = |program: &'static str, arguments: Vec<String>| {
-        let mut process = Process::new(program);
-        process.args(["-aec", "FILMROOM", "127.0.0.1"]).arg(&port).args(arguments);
-        tokio::task::spawn_blocking(move || process.output().unwrap())
-    };
-    let echo = run("echoscu", vec![]).await.unwrap();
-    assert!(echo.status.success(), "{echo:?}");
-    let directory = fixtures().join("ct").display().to_string();
-    let send = run("dcmsend", vec!["+sd".to_owned(), "+r".to_owned(), directory]).await.unwrap();
-    assert!(send.status.success(), "{}", String::from_utf8_lossy(&send.stderr));
     node.end().await;
 }
