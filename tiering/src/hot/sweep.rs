@@ -72,10 +72,11 @@ impl Sweep<'_> {
     /// Runs it. Fails where the disk cannot be walked or the catalogue does not answer.
     pub(crate) async fn run(&self) -> Result<Swept, ArchiveError> {
         let (send, mut batches) = mpsc::channel(2);
-        let (incoming, hot) = (self.hot.shared.incoming.clone(), self.hot.shared.hot.clone());
+        let hot = self.hot.clone();
         let walk = spawn_blocking(move || {
-            empty(&incoming).map_err(ArchiveError::disk(&incoming))?;
-            walk(&hot, &send).map_err(ArchiveError::disk(&hot))
+            let (incoming, root) = (&hot.shared.incoming, &hot.shared.hot);
+            empty(incoming).map_err(ArchiveError::disk(incoming))?;
+            walk(&hot, &send).map_err(ArchiveError::disk(root))
         });
         let mut swept = Swept::default();
         while let Some(batch) = batches.recv().await {
@@ -243,19 +244,29 @@ fn empty(incoming: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends the files below the day and hour directories in batches, and removes directories that are empty.
-fn walk(hot: &Path, batches: &mpsc::Sender<Vec<Found>>) -> io::Result<()> {
-    let mut batch = Vec::new();
-    for day in directories(hot)? {
+/// Sends the files below the day and hour directories in batches, in the order of their arrival, and removes directories that are empty.
+fn walk(hot: &HotStore, batches: &mpsc::Sender<Vec<Found>>) -> io::Result<()> {
+    for day in directories(&hot.shared.hot)? {
         for hour in directories(&day)? {
+            // The ids of an hour, 16 bytes each: some MB after the busiest one.
+            let mut objects = Vec::new();
             for entry in fs::read_dir(&hour)? {
                 let path = entry?.path();
-                let Some(object) = object_of(&path) else {
-                    tracing::warn!(path = %path.display(), "a file in the hot store is not named by an object: left alone");
-                    continue;
+                match object_of(&path) {
+                    Some(object) if hot.path(object) == path => objects.push(object),
+                    _ => {
+                        tracing::warn!(path = %path.display(), "a file in the hot store is not named by an object of this hour: left alone")
+                    }
+                }
+            }
+            objects.sort_unstable();
+            for batch in objects.chunks(BATCH) {
+                let found = |object: &ObjectId| Found {
+                    object: *object,
+                    path: hot.path(*object),
                 };
-                batch.push(Found { object, path });
-                if batch.len() >= BATCH && batches.blocking_send(std::mem::take(&mut batch)).is_err() {
+                if batches.blocking_send(batch.iter().map(found).collect()).is_err() {
+                    // Whoever sweeps has failed if it takes no more, and says so itself.
                     return Ok(());
                 }
             }
@@ -263,10 +274,6 @@ fn walk(hot: &Path, batches: &mpsc::Sender<Vec<Found>>) -> io::Result<()> {
             drop(fs::remove_dir(&hour));
         }
         drop(fs::remove_dir(&day));
-    }
-    if !batch.is_empty() {
-        // Whoever sweeps has failed if it takes no more, and says so itself.
-        drop(batches.blocking_send(batch));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 use std::fs::File;
 
+use bytes::Bytes;
+use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, Uid};
 use filmroom_index::part10::FileMeta;
 
@@ -18,14 +20,13 @@ fn staged(hot: &HotStore, content: &[u8]) -> Staged {
     staged
 }
 
-fn preface() -> Vec<u8> {
+fn meta() -> FileMeta {
     FileMeta {
         sop_class: Uid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap(),
         sop_instance: Uid::parse("2.25.1").unwrap(),
         transfer_syntax: Uid::parse("1.2.840.10008.1.2.1").unwrap(),
         source: Some(AeTitle::parse("CT1").unwrap()),
     }
-    .encode()
 }
 
 #[test]
@@ -77,7 +78,7 @@ async fn a_reader_hands_on_the_data_set_in_chunks_of_any_size() {
     let (_dir, hot) = store();
     for length in [0, 1, 1000, CHUNK_EDGE - 1, CHUNK_EDGE, CHUNK_EDGE + 1, 3_000_000] {
         let data_set: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        let content = [preface(), data_set.clone()].concat();
+        let content = [meta().encode(), data_set.clone()].concat();
         let mut file = staged(&hot, &content);
         assert!(hot.place(&mut [&mut file])[0].is_ok());
         for max in [997, 65_536, usize::MAX] {
@@ -100,7 +101,7 @@ const CHUNK_EDGE: usize = (1 << 20) - 300;
 #[tokio::test]
 async fn a_file_of_another_length_is_an_error_not_an_end() {
     let (_dir, hot) = store();
-    let content = [preface(), vec![0; 2_000_000]].concat();
+    let content = [meta().encode(), vec![0; 2_000_000]].concat();
     let mut file = staged(&hot, &content);
     assert!(hot.place(&mut [&mut file])[0].is_ok());
     let length = content.len() as u64;
@@ -140,4 +141,36 @@ fn a_full_disk_refuses_a_staged_file() {
         Err(StoreError::Full { reserve: u64::MAX })
     ));
     assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
+}
+
+/// Elements that the scanner walks over: PixelData of that length, and nothing else.
+fn pixels(length: u32) -> Vec<u8> {
+    let mut data_set = b"\xe0\x7f\x10\x00OW\0\0".to_vec();
+    data_set.extend_from_slice(&length.to_le_bytes());
+    data_set.resize(data_set.len() + usize::try_from(length).unwrap(), 0);
+    data_set
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_while_an_object_comes_refuses_it() {
+    let object = pixels(64 << 20);
+    // Others write and delete on this disk too, so it takes more than one try to be at the reserve in the middle of the object.
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let available = HotStore::open(dir.path(), 0).unwrap().space().unwrap().available;
+        let hot = HotStore::open(dir.path(), available - (4 << 20)).unwrap();
+        let mut incoming = Incoming::new(&hot, &Clock::System, meta());
+        let mut taken = 0;
+        for fragment in object.chunks(1 << 20) {
+            match incoming.write(Bytes::copy_from_slice(fragment)).await {
+                Ok(()) => taken += 1,
+                Err(StoreError::Full { .. }) if taken > 1 => return,
+                Err(StoreError::Full { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+            // The file system is asked every 100 ms.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+    panic!("the reserve was passed 50 times");
 }

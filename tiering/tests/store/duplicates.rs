@@ -115,6 +115,7 @@ async fn different_objects_at_once_from_two_aes_serve_one_source_and_quarantine_
         "the source that came first is served, the other one is not: {outcomes:?}"
     );
     assert_eq!(node.hot_files().len(), 16, "what is quarantined is kept");
+    assert_eq!(node.archive.catalogue().quarantined(100).await.unwrap().len(), 8);
 }
 
 #[tokio::test]

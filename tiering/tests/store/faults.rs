@@ -62,36 +62,6 @@ async fn a_disk_at_its_reserve_refuses_objects_and_serves_on() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_while_an_object_comes_refuses_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let archive = open_with(settings(dir.path())).await.unwrap();
-    let stat = rustix::fs::statvfs(dir.path()).unwrap();
-    let available = stat.f_bavail * stat.f_frsize;
-    archive.close().await;
-    drop(archive);
-    // The reserve lies where the first few MiB of the object bring the disk to.
-    let nearly_full = filmroom_tiering::Settings {
-        reserve: available - (4 << 20),
-        ..settings(dir.path())
-    };
-    let archive = open_with(nearly_full).await.unwrap();
-    let mut slice = Slice::new("2.25.1");
-    slice.pixels = vec![0; 64 << 20];
-    let object = slice.object();
-    let mut incoming = archive.receive(object.meta.clone()).await.unwrap();
-    let mut refused = None;
-    for fragment in object.data_set.chunks(256 * 1024) {
-        if let Err(error) = incoming.write(Bytes::copy_from_slice(fragment)).await {
-            refused = Some(error);
-            break;
-        }
-        // The file system is asked every 100 ms.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(matches!(refused, Some(StoreError::Full { .. })), "{refused:?}");
-}
-
-#[tokio::test]
 async fn uids_that_differ_from_the_command_or_are_missing_are_a_mismatch() {
     let node = Node::start().await;
     let good = Slice::new("2.25.1");

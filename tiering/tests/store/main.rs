@@ -13,3 +13,4 @@ mod faults;
 mod import;
 mod node;
 mod round_trip;
+mod sweep;
