@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filmroom_index::model::Uid;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// How often it counts what is left to do.
 const COUNTING: Duration = Duration::from_secs(1);
+
+/// How often the catalogue's totals are taken for the metrics: of a billion images they are not for nothing.
+const TOTALS: Duration = Duration::from_secs(5 * 60);
 
 impl Archive {
     /// Whether the cold store is known to be down: the last request failed to reach it.
@@ -104,6 +108,7 @@ impl Archive {
     /// Runs the mover until cancelled: offload, verify, evict, journal, removal of what is deleted.
     pub async fn run(&self, stop: CancellationToken) {
         let node = &self.inner;
+        describe_metrics();
         if let Err(error) = node.catalogue.release_leases(node.node).await {
             tracing::warn!(%error, "leases from before were not released; they run out");
         }
@@ -135,11 +140,16 @@ impl Archive {
 async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &CancellationToken) {
     let mut wakes = node.mover.wakes();
     let mut search = evict::Search::default();
+    let mut counted = None;
     loop {
         wakes.mark_unchanged();
         tokio::select! {
             () = house(node, cold, &mut search) => {}
             () = stop.cancelled() => return,
+        }
+        if counted.is_none_or(|at: Instant| at.elapsed() > TOTALS) {
+            counted = Some(Instant::now());
+            count(node).await;
         }
         tokio::select! {
             // The sender lives as long as the node.
@@ -159,6 +169,9 @@ async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>, search: &mut evict::
     if let Some(cold) = cold {
         handled("nothing can be evicted", evict::by_rule(node, cold, search).await);
     }
+}
+
+async fn count(node: &Inner) {
     match node.catalogue.counts(node.node).await {
         Ok(counts) => {
             metrics::gauge!("filmroom_hot_bytes").set(counts.hot_bytes as f64);
@@ -176,4 +189,33 @@ fn handled(consequence: &str, result: Result<(), ArchiveError>) {
         Ok(()) | Err(ArchiveError::Cold(ColdError::Unavailable(_))) => {}
         Err(error) => tracing::error!(%error, "{consequence}"),
     }
+}
+
+fn describe_metrics() {
+    describe_gauge!(
+        "filmroom_cold_down",
+        "1 while the last request to the cold store failed to reach it"
+    );
+    describe_counter!("filmroom_packs_verified_total", "Packs that were put and compared");
+    describe_counter!("filmroom_packs_failed_total", "Attempts to get a pack verified that failed");
+    describe_counter!("filmroom_offloaded_bytes_total", Unit::Bytes, "Bytes of verified packs");
+    describe_counter!("filmroom_evicted_bytes_total", Unit::Bytes, "Bytes of hot copies that were evicted");
+    describe_counter!(
+        "filmroom_recalled_bytes_total",
+        Unit::Bytes,
+        "Bytes of instances that came back, by where they went"
+    );
+    describe_counter!(
+        "filmroom_recalled_damaged_total",
+        "Instances out of packs that were not what was stored"
+    );
+    describe_histogram!("filmroom_recall_seconds", Unit::Seconds, "Time for which a pack was read");
+    describe_gauge!("filmroom_disk_used_ratio", "Used part of the disk under the data directory, 0 to 1");
+    describe_gauge!("filmroom_hot_bytes", Unit::Bytes, "Bytes of hot copies, counted every few minutes");
+    describe_gauge!("filmroom_hot_objects", "Hot copies, counted every few minutes");
+    describe_gauge!("filmroom_packs_pending", "Packs planned or uploaded, counted every few minutes");
+    describe_gauge!(
+        "filmroom_journal_pending",
+        "Journal entries not in the cold store yet, counted every few minutes"
+    );
 }

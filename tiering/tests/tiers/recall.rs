@@ -228,3 +228,52 @@ async fn a_pack_that_is_not_there_loses_its_own_instances_only() {
     assert_eq!(retrieved.failed.len(), 3);
     assert!(retrieved.failed.values().all(|error| matches!(error, RetrieveError::Damaged(_))));
 }
+
+#[tokio::test]
+async fn destinations_that_take_nothing_do_not_keep_others_from_their_packs() {
+    let bucket = Bucket::start().await;
+    let node = Node::start_with(|s| {
+        s.cold.as_mut().unwrap().location = bucket.location();
+        s.recall_budget = 0;
+    })
+    .await;
+    // One pack each, with more images than may lie around spooled.
+    let all: Vec<_> = (1..=5).map(|n| series(n, 1, 14, 5000)).collect();
+    node.store_all(&all.concat()).await;
+    node.offload_and_evict(STUDY).await;
+    let located = node.locate(STUDY).await;
+    let retrieve = |n: usize| {
+        let series_uid = format!("2.25.{n}");
+        node.archive.retrieve(
+            located.iter().filter(|l| l.series_uid.as_str() == series_uid).cloned().collect(),
+            false,
+        )
+    };
+    let mut idle: Vec<_> = (1..=4).map(retrieve).collect();
+    let mut taken: Vec<Retrieved> = Vec::new();
+    for retrieval in &mut idle {
+        let mut retrieved = Retrieved::default();
+        retrieved.add(retrieval.next().await.unwrap()).await;
+        taken.push(retrieved);
+    }
+    Retrieved::from(retrieve(5)).await.assert_complete(&all[4]);
+    for ((mut retrieval, mut retrieved), slices) in idle.into_iter().zip(taken).zip(&all) {
+        while let Some(release) = retrieval.next().await {
+            retrieved.add(release).await;
+        }
+        retrieved.assert_complete(slices);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_closes_ends_its_retrievals() {
+    let (node, bucket) = cold_series(5, 20_000).await;
+    bucket.set(Mood::Slow(0));
+    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+    eventually("the pack is being read", async || !bucket.asked("GET").is_empty()).await;
+    node.archive.close().await;
+    for _ in 0..5 {
+        assert!(matches!(retrieval.next().await, Some(Release::Failed(_, RetrieveError::Local(_)))));
+    }
+    assert!(retrieval.next().await.is_none());
+}
