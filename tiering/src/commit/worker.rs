@@ -42,8 +42,8 @@ pub(super) struct Worker {
     deferred: VecDeque<Job>,
     /// In their places on disk, unknown to the catalogue; their senders were told that it is not available.
     unsettled: Vec<Arrival>,
-    /// The last batch waited for the catalogue in vain.
-    in_vain: bool,
+    /// Why the last batch waited for the catalogue in vain, if it did.
+    in_vain: Option<catalogue::Error>,
 }
 
 impl Worker {
@@ -64,7 +64,7 @@ impl Worker {
             stop,
             deferred: VecDeque::new(),
             unsettled: Vec::new(),
-            in_vain: false,
+            in_vain: None,
         }
     }
 
@@ -72,7 +72,7 @@ impl Worker {
         while let Some(batch) = self.next_batch().await {
             self.commit(batch).await;
         }
-        self.settle(Instant::now() + CATALOGUE_IMPATIENCE).await;
+        self.settle_meanwhile().await;
     }
 
     /// What queued, one version of each SOP Instance UID. None when the queue is closed and empty.
@@ -83,7 +83,7 @@ impl Worker {
                 job = self.jobs.recv() => taken.push_back(job?),
                 () = self.stop.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
                 () = tokio::time::sleep(SETTLE), if !self.unsettled.is_empty() => {
-                    self.settle(Instant::now() + CATALOGUE_IMPATIENCE).await;
+                    self.settle_meanwhile().await;
                 }
             }
         }
@@ -101,66 +101,72 @@ impl Worker {
     async fn commit(&mut self, batch: Vec<Job>) {
         let started = Instant::now();
         metrics::histogram!("filmroom_commit_batch_objects").record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-        let patience = if self.in_vain { CATALOGUE_IMPATIENCE } else { CATALOGUE_PATIENCE };
-        let deadline = started + patience;
-        self.settle(deadline).await;
-        let uids: Vec<Uid> = batch.iter().map(|job| job.arrival.sop_instance.clone()).collect();
-        let served = if self.unsettled.is_empty() {
-            self.served(&uids, deadline).await
+        let patience = if self.in_vain.is_some() {
+            CATALOGUE_IMPATIENCE
         } else {
-            None
+            CATALOGUE_PATIENCE
         };
-        let Some(served) = served else {
-            self.in_vain = true;
-            for job in batch {
-                answer(job.answer, Err(StoreError::Catalogue(catalogue::Error::TimedOut)));
+        let deadline = started + patience;
+        let served = match self.settle(deadline).await {
+            Ok(()) => self.served(&batch, deadline).await,
+            Err(error) => Err(error),
+        };
+        let served = match served {
+            Ok(served) => served,
+            Err(error) => {
+                tracing::warn!(%error, objects = batch.len(), "objects are refused: the catalogue is not available");
+                for job in batch {
+                    answer(job.answer, Err(StoreError::Catalogue(error.clone())));
+                }
+                self.in_vain = Some(error);
+                return;
             }
-            return;
         };
         let fresh = self.dismiss_kept(batch, &served, deadline).await;
-        let placed = self.place(fresh).await;
         let (mut arrivals, mut waiting) = (Vec::new(), HashMap::new());
-        for job in placed {
+        for job in self.place(fresh).await {
             waiting.insert(job.arrival.object, (job.answer, job.arrival.length));
             arrivals.push(job.arrival);
         }
         fail::fail_point!("commit::before_catalogue");
-        let (results, unsettled) = self.ingest(arrivals, deadline.max(Instant::now() + CATALOGUE_IMPATIENCE)).await;
+        let (results, left) = self.ingest(arrivals, deadline.max(Instant::now() + CATALOGUE_IMPATIENCE)).await;
         fail::fail_point!("commit::after_catalogue");
-        self.in_vain = !unsettled.is_empty();
-        if self.in_vain {
-            tracing::error!(
-                objects = unsettled.len(),
-                "the catalogue is not available: objects lie in the hot store unknown to it; tried again until it is back"
-            );
-        }
-        self.unsettled = unsettled;
         metrics::histogram!("filmroom_commit_seconds").record(started.elapsed());
         fail::fail_point!("commit::before_answer");
         for (object, result) in results {
             if let Some((sender, length)) = waiting.remove(&object) {
-                if result.is_ok() {
-                    metrics::counter!("filmroom_received_objects_total").increment(1);
-                    metrics::counter!("filmroom_received_bytes_total").increment(length);
+                if let Ok(outcome) = &result {
+                    count(outcome, length);
                 }
                 answer(sender, result.map_err(StoreError::Catalogue));
             }
         }
-        for (sender, _) in waiting.into_values() {
-            answer(sender, Err(StoreError::Catalogue(catalogue::Error::TimedOut)));
+        self.in_vain = None;
+        if let Some((arrivals, error)) = left {
+            tracing::error!(%error, objects = arrivals.len(), "objects lie in the hot store unknown to the catalogue: tried again until it is back");
+            for (sender, _) in waiting.into_values() {
+                answer(sender, Err(StoreError::Catalogue(error.clone())));
+            }
+            self.unsettled = arrivals;
+            self.in_vain = Some(error);
         }
     }
 
-    /// The versions that are served now; none if the catalogue does not say in time.
-    async fn served(&self, uids: &[Uid], deadline: Instant) -> Option<HashMap<Uid, ServedVersion>> {
+    /// The versions that are served now. They are for recognising resends early; what the catalogue cannot read is left to be judged row by row.
+    async fn served(&self, batch: &[Job], deadline: Instant) -> catalogue::Result<HashMap<Uid, ServedVersion>> {
+        let uids: Vec<Uid> = batch.iter().map(|job| job.arrival.sop_instance.clone()).collect();
         loop {
-            match timeout_at(deadline, self.catalogue.served_versions(self.node, uids)).await {
-                Ok(Ok(served)) => return Some(served),
-                Ok(Err(error)) => tracing::warn!(%error, "objects wait for the catalogue"),
-                Err(_) => return None,
-            }
+            let error = match timeout_at(deadline, self.catalogue.served_versions(self.node, &uids)).await {
+                Ok(Ok(served)) => return Ok(served),
+                Ok(Err(error)) if is_transient(&error) => error,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the catalogue does not say what is served");
+                    return Ok(HashMap::new());
+                }
+                Err(_) => catalogue::Error::TimedOut,
+            };
             if Instant::now() + RETRY >= deadline {
-                return None;
+                return Err(error);
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -194,7 +200,9 @@ impl Worker {
             ),
         }
         for (job, kept) in kept {
-            answer(job.answer, Ok(Outcome::Redundant { kept }));
+            let outcome = Outcome::Redundant { kept };
+            count(&outcome, job.arrival.length);
+            answer(job.answer, Ok(outcome));
         }
         fresh
     }
@@ -245,47 +253,81 @@ impl Worker {
         placed
     }
 
-    /// Brings arrivals into the catalogue, trying again until the deadline where it is not available. What is left then is returned.
-    async fn ingest(&self, mut pending: Vec<Arrival>, deadline: Instant) -> (Vec<(ObjectId, catalogue::Result<Outcome>)>, Vec<Arrival>) {
+    /// Brings arrivals into the catalogue, trying again until the deadline where it is not available. What is left then is returned with the reason.
+    async fn ingest(&self, mut pending: Vec<Arrival>, deadline: Instant) -> (Vec<Ingested>, Option<(Vec<Arrival>, catalogue::Error)>) {
         let mut done = Vec::new();
         while !pending.is_empty() {
-            let Ok(results) = timeout_at(deadline, self.catalogue.ingest(self.node, &pending)).await else {
-                break;
-            };
-            let mut again = Vec::new();
-            for (arrival, result) in pending.into_iter().zip(results) {
-                match result {
-                    Err(catalogue::Error::Unavailable(_) | catalogue::Error::TimedOut) => again.push(arrival),
-                    result => done.push((arrival.object, result)),
+            let mut reason = catalogue::Error::TimedOut;
+            if let Ok(results) = timeout_at(deadline, self.catalogue.ingest(self.node, &pending)).await {
+                let mut again = Vec::new();
+                for (arrival, result) in pending.into_iter().zip(results) {
+                    match result {
+                        Err(error) if is_transient(&error) => {
+                            again.push(arrival);
+                            reason = error;
+                        }
+                        result => done.push((arrival.object, result)),
+                    }
                 }
+                pending = again;
             }
-            pending = again;
-            if pending.is_empty() || Instant::now() + RETRY >= deadline {
+            if pending.is_empty() {
                 break;
+            }
+            if Instant::now() + RETRY >= deadline {
+                return (done, Some((pending, reason)));
             }
             tokio::time::sleep(RETRY).await;
         }
-        (done, pending)
+        (done, None)
     }
 
     /// Tries to bring into the catalogue what an earlier batch could not.
-    async fn settle(&mut self, deadline: Instant) {
-        if self.unsettled.is_empty() {
-            return;
-        }
+    async fn settle(&mut self, deadline: Instant) -> catalogue::Result<()> {
         let waiting = std::mem::take(&mut self.unsettled);
         let (done, left) = self.ingest(waiting, deadline).await;
-        self.unsettled = left;
         for (object, result) in done {
             match result {
                 Ok(outcome) => tracing::info!(%object, ?outcome, "an object that waited for the catalogue is known now"),
                 Err(error) => tracing::error!(%object, %error, "an object in the hot store stays unknown to the catalogue"),
             }
         }
-        if self.unsettled.is_empty() {
-            self.in_vain = false;
+        match left {
+            None => Ok(()),
+            Some((arrivals, error)) => {
+                self.unsettled = arrivals;
+                Err(error)
+            }
         }
     }
+
+    /// The same when there is nothing else to do: the next batch will see what came of it.
+    async fn settle_meanwhile(&mut self) {
+        match self.settle(Instant::now() + CATALOGUE_IMPATIENCE).await {
+            Ok(()) => self.in_vain = None,
+            Err(error) => self.in_vain = Some(error),
+        }
+    }
+}
+
+/// What became of an object that was brought to the catalogue.
+type Ingested = (ObjectId, catalogue::Result<Outcome>);
+
+/// Whether trying again may help.
+fn is_transient(error: &catalogue::Error) -> bool {
+    matches!(error, catalogue::Error::Unavailable(_) | catalogue::Error::TimedOut)
+}
+
+fn count(outcome: &Outcome, length: u64) {
+    let outcome = match outcome {
+        Outcome::Served => "served",
+        Outcome::Corrected { .. } => "corrected",
+        Outcome::Redundant { .. } => "redundant",
+        Outcome::Quarantined { .. } => "quarantined",
+        Outcome::Rejected { .. } => "rejected",
+    };
+    metrics::counter!("filmroom_received_objects_total", "outcome" => outcome).increment(1);
+    metrics::counter!("filmroom_received_bytes_total", "outcome" => outcome).increment(length);
 }
 
 /// Whoever waited may have gone; that changes nothing.
