@@ -7,6 +7,10 @@ import pytest
 from harness import dcmtk, part10, sample, scu
 from harness.node import Node
 
+# getscu 3.6.7 proposes Explicit VR Little Endian in place of these two; pynetdicom gets them in the wave tests.
+UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+NOT_BY_GETSCU = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.2"}
+
 WAVES = sample.waves(sample.valid_files())
 
 
@@ -40,7 +44,9 @@ def test_sent_by_pynetdicom_byte_for_byte(tmp_path, catalogue_url, wave):
     with scu.Destination(tmp_path / "destination") as destination, Node(tmp_path / "node", catalogue_url, {destination.title: destination.port}) as node:
         statuses = scu.store(node, paths)
         assert {p.name: s for p, s in statuses.items() if s != 0x0000} == {}
-        sent = {uid: (part10.digest(path), path) for uid, path in by_uid(paths).items()}
+        stored = {part10.digest(path) for path in node.hot_files()}
+        assert stored == {part10.digest(path) for path in paths}
+        sent = {uid: (part10.on_the_wire(path), path) for uid, path in by_uid(paths).items()}
         assert node.status()["instances"] == len(sent)
         move_all(node, destination.title, sent)
         assert destination.digests() == {uid: digest for uid, (digest, _) in sent.items()}
@@ -60,13 +66,15 @@ def test_sent_by_dcmtk_in_its_own_syntax(node, destination, tmp_path):
         received[uid] = (part10.digest(path), path)
     assert set(received) == set(by_uid(paths))
     for uid, original in by_uid(paths).items():
-        assert str(scu.meta(received[uid][1]).TransferSyntaxUID) == str(scu.meta(original).TransferSyntaxUID), original.name
+        # dcmsend lets the acceptor choose among the uncompressed syntaxes; compressed ones go as they are.
+        stored, own = (str(scu.meta(path).TransferSyntaxUID) for path in (received[uid][1], original))
+        assert stored == own or {stored, own} <= UNCOMPRESSED, original.name
     move_all(node, destination.title, received)
     assert {uid: part10.digest(path) for uid, path in by_uid(destination.files()).items()} == {uid: digest for uid, (digest, _) in received.items()}
     come_back_by_get(node, tmp_path, received)
 
 
-@pytest.mark.parametrize("syntax", sorted(dcmtk.PROPOSE))
+@pytest.mark.parametrize("syntax", sorted(set(dcmtk.PROPOSE) - NOT_BY_GETSCU))
 def test_storescu_and_getscu_one_syntax_each(sqlite_node, tmp_path, syntax):
     paths = [path for wave in WAVES for path in wave if str(scu.meta(path).TransferSyntaxUID) == syntax]
     if not paths:

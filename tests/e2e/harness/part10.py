@@ -15,3 +15,9 @@ def data_set(path):
 
 def digest(path):
     return hashlib.sha256(data_set(path)).hexdigest()
+
+
+def on_the_wire(path):
+    """The digest of the data set as it has to leave: one of odd length with the NUL that makes its last fragment even (PS3.8 E.2)."""
+    content = data_set(path)
+    return hashlib.sha256(content + b"\0" * (len(content) % 2)).hexdigest()
