@@ -1,8 +1,8 @@
 //! Amazon S3, or a server that speaks its protocol.
 //!
 //! # Mechanics
-//! Up to [`PART`] bytes go in one PutObject; what is longer goes as a multipart upload of parts of that size, two in flight and one being filled, so three of
-//! them are in memory. The CRC-64/NVME of every part and of the whole is sent along, and S3 keeps it as the object's checksum: verifying is a HEAD, for a GET
+//! Up to [`SINGLE`] bytes go in one PutObject; what is longer goes as a multipart upload with two parts of [`PART`] bytes in memory at a time. So an upload holds
+//! 16 MiB, whatever its length. The CRC-64/NVME of every part and of the whole is sent along, and S3 keeps it as the object's checksum: verifying is a HEAD, for a GET
 //! would put off the day on which Intelligent-Tiering archives the object.
 //!
 //! The SDK retries a request that failed for a reason that may pass, with backoff and jitter. A GET that breaks in mid-body goes on at the byte where it
@@ -28,8 +28,9 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ArchiveStatus, ChecksumMode, ChecksumType, IntelligentTieringAccessTier, ServerSideEncryption, StorageClass};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
+use memmap2::MmapMut;
 
 use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head, patience};
 
@@ -39,8 +40,11 @@ mod reading;
 
 use error::classify;
 
-/// Up to this many bytes go in one request; S3 wants parts of 5 MB at least.
-const PART: u64 = 16 * 1024 * 1024;
+/// Up to this many bytes go in one request.
+const SINGLE: u64 = 16 * 1024 * 1024;
+
+/// Parts have this many bytes; S3 wants 5 MiB at least.
+const PART: u64 = 8 * 1024 * 1024;
 
 /// S3 takes this many parts at most.
 const MAX_PARTS: u64 = 10_000;
@@ -128,7 +132,7 @@ impl S3 {
 
     pub(super) async fn put(&self, key: &str, class: Class, length: u64, body: ByteStream) -> Result<u64, ColdError> {
         let mut parts = Parts::new(Body::new(body, length));
-        if length > PART {
+        if length > SINGLE {
             return multipart::put(self, key, class, length, parts).await;
         }
         let bytes = parts.next(length).await?;
@@ -265,21 +269,27 @@ impl Parts {
         Parts { body, rest: Bytes::new() }
     }
 
-    /// Exactly the next `size` bytes.
+    /// Exactly the next `size` bytes, in memory of their own: the allocator would keep pieces this big, one for every thread that ever took one.
     async fn next(&mut self, size: u64) -> Result<Bytes, ColdError> {
         let size = size as usize;
-        let mut part = BytesMut::with_capacity(size);
-        while part.len() < size {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut memory = MmapMut::map_anon(size).map_err(|error| ColdError::Unavailable(format!("no memory for a part: {error}")))?;
+        let mut empty = memory.as_mut();
+        while !empty.is_empty() {
             if self.rest.is_empty() {
                 self.rest = match self.body.next().await? {
                     Some(chunk) => chunk,
                     None => return Err(ColdError::Source(io::ErrorKind::UnexpectedEof.into())),
                 };
             }
-            let taken = self.rest.split_to(self.rest.len().min(size - part.len()));
-            part.extend_from_slice(&taken);
+            let taken = self.rest.split_to(self.rest.len().min(empty.len()));
+            let (filled, left) = std::mem::take(&mut empty).split_at_mut(taken.len());
+            filled.copy_from_slice(&taken);
+            empty = left;
         }
-        Ok(part.freeze())
+        Ok(Bytes::from_owner(memory))
     }
 
     /// Fails unless the body has come to its end, whole.

@@ -14,7 +14,7 @@ pub(crate) enum Checksums {
     NotKept,
 }
 
-/// The lengths on both sides of what S3 takes in one request, and of a part.
+/// Lengths on both sides of what goes in one request, and whole numbers of parts.
 const LENGTHS: [usize; 7] = [0, 1, 1_000_000, 16 << 20, (16 << 20) + 1, 32 << 20, 40_000_000];
 
 pub(crate) async fn what_is_put_is_there(store: &ColdStore, checksums: Checksums) {

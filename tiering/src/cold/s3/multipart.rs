@@ -17,7 +17,7 @@ use crate::cold::{Class, ColdError};
 /// Parts in memory at a time.
 const PARTS_AT_ONCE: usize = 2;
 
-/// Puts what is longer than [`PART`].
+/// Puts what is too long for one request.
 pub(super) async fn put(store: &S3, key: &str, class: Class, length: u64, mut body: Parts) -> Result<u64, ColdError> {
     if length > PART * MAX_PARTS {
         return Err(ColdError::Refused(format!(
