@@ -131,3 +131,6 @@ fn send_file(chunks: &Chunks, member: &Member, path: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
