@@ -9,14 +9,13 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::AnswerContext;
 use filmroom_index::dataset::DataSet;
-use filmroom_index::model::Encoding;
 use filmroom_index::query::Query;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::association::{Association, AssociationError, Outgoing};
 use crate::dimse::{CFindRequest, CFindResponse, Command, Response, Status};
-use crate::services::identifier::{self, Refusal};
+use crate::services::identifier::{self, Asked, Refusal};
 use crate::services::interruption::{Ended, ask, listen};
 use crate::services::{Context, audit};
 use crate::settings::Service;
@@ -52,8 +51,8 @@ impl Find<'_> {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(mut self, association: &mut Association<S>) -> Result<(), AssociationError> {
         let started = Instant::now();
         let (query, ended) = match self.query(association).await {
-            Ok((query, encoding)) => {
-                let ended = self.answer(association, &query, encoding).await;
+            Ok((query, asked)) => {
+                let ended = self.answer(association, &query, &asked).await;
                 (Some(query), ended)
             }
             Err(ended) => (None, Err(ended)),
@@ -75,9 +74,9 @@ impl Find<'_> {
         result
     }
 
-    async fn query<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, association: &mut Association<S>) -> Result<(Query, Encoding), Ended> {
+    async fn query<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, association: &mut Association<S>) -> Result<(Query, Asked), Ended> {
         let asked = identifier::read(association, Service::Find, self.context).await?;
-        Ok((Query::find(asked.root, &asked.identifier)?, asked.encoding))
+        Ok((Query::find(asked.root, &asked.identifier)?, asked))
     }
 
     /// Searches, and sends an answer for every match.
@@ -85,7 +84,7 @@ impl Find<'_> {
         &mut self,
         association: &mut Association<S>,
         query: &Query,
-        encoding: Encoding,
+        asked: &Asked,
     ) -> Result<(), Ended> {
         let node = self.node;
         let catalogue = node.archive.catalogue();
@@ -108,9 +107,13 @@ impl Find<'_> {
         };
         for chunk in keys.chunks(CHUNK) {
             let answers = ask(association, id, limit, busy, catalogue.answers(query, chunk, &completion)).await?;
-            for answer in answers {
+            for mut answer in answers {
                 listen(association, id).await?;
-                let data_set = answer.encode(encoding);
+                if let Some(element) = asked.identifier.get(tags::SPECIFIC_CHARACTER_SET) {
+                    // Whatever it says: encoding puts the answer's own set there, but only if it is asked for or needed.
+                    answer.put(tags::SPECIFIC_CHARACTER_SET, element.vr, element.value.clone());
+                }
+                let data_set = answer.encode(asked.encoding);
                 let response = self.response(pending, None, None, Some(answer));
                 association.send(self.context, &response, Some(Outgoing::Bytes(&data_set))).await?;
                 self.answers += 1;

@@ -1,6 +1,5 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::model::transfer_syntax;
 use filmroom_scp::association::Outgoing;
 use filmroom_scp::dimse::{CFindRequest, Command, Priority, Request, Response, Status, StatusClass};
 
@@ -164,11 +163,27 @@ async fn a_name_beyond_latin_1_is_answered_in_unicode_whatever_the_query_was_wri
     .await;
     let mut association = lab.associate("VIEWER", vec![context(FIND)]).await;
     let asked = identifier("STUDY", &[(tags::PATIENT_NAME, VR::PN, "YAMADA*")]);
-    ask(&mut association, request(1), &asked).await;
-    let (_, _, bytes) = next(&mut association).await;
-    let answer = filmroom_index::header::scan(&bytes, &crate::support::uid(transfer_syntax::EXPLICIT_LITTLE))
-        .unwrap()
-        .attributes;
+    let (answers, _) = find(&mut association, FIND, &asked).await;
+    let (_, answer) = &answers[0];
     assert_eq!(answer.text(tags::SPECIFIC_CHARACTER_SET), Some("ISO_IR 192"));
     assert_eq!(answer.text(tags::PATIENT_NAME), Some("Yamada^Tarou=山田^太郎"));
+}
+
+#[tokio::test]
+async fn the_character_set_is_told_where_it_is_asked_for() {
+    let lab = Lab::new(|_| {}).await;
+    lab.store(&[Image::default()]).await;
+    let mut association = lab.associate("VIEWER", vec![context(FIND)]).await;
+    for (asked, told) in [
+        (None, None),
+        (Some(""), Some("ISO_IR 100")),
+        (Some("ISO_IR 192"), Some("ISO_IR 100")),
+    ] {
+        let mut key = identifier("STUDY", &[(tags::PATIENT_NAME, VR::PN, "")]);
+        if let Some(asked) = asked {
+            key.put_text(tags::SPECIFIC_CHARACTER_SET, VR::CS, asked);
+        }
+        let (answers, _) = find(&mut association, FIND, &key).await;
+        assert_eq!(answers[0].1.text(tags::SPECIFIC_CHARACTER_SET), told, "{asked:?}");
+    }
 }
