@@ -48,6 +48,8 @@ struct Operation<'a> {
     started: Instant,
     books: SubOperations,
     cadence: Cadence,
+    /// In the audit: level and destination
+    what: String,
     /// One event a study, once something is to be sent
     audit: Vec<AuditEvent>,
 }
@@ -98,6 +100,7 @@ impl<'a> Operation<'a> {
             started: Instant::now(),
             books: SubOperations::default(),
             cadence: Cadence::new(node.settings.pending_interval),
+            what: String::new(),
             audit: Vec::new(),
         }
     }
@@ -136,16 +139,13 @@ impl<'a> Operation<'a> {
             return Ok(instances);
         }
         self.pending(association).await?;
+        self.what = format!("{} to {destination}", query.level.as_str());
         self.audit = studies(&instances)
             .map(|study| {
                 let mut event = audit::event(self.node, association.peer(), identifier::verb(self.service));
                 event.patient_id = audit::value(&query, tags::PATIENT_ID);
                 event.study_uid = study.to_string();
-                event.detail = format!(
-                    "{} to {destination}: begun, {} instances in all",
-                    query.level.as_str(),
-                    instances.len()
-                );
+                event.detail = format!("{} begun, {} instances in all", self.what, instances.len());
                 event
             })
             .collect();
@@ -214,7 +214,7 @@ impl<'a> Operation<'a> {
         let now = self.node.archive.clock().now();
         for event in &mut self.audit {
             event.at = now;
-            event.detail = format!("ended with {status}: {summary}");
+            event.detail = format!("{} ended with {status}: {summary}", self.what);
         }
         audit::write(self.node, &self.audit).await;
         result
