@@ -41,7 +41,10 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     shadow, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    restore(shadow, (shadow / "root").read_text(), target)
+    root = shadow / "root"
+    if not root.exists():
+        sys.exit(f"{root} is missing: the program was killed before it had started, or ran without forget.c")
+    restore(shadow, root.read_text(), target)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,10 @@ pub(crate) struct DataDir {
 impl DataDir {
     /// Makes the directory if it is not there, locks it and reads its identity. Blocks.
     pub(crate) fn open(path: &Path) -> Result<DataDir, ArchiveError> {
-        if !path.is_dir() {
-            durable::make_dirs(path).map_err(ArchiveError::disk(path))?;
+        match durable::make_dirs(path) {
+            // Whoever made it did so in a place that this process may not even read, and answers for it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.is_dir() => {}
+            result => result.map_err(ArchiveError::disk(path))?,
         }
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
