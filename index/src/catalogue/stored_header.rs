@@ -5,7 +5,12 @@
 //! takes some tens of bytes. The dictionary is the raw text of the header above, therefore a header that has any below it is
 //! never written again.
 
-use serde_json::Value as Json;
+use std::fmt;
+
+use dicom_core::Tag;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value as Json};
 
 use super::{Error, Result};
 use crate::dataset::DataSet;
@@ -39,6 +44,14 @@ impl StoredHeader {
         DataSet::from_json(&json).map_err(|e| Error::Corrupt(format!("a stored header: {e}")))
     }
 
+    /// Some of the header's attributes. The others are walked over: of the many that a header has, a query asks for a few.
+    pub(super) fn attributes_of(&self, wanted: &dyn Fn(Tag) -> bool) -> Result<DataSet> {
+        let corrupt = |e: &dyn std::fmt::Display| Error::Corrupt(format!("a stored header: {e}"));
+        let mut text = serde_json::Deserializer::from_slice(&self.text);
+        let members = text.deserialize_map(Members(wanted)).map_err(|e| corrupt(&e))?;
+        DataSet::from_json(&Json::Object(members)).map_err(|e| corrupt(&e))
+    }
+
     /// The header of an arrival, not yet stored, and whether something had to be left out of it.
     pub(super) fn new(header: &Header) -> (StoredHeader, bool) {
         let text = json(&header.attributes);
@@ -67,6 +80,30 @@ impl StoredHeader {
     /// What stores headers below this one.
     pub(super) fn compressor(&self) -> Result<HeaderCompressor> {
         HeaderCompressor::new(&self.text)
+    }
+}
+
+/// Reads those members of a header's JSON object that are wanted.
+struct Members<'a>(&'a dyn Fn(Tag) -> bool);
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Map<String, Json>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a data set")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Map<String, Json>, A::Error> {
+        let mut members = Map::new();
+        while let Some(key) = map.next_key::<&str>()? {
+            let tag = crate::dataset::json::tag(key).map_err(serde::de::Error::custom)?;
+            if (self.0)(tag) {
+                members.insert(key.to_owned(), map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(members)
     }
 }
 

@@ -144,7 +144,8 @@ fn number(vr: VR, unit: &[u8]) -> Option<Json> {
     })
 }
 
-fn tag(key: &str) -> Result<Tag, JsonError> {
+/// The tag that a member of a data set is named by: eight hexadecimal digits.
+pub(crate) fn tag(key: &str) -> Result<Tag, JsonError> {
     let digits = key.len() == 8 && key.bytes().all(|b| b.is_ascii_hexdigit());
     let value = u32::from_str_radix(key, 16)
         .ok()

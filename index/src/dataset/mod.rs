@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use dicom_core::{Tag, VR};
 
 mod encode;
-mod json;
+pub(crate) mod json;
 pub mod representation;
 
 pub use json::JsonError;

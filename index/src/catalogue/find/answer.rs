@@ -26,15 +26,18 @@ pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i
     let records = records(connection, query.level, ids).await?;
     let available = availability(connection, query.level, ids, context).await?;
     let mut stored: HashMap<i64, DataSet> = HashMap::new();
-    if query.returns.iter().any(|key| is_stored(query, key)) {
+    let asked: Vec<&ReturnKey> = query.returns.iter().filter(|key| is_stored(query, key)).collect();
+    if !asked.is_empty() {
         let headers = Headers::read(connection, query.level, ids).await?;
-        // What is asked is taken out at once: a header is much longer than an answer.
-        headers.visit(|id, attributes| {
-            let asked = query.returns.iter().filter(|key| is_stored(query, key));
-            stored.insert(
-                id,
-                asked.filter_map(|key| Some((key.tag, stored_value(attributes, key)?))).collect(),
-            );
+        // A private attribute may stand in any block of its group.
+        let wanted = |tag: Tag| {
+            asked
+                .iter()
+                .any(|key| key.tag == tag || (is_private(tag) && key.tag.group() == tag.group()))
+        };
+        headers.visit(&wanted, |id, attributes| {
+            let values = asked.iter().filter_map(|key| Some((key.tag, stored_value(attributes, key)?)));
+            stored.insert(id, values.collect());
         })?;
     }
     let complete = |id: &i64| {

@@ -1,5 +1,6 @@
 //! The stored headers of some rows, one after the other: none is kept, for a header may be a megabyte of text.
 
+use dicom_core::Tag;
 use sqlx::FromRow;
 
 use super::statement::Statement;
@@ -69,8 +70,8 @@ impl Headers {
         Ok(headers)
     }
 
-    /// Shows the attributes of each row, by its id, in no particular order. A header that cannot be read is an error.
-    pub(super) fn visit(&self, mut visitor: impl FnMut(i64, &DataSet)) -> Result<()> {
+    /// Shows the wanted attributes of each row, by its id, in no particular order. A header that cannot be read is an error.
+    pub(super) fn visit(&self, wanted: &dyn Fn(Tag) -> bool, mut visitor: impl FnMut(i64, &DataSet)) -> Result<()> {
         let mut study: Option<(i64, StoredHeader)> = None;
         let mut series: Option<(i64, StoredHeader)> = None;
         for row in &self.rows {
@@ -84,7 +85,7 @@ impl Headers {
                     }
                 }
             };
-            visitor(row.id, &header.attributes()?);
+            visitor(row.id, &header.attributes_of(wanted)?);
         }
         Ok(())
     }

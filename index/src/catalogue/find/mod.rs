@@ -151,7 +151,8 @@ async fn decide(connection: &mut Connection, at: Level, conditions: &Conditions<
         let wanted: Vec<i64> = lines.iter().filter(|(id, _)| !kept.contains(id)).map(|(_, line)| *line).collect();
         let headers = Headers::read(connection, deepest, &wanted).await?;
         let mut meeting = HashSet::new();
-        headers.visit(|line, attributes| {
+        let keys = |tag| conditions.headers.iter().any(|key| key.tag == tag);
+        headers.visit(&keys, |line, attributes| {
             if conditions.headers.iter().all(|key| meets(key, attributes)) {
                 meeting.insert(line);
             }

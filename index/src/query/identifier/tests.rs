@@ -1,5 +1,6 @@
 use super::*;
 use crate::query::range::Range;
+use proptest::prelude::*;
 
 fn data_set(elements: &[(Tag, VR, &str)]) -> DataSet {
     let mut data_set = DataSet::new();
@@ -366,4 +367,45 @@ fn a_patient_is_retrieved_by_one_id() {
 fn a_wildcard_above_the_level_of_a_retrieve_is_refused() {
     let keys = [(tags::STUDY_INSTANCE_UID, VR::UI, "*"), (tags::SERIES_INSTANCE_UID, VR::UI, "1.2")];
     assert_eq!(retrieve(Root::Study, "SERIES", &keys), Err(tags::STUDY_INSTANCE_UID));
+}
+
+proptest! {
+    /// Whatever the bytes were: no panic, a comment that fits, and no retrieve without a condition.
+    #[test]
+    fn any_identifier_is_a_query_or_a_refusal(
+        level in prop::sample::select(vec!["PATIENT", "STUDY", "SERIES", "IMAGE", "", "X"]),
+        elements in prop::collection::vec((any::<u16>(), any::<u16>(), 0usize..34, "\\PC{0,12}|[0-9.*?\\\\ -]{0,12}"), 0..12),
+        known in prop::collection::vec((0usize..6, "\\PC{0,12}|[0-9.*?\\\\ -]{0,12}"), 0..6),
+    ) {
+        let vrs = [
+            VR::AE, VR::AS, VR::AT, VR::CS, VR::DA, VR::DS, VR::DT, VR::FL, VR::FD, VR::IS, VR::LO, VR::LT, VR::OB, VR::OD, VR::OF, VR::OL,
+            VR::OV, VR::OW, VR::PN, VR::SH, VR::SL, VR::SQ, VR::SS, VR::ST, VR::SV, VR::TM, VR::UC, VR::UI, VR::UL, VR::UN, VR::UR, VR::US,
+            VR::UT, VR::UV,
+        ];
+        let keys = [
+            tags::PATIENT_ID, tags::PATIENT_NAME, tags::STUDY_INSTANCE_UID, tags::SERIES_INSTANCE_UID, tags::SOP_INSTANCE_UID, tags::STUDY_DATE,
+        ];
+        let mut identifier = with_level(level, &[]);
+        for (group, element, vr, text) in elements {
+            let tag = Tag(group, element);
+            let value = match vrs[vr] {
+                VR::SQ => Value::Items(vec![data_set(&[(tags::CODE_VALUE, VR::SH, &text)])]),
+                vr if is_text(vr) => Value::Text(text.split('\\').map(str::to_owned).collect()),
+                _ => Value::Bytes(text.into_bytes()),
+            };
+            identifier.put(tag, vrs[vr], value);
+        }
+        for (key, text) in known {
+            identifier.put(keys[key], VR::UN, Value::Bytes(text.into_bytes()));
+        }
+        for root in [Root::Patient, Root::Study] {
+            if let Err(error) = Query::find(root, &identifier) {
+                prop_assert!(error.comment.chars().count() <= 64);
+            }
+            match Query::retrieve(root, &identifier) {
+                Ok(query) => prop_assert!(query.keys.iter().any(|key| super::level(key.tag) == query.level)),
+                Err(error) => prop_assert!(error.comment.chars().count() <= 64),
+            }
+        }
+    }
 }
