@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use filmroom_index::catalogue::{Located, PackKey, PackState, Packed, SeriesKey};
+use filmroom_index::catalogue::{Located, PackKey, Packed, SeriesKey};
 use filmroom_index::model::ObjectId;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flight::{Event, Spooled, Wanted};
 use super::flights::{PLACES, Terms};
+use super::survey::{self, Survey};
 use crate::archive::Inner;
 use crate::error::RetrieveError;
 use crate::hot::DataSetReader;
@@ -50,14 +51,6 @@ pub(super) struct Errand {
     /// What is recalled has to become hot.
     pub(super) keep: bool,
     pub(super) answers: mpsc::Sender<Answer>,
-}
-
-/// Where the instances of a series are, by index.
-#[derive(Default)]
-struct Survey {
-    hot: Vec<usize>,
-    packs: BTreeMap<PackKey, (Packed, Vec<usize>)>,
-    lost: Vec<usize>,
 }
 
 impl Errand {
@@ -143,28 +136,8 @@ impl Errand {
         }
     }
 
-    /// Looks where instances are now: on disk, whatever the catalogue said a while ago, or in a pack that was verified.
     async fn survey(&self, members: &[usize]) -> Survey {
-        let files: Vec<_> = members.iter().filter_map(|i| Some((*i, self.instance(*i)?))).collect();
-        let wanted: Vec<_> = files.iter().map(|(_, located)| (located.object, located.length)).collect();
-        let hot = self.node.hot.clone();
-        let look = move || wanted.into_iter().map(|(object, length)| hot.holds(object, length)).collect();
-        let held: Vec<bool> = spawn_blocking(look).await.unwrap_or_default();
-        let mut survey = Survey::default();
-        for (n, (index, located)) in files.into_iter().enumerate() {
-            if held.get(n).copied().unwrap_or_default() {
-                survey.hot.push(index);
-                continue;
-            }
-            match located.packed.as_ref().filter(|packed| is_readable(packed.state)) {
-                Some(packed) => {
-                    let pack = survey.packs.entry(packed.pack).or_insert_with(|| (packed.clone(), Vec::new()));
-                    pack.1.push(index);
-                }
-                None => survey.lost.push(index),
-            }
-        }
-        survey
+        survey::look(&self.node.hot, &self.instances, members).await
     }
 
     async fn bring_all(&self, series: Vec<Vec<usize>>) {
@@ -319,14 +292,6 @@ impl Round {
             round.ended.push(ended);
         }
         round
-    }
-}
-
-/// A pack that was verified once; whether it is archived, the cold store says.
-fn is_readable(state: PackState) -> bool {
-    match state {
-        PackState::Planned | PackState::Uploaded => false,
-        PackState::Verified | PackState::ArchiveAccess | PackState::DeepArchiveAccess => true,
     }
 }
 

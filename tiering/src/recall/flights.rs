@@ -114,15 +114,15 @@ async fn fly(node: Arc<Inner>, flight: Arc<Flight>, probe: bool) {
         Ok(bytes) => node.recalls.budget.record(bytes),
         Err(error) => tracing::warn!(%error, "how much of the recall budget is spent is not known anew"),
     }
-    let landing = Landing::start(Arc::clone(node), Arc::clone(flight));
-    let crossing = Crossing {
+    let mut crossing = Crossing {
         source: Source::new(Arc::clone(node), Arc::clone(flight)),
+        landing: None,
         rooms: Arc::new(Semaphore::new(ROOMS)),
         node: Arc::clone(node),
         flight: Arc::clone(flight),
     };
-    let crossed = crossing.run(&landing, probe).await;
-    let landed = landing.finish().await.map_err(|Gone| lost());
+    let crossed = crossing.run(probe).await;
+    let landed = crossing.land().await;
     if let Err(error) = crossed.and(landed) {
         flight.fail(&error);
     }
@@ -151,15 +151,17 @@ struct Crossing {
     node: Arc<Inner>,
     flight: Arc<Flight>,
     source: Source,
+    /// Only while bytes come: a flight that waits for its place, or for room, holds no thread.
+    landing: Option<Landing>,
     /// One for each spooled instance that may wait
     rooms: Arc<Semaphore>,
 }
 
 impl Crossing {
-    async fn run(mut self, landing: &Landing, mut probe: bool) -> Result<(), RetrieveError> {
+    async fn run(&mut self, mut probe: bool) -> Result<(), RetrieveError> {
         loop {
             let Some(stretch) = self.flight.plan() else {
-                landing.flush().await.map_err(|Gone| lost())?;
+                self.land().await?;
                 if self.flight.end_if_done() {
                     return Ok(());
                 }
@@ -172,13 +174,15 @@ impl Crossing {
             while let Some((wanted, keep)) = self.flight.take(stretch.end) {
                 self.source.skip_to(wanted.offset).await?;
                 let to = self.destination(&wanted, keep).await?;
-                self.bring(landing, wanted, to).await?;
+                self.bring(wanted, to).await?;
             }
         }
     }
 
     /// Reads one instance. Left in the middle when nobody waits for it any more.
-    async fn bring(&mut self, landing: &Landing, wanted: Wanted, to: Destination) -> Result<(), RetrieveError> {
+    async fn bring(&mut self, wanted: Wanted, to: Destination) -> Result<(), RetrieveError> {
+        let start = || Landing::start(Arc::clone(&self.node), Arc::clone(&self.flight));
+        let landing = self.landing.get_or_insert_with(start);
         landing.begin(wanted, to).await.map_err(|Gone| lost())?;
         let mut left = wanted.length;
         while left > 0 {
@@ -190,6 +194,14 @@ impl Crossing {
             landing.bytes(chunk).await.map_err(|Gone| lost())?;
         }
         Ok(())
+    }
+
+    /// Waits until everything that has come is answered.
+    async fn land(&mut self) -> Result<(), RetrieveError> {
+        match self.landing.take() {
+            Some(landing) => landing.finish().await.map_err(|Gone| lost()),
+            None => Ok(()),
+        }
     }
 
     /// Hot within the budget and the disk's reserve; beyond, spooled as soon as there is room. What has to be hot and cannot be is refused.
@@ -214,6 +226,7 @@ impl Crossing {
         if let Ok(room) = timeout(STALL, &mut room).await {
             return room.map(Destination::Spool).map_err(|_| stopping());
         }
+        self.land().await?;
         self.source.pause();
         tokio::select! {
             room = room => room.map(Destination::Spool).map_err(|_| stopping()),

@@ -23,8 +23,8 @@ use filmroom_index::model::Digest;
 use filmroom_index::part10::{self, MAX_PREFACE};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, error::TryRecvError};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 
 use super::budget::Reservation;
@@ -64,8 +64,6 @@ enum Step {
     Bytes(Bytes),
     /// The instance is not wanted any more.
     Drop,
-    /// Everything before has to be answered.
-    Flush(oneshot::Sender<()>),
 }
 
 /// The thread is gone, which only a panic or the end of the runtime explains.
@@ -103,14 +101,7 @@ impl Landing {
         self.steps.send(Step::Drop).await.map_err(|_| Gone)
     }
 
-    /// Waits until every complete instance is answered.
-    pub(super) async fn flush(&self) -> Result<(), Gone> {
-        let (done, flushed) = oneshot::channel();
-        self.steps.send(Step::Flush(done)).await.map_err(|_| Gone)?;
-        flushed.await.map_err(|_| Gone)
-    }
-
-    /// The same, for the last time. An instance that is not complete gets no answer.
+    /// Waits until every complete instance is answered. One that is not complete gets no answer.
     pub(super) async fn finish(self) -> Result<(), Gone> {
         drop(self.steps);
         self.thread.await.map_err(|_| Gone)
@@ -159,11 +150,6 @@ impl Strip {
                 None => break,
                 Some(Step::Begin(wanted, to)) => self.current = Some(Arriving::new(&self.node, wanted, to)),
                 Some(Step::Drop) => self.current = None,
-                Some(Step::Flush(done)) => {
-                    self.settle();
-                    // Whoever is gone does not wait.
-                    let _ = done.send(());
-                }
                 Some(Step::Bytes(bytes)) => {
                     if let Some(arriving) = &mut self.current {
                         arriving.absorb(&bytes);

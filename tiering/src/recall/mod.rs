@@ -2,6 +2,7 @@
 //!
 //! # Mechanics
 //! - [`errand`]: one retrieval: which series leave at once, which wait for packs, what is answered for each instance.
+//! - [`survey`]: where its instances are.
 //! - [`flights`] and [`flight`]: the packs that are being read, and who waits for which instance of them.
 //! - [`source`]: the bytes of a pack, across broken connections.
 //! - [`landing`]: instances checked and made hot within the [`budget`], or spooled beyond it.
@@ -35,6 +36,7 @@ mod flight;
 mod flights;
 mod landing;
 mod source;
+mod survey;
 
 use errand::{Answer, Errand};
 pub(crate) use flights::Recalls;

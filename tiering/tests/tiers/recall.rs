@@ -277,3 +277,19 @@ async fn a_node_that_closes_ends_its_retrievals() {
     }
     assert!(retrieval.next().await.is_none());
 }
+
+#[tokio::test]
+async fn a_file_that_is_on_no_record_is_not_trusted() {
+    let node = Node::start().await;
+    let slices = series(1, 1, 3, 20_000);
+    node.store_all(&slices).await;
+    node.archive.offload(STUDY).await.unwrap();
+    let files = node.hot_files();
+    node.archive.evict(STUDY).await.unwrap();
+    // Of the right length, with other bytes.
+    let located = node.locate(STUDY).await;
+    std::fs::write(&files[0], vec![0; usize::try_from(located[0].length).unwrap()]).unwrap();
+    let retrieved = node.retrieve(STUDY).await;
+    retrieved.assert_complete(&slices);
+    assert_ne!(std::fs::read(&files[0]).unwrap()[200..300], [0; 100]);
+}
