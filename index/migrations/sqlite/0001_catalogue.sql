@@ -160,7 +160,8 @@ CREATE TABLE journal (
     body       TEXT    NOT NULL,
     written_at INTEGER
 ) STRICT;
-CREATE INDEX journal_pending ON journal (object_id) WHERE written_at IS NULL;
+CREATE INDEX journal_pending ON journal (id) WHERE written_at IS NULL;
+CREATE INDEX journal_pending_by_object ON journal (object_id) WHERE written_at IS NULL;
 
 -- One Patient ID with two names or birth dates, one Study Instance UID with two patients.
 CREATE TABLE conflicts (

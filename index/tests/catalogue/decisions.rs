@@ -51,7 +51,7 @@ pub(crate) async fn accepting_supersedes_what_was_served(database: Database) {
     let catalogue = database.open().await;
     let first = slice(1, 1, 1);
     store(&catalogue, &first).await;
-    let stranger = first.clone().again().with_bytes("other").from_ae("PACS2");
+    let stranger = first.clone().again().with_bytes("other").sent_by("PACS2");
     let mut elsewhere = first.clone().again().with_bytes("third");
     elsewhere.study = uid("1.2.5");
     elsewhere.series = uid("1.2.5.1");

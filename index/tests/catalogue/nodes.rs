@@ -41,7 +41,7 @@ pub(crate) async fn sixteen_at_once_with_other_bytes_lose_none(database: Databas
         .map(|i| {
             slice(1, 1, 1)
                 .with_bytes(&format!("bytes {i}"))
-                .from_ae(if i % 2 == 0 { "CT1" } else { "PACS2" })
+                .sent_by(if i % 2 == 0 { "CT1" } else { "PACS2" })
         })
         .collect();
     let objects: Vec<_> = arrivals.iter().map(|arrival| arrival.object).collect();

@@ -86,7 +86,7 @@ pub(crate) fn bytes(word: &str) -> Digest {
 pub(crate) trait Changed: Sized {
     /// The same object under a new id, as a sender repeats it.
     fn again(self) -> Self;
-    fn from_ae(self, title: &str) -> Self;
+    fn sent_by(self, title: &str) -> Self;
     fn with_bytes(self, word: &str) -> Self;
     fn with(self, tag: dicom_core::Tag, vr: VR, text: &str) -> Self;
     fn policy(self, policy: DuplicatePolicy) -> Self;
@@ -100,7 +100,7 @@ impl Changed for Arrival {
         self
     }
 
-    fn from_ae(mut self, title: &str) -> Arrival {
+    fn sent_by(mut self, title: &str) -> Arrival {
         self.source = AeTitle::parse(title).unwrap();
         self
     }

@@ -63,7 +63,7 @@ pub(crate) async fn equal_bytes_are_not_kept_twice_where_the_copy_was_seen(datab
     let catalogue = database.open().await;
     let first = slice(1, 1, 1);
     store(&catalogue, &first).await;
-    let again = first.clone().again().from_ae("PACS2").seen(first.object);
+    let again = first.clone().again().sent_by("PACS2").seen(first.object);
     assert_eq!(store(&catalogue, &again).await, Outcome::Redundant { kept: first.object });
     assert_eq!(served(&catalogue, &first).await, Some(first.object));
     assert_eq!(catalogue.take_doomed(node(2), true, 10).await.unwrap(), []);
@@ -153,7 +153,7 @@ pub(crate) async fn what_comes_from_elsewhere_is_quarantined(database: Database)
     let mut other_series = other("series");
     other_series.series = uid("1.2.1.2");
     let arrivals = [
-        other("source").from_ae("PACS2"),
+        other("source").sent_by("PACS2"),
         other_study,
         other_series,
         other("patient").with(tags::PATIENT_ID, VR::LO, "P2"),
@@ -196,7 +196,7 @@ pub(crate) async fn quarantined_bytes_sent_again_are_refused_and_not_kept_twice(
     let catalogue = database.open().await;
     let first = slice(1, 1, 1);
     store(&catalogue, &first).await;
-    let stranger = first.clone().again().with_bytes("other").from_ae("PACS2");
+    let stranger = first.clone().again().with_bytes("other").sent_by("PACS2");
     let Outcome::Quarantined { reason } = store(&catalogue, &stranger).await else {
         panic!("served")
     };
@@ -212,7 +212,7 @@ pub(crate) async fn the_same_object_again_answers_what_it_became(database: Datab
     let batch = [
         first.clone(),
         first.clone().again().seen(first.object),
-        first.clone().again().with_bytes("other").from_ae("PACS2"),
+        first.clone().again().with_bytes("other").sent_by("PACS2"),
         first.clone().again().with_bytes("refused").policy(DuplicatePolicy::Reject),
         first.clone().again().with_bytes("second"),
         slice(1, 1, 2),
@@ -253,7 +253,7 @@ pub(crate) async fn one_uid_several_times_in_a_batch_is_judged_in_order(database
     let first = slice(1, 1, 1);
     let equal = first.clone().again();
     let corrected = first.clone().again().with_bytes("second");
-    let stranger = first.clone().again().with_bytes("other").from_ae("PACS2");
+    let stranger = first.clone().again().with_bytes("other").sent_by("PACS2");
     let back = first.clone().again();
     let outcomes = store_all(&catalogue, &[first.clone(), equal, corrected.clone(), stranger, back.clone()]).await;
     assert_eq!(outcomes[0], Outcome::Served);
