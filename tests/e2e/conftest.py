@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.dcmtk import StoreScp  # noqa: E402
-from harness.node import ROOT, Node  # noqa: E402
+from harness.node import ROOT, RUNNING, Node  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 
@@ -27,6 +27,12 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "long" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_sessionfinish():
+    """A test that failed may have left its node running."""
+    for node in list(RUNNING):
+        node.kill()
 
 
 def new_database():

@@ -107,7 +107,7 @@ def test_a_bad_object_gets_its_status_and_the_association_lives(node, uid, conte
             assert got == status, (hex(got), text)
         assert comment in text and len(text) <= 64, text
         assert peer.echo_works()
-    assert node.incoming_files() == []
+    wait_until(lambda: node.incoming_files() == [], "an empty incoming/")
     assert node.hot_files() == []
 
 

@@ -83,7 +83,7 @@ class StoreScp:
 
     def __enter__(self):
         self.log = open(self.folder.parent / f"{self.title}.log", "wb")
-        self.process = subprocess.Popen(["storescp", "-v", "+xa", "+B", "-aet", self.title, "-od", str(self.folder), *self.options, str(self.port)],
+        self.process = subprocess.Popen(["storescp", "-v", "-pm", "+xa", "+B", "-aet", self.title, "-od", str(self.folder), *self.options, str(self.port)],
                                         stdout=self.log, stderr=self.log, env=ENVIRONMENT)
         wait_until(lambda: is_open(self.port), "storescp")
         return self

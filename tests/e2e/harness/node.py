@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("FILMROOM_BINARY", ROOT / "target/debug/filmroom"))
 
 
+RUNNING = set()
+"""Every node that was started and not yet ended, for the end of the session to end."""
+
+
 class Node:
     """A node in a folder of its own. `destinations` maps AE titles to ports of the loopback interface (None: no address)."""
 
@@ -68,6 +72,7 @@ listen = "127.0.0.1:{self.http_port}"
             cwd=self.folder, stdout=log, stderr=log, env={**os.environ, **self.environment, **(environment or {})},
         )
         log.close()
+        RUNNING.add(self)
         return self
 
     def start(self, wrapper=(), environment=None, timeout=60):
@@ -93,6 +98,7 @@ listen = "127.0.0.1:{self.http_port}"
             self.process.kill()
         if self.process:
             self.process.wait()
+        RUNNING.discard(self)
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
