@@ -113,7 +113,41 @@ impl Service {
     pub const ALL: [Service; 5] = [Service::Echo, Service::Store, Service::Find, Service::Move, Service::Get];
 }
 
+impl Peer {
+    /// An AE with this title that is no destination, may use every service, and has the default of everything else.
+    pub fn new(title: AeTitle) -> Peer {
+        Peer {
+            title,
+            address: None,
+            allow: Service::ALL.to_vec(),
+            duplicates: DuplicatePolicy::default(),
+            issuer_of_patient_id: None,
+            partial_series: false,
+        }
+    }
+}
+
 impl Settings {
+    /// A node with this AE title and the default of everything else: loopback only, no listed AE, any AE may do anything.
+    pub fn new(ae_title: AeTitle) -> Settings {
+        Settings {
+            ae_title,
+            aliases: Vec::new(),
+            check_called_ae: true,
+            listen: SocketAddr::from(([127, 0, 0, 1], 11112)),
+            max_associations: 200,
+            unknown_ae: UnknownAe::Allow,
+            accept_unknown_sop_classes: true,
+            peers: Vec::new(),
+            timers: Timers::default(),
+            max_pdu: 131_072,
+            find_cap: 10_000,
+            find_limit: Duration::from_secs(20),
+            pending_interval: Duration::from_secs(5),
+            deep_archive: Availability::Nearline,
+        }
+    }
+
     /// The listed AE with this title.
     pub fn peer(&self, title: &AeTitle) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.title == *title)

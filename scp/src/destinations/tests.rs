@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use filmroom_index::catalogue::{Located, SeriesKey};
-use filmroom_index::model::{AeTitle, Availability, Digest, DuplicatePolicy, ObjectId, Timestamp, Uid};
+use filmroom_index::model::{AeTitle, Digest, ObjectId, Timestamp, Uid};
 use filmroom_tiering::hot::DataSetReader;
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::dimse::{CEchoResponse, CStoreRequest, CStoreResponse};
 use crate::negotiate::Acceptor;
-use crate::settings::{Service, UnknownAe};
+use crate::settings::Service;
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const HANGING_PROTOCOL: &str = "1.2.840.10008.5.1.4.38.1";
@@ -25,31 +25,16 @@ fn uid(text: &str) -> Uid {
 
 fn settings(title: &str) -> Settings {
     Settings {
-        ae_title: AeTitle::parse(title).unwrap(),
-        aliases: vec![],
-        check_called_ae: true,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        max_associations: 4,
-        unknown_ae: UnknownAe::Allow,
-        accept_unknown_sop_classes: true,
-        peers: vec![],
-        timers: Timers::default(),
-        max_pdu: crate::pdu::MAX_PDU,
-        find_cap: 100,
-        find_limit: Duration::from_secs(5),
-        pending_interval: Duration::from_secs(5),
-        deep_archive: Availability::Nearline,
+        ..Settings::new(AeTitle::parse(title).unwrap())
     }
 }
 
 fn destination(address: SocketAddr) -> Peer {
     Peer {
-        title: AeTitle::parse("VIEWER").unwrap(),
         address: Some((address.ip().to_string(), address.port())),
         allow: vec![Service::Move],
-        duplicates: DuplicatePolicy::Correct,
-        issuer_of_patient_id: None,
-        partial_series: false,
+        ..Peer::new(AeTitle::parse("VIEWER").unwrap())
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::{Catalogue, Located};
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy, Uid};
+use filmroom_index::model::{AeTitle, DuplicatePolicy, Uid};
 use filmroom_index::part10::read_preface;
 use filmroom_scp::association::{Association, AssociationError, Event, Outgoing};
 use filmroom_scp::dimse::{CStoreRequest, CStoreResponse, Command, Priority, Request, Response};
 use filmroom_scp::negotiate::{Proposal, ProposedContext};
 use filmroom_scp::server::Server;
-use filmroom_scp::settings::{Settings, Timers, UnknownAe};
+use filmroom_scp::settings::{Settings, Timers};
 use filmroom_tiering::Archive;
 use filmroom_tiering::archive::{Sender, Senders, Settings as ArchiveSettings};
 use tempfile::TempDir;
@@ -46,20 +46,11 @@ pub(crate) fn uid(text: &str) -> Uid {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        ae_title: title("FILMROOM"),
-        aliases: vec![],
-        check_called_ae: true,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         max_associations: 50,
-        unknown_ae: UnknownAe::Allow,
-        accept_unknown_sop_classes: true,
-        peers: vec![],
-        timers: Timers::default(),
-        max_pdu: 131_072,
         find_cap: 1000,
-        find_limit: Duration::from_secs(20),
         pending_interval: Duration::from_secs(1),
-        deep_archive: Availability::Nearline,
+        ..Settings::new(title("FILMROOM"))
     }
 }
 

@@ -196,12 +196,8 @@ async fn who_was_accepted_for_retrieving_only_cannot_store() {
     let mut settings = settings();
     settings.unknown_ae = filmroom_scp::settings::UnknownAe::Reject;
     settings.peers = vec![filmroom_scp::settings::Peer {
-        title: title("VIEWER"),
-        address: None,
         allow: vec![filmroom_scp::settings::Service::Get],
-        duplicates: filmroom_index::model::DuplicatePolicy::Correct,
-        issuer_of_patient_id: None,
-        partial_series: false,
+        ..filmroom_scp::settings::Peer::new(title("VIEWER"))
     }];
     let node = start(settings, 0).await;
     let proposal = Proposal {

@@ -1,9 +1,8 @@
 mod impolite;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use filmroom_index::model::{AeTitle, Availability, Uid};
+use filmroom_index::model::{AeTitle, Uid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -17,20 +16,8 @@ const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
 fn settings() -> Settings {
     Settings {
-        ae_title: AeTitle::parse("FILMROOM").unwrap(),
-        aliases: vec![],
-        check_called_ae: true,
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        max_associations: 4,
-        unknown_ae: UnknownAe::Allow,
-        accept_unknown_sop_classes: true,
-        peers: vec![],
-        timers: Timers::default(),
         max_pdu: crate::pdu::MAX_PDU,
-        find_cap: 100,
-        find_limit: Duration::from_secs(5),
-        pending_interval: Duration::from_secs(5),
-        deep_archive: Availability::Nearline,
+        ..Settings::new(AeTitle::parse("FILMROOM").unwrap())
     }
 }
 

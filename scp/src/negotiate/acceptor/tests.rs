@@ -1,10 +1,7 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use filmroom_index::model::{Availability, DuplicatePolicy};
-
 use super::*;
-use crate::settings::{Peer, Timers};
+use crate::settings::Peer;
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const PRIVATE: &str = "1.3.46.670589.5.0.1";
@@ -21,35 +18,21 @@ fn title(text: &str) -> AeTitle {
 
 fn listed(name: &str, allow: &[Service]) -> Peer {
     Peer {
-        title: title(name),
-        address: None,
         allow: allow.to_vec(),
-        duplicates: DuplicatePolicy::Correct,
-        issuer_of_patient_id: None,
-        partial_series: false,
+        ..Peer::new(title(name))
     }
 }
 
 fn settings() -> Settings {
     Settings {
-        ae_title: title("FILMROOM"),
         aliases: vec![title("OLDPACS")],
-        check_called_ae: true,
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        max_associations: 4,
         unknown_ae: UnknownAe::Reject,
-        accept_unknown_sop_classes: true,
         peers: vec![
             listed("CT1", &[Service::Echo, Service::Store]),
             listed("VIEWER", &[Service::Find, Service::Get]),
             listed("ALL", &Service::ALL),
         ],
-        timers: Timers::default(),
-        max_pdu: 131_072,
-        find_cap: 100,
-        find_limit: std::time::Duration::from_secs(5),
-        pending_interval: std::time::Duration::from_secs(5),
-        deep_archive: Availability::Nearline,
+        ..Settings::new(title("FILMROOM"))
     }
 }
 

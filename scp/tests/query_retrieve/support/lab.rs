@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use filmroom_index::catalogue::Catalogue;
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{Availability, DuplicatePolicy};
+use filmroom_index::model::DuplicatePolicy;
 use filmroom_index::part10::FileMeta;
 use filmroom_scp::association::{Association, AssociationError, Event};
 use filmroom_scp::dimse::{Command, Request};
 use filmroom_scp::negotiate::{Acceptor, Proposal, ProposedContext};
 use filmroom_scp::services::{Context, find, retrieve};
-use filmroom_scp::settings::{Peer, Service, Settings, Timers, UnknownAe};
+use filmroom_scp::settings::{Peer, Settings, Timers};
 use filmroom_tiering::Archive;
 use filmroom_tiering::archive::{Sender, Senders};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
@@ -142,31 +142,19 @@ fn sender(title: &str) -> Sender {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        ae_title: ae("FILMROOM"),
-        aliases: Vec::new(),
         check_called_ae: false,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        max_associations: 10,
-        unknown_ae: UnknownAe::Allow,
-        accept_unknown_sop_classes: true,
-        peers: Vec::new(),
-        timers: Timers::default(),
         max_pdu: 16_384,
         find_cap: 1000,
         find_limit: PATIENCE,
-        pending_interval: Duration::from_secs(5),
-        deep_archive: Availability::Nearline,
+        ..Settings::new(ae("FILMROOM"))
     }
 }
 
 pub(crate) fn peer(title: &str, address: Option<SocketAddr>) -> Peer {
     Peer {
-        title: ae(title),
         address: address.map(|address| (address.ip().to_string(), address.port())),
-        allow: Service::ALL.to_vec(),
-        duplicates: DuplicatePolicy::Correct,
-        issuer_of_patient_id: None,
-        partial_series: false,
+        ..Peer::new(ae(title))
     }
 }
 
