@@ -10,6 +10,7 @@
 //! - [`server`]: accepts connections, bounds them, hands each message to its service.
 //! - [`services`]: one module a service.
 //! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
+//! - [`stream`]: plain TCP or TLS.
 //! - [`settings`]: what the configuration says about DICOM.
 
 pub mod association;
@@ -20,3 +21,4 @@ pub mod pdu;
 pub mod server;
 pub mod services;
 pub mod settings;
+pub mod stream;

@@ -6,6 +6,7 @@
 //! Invariants: an instance whose success was received is not sent again. A connection that is lost before the answer is opened once more for
 //! the same instance, not oftener; the destination may then have it twice, byte for byte the same.
 
+mod connect;
 mod plan;
 mod sender;
 mod study;
@@ -15,13 +16,14 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use filmroom_index::model::{Uid, transfer_syntax};
-use tokio::net::TcpStream;
 
 use crate::association::{Association, AssociationError, Event};
 use crate::dimse::{CEchoRequest, Command, Request, Response, Status};
-use crate::negotiate::{Proposal, ProposedContext};
-use crate::settings::{Peer, Settings, Timers};
+use crate::negotiate::ProposedContext;
+use crate::settings::{Peer, Settings};
+use crate::stream::Stream;
 
+pub use connect::connect;
 pub use sender::{Sender, Sent};
 pub use study::{SendError, send_study};
 
@@ -55,39 +57,8 @@ pub async fn echo(settings: &Settings, destination: &Peer) -> Result<(Status, Du
     Ok((status, round_trip))
 }
 
-/// Opens a connection and an association on it; both together take no longer than the connect timer.
-async fn connect(
-    settings: &Settings,
-    destination: &Peer,
-    contexts: Vec<ProposedContext>,
-) -> Result<Association<TcpStream>, AssociationError> {
-    let Some((host, port)) = &destination.address else {
-        let text = format!("{} has no address in the configuration", destination.title);
-        return Err(std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, text).into());
-    };
-    let start = Instant::now();
-    let opening = TcpStream::connect((host.as_str(), *port));
-    let stream = match tokio::time::timeout(settings.timers.connect, opening).await {
-        Ok(stream) => stream?,
-        Err(_) => return Err(AssociationError::TimedOut("connect")),
-    };
-    stream.set_nodelay(true)?;
-    let address = stream.peer_addr().ok().map(|peer| peer.ip());
-    let proposal = Proposal {
-        calling: settings.ae_title.clone(),
-        called: destination.title.clone(),
-        contexts,
-        max_pdu: settings.max_pdu,
-    };
-    let timers = Timers {
-        connect: settings.timers.connect.saturating_sub(start.elapsed()),
-        ..settings.timers
-    };
-    Association::request(stream, address, &proposal, timers).await
-}
-
 /// The answer to the one request that is open, picked out of what comes.
-async fn answer<T>(association: &mut Association<TcpStream>, pick: impl Fn(&Response) -> Option<T>) -> Result<T, AssociationError> {
+async fn answer<T>(association: &mut Association<Stream>, pick: impl Fn(&Response) -> Option<T>) -> Result<T, AssociationError> {
     let waiting = async {
         loop {
             match association.receive().await? {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use filmroom_index::catalogue::Located;
 use filmroom_index::model::{AeTitle, Uid};
 use filmroom_tiering::hot::DataSetReader;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::plan::{context, plan};
@@ -15,6 +14,7 @@ use crate::association::{Association, AssociationError, Outgoing};
 use crate::dimse::{CStoreRequest, Command, Priority, Request, Response, Status};
 use crate::negotiate::ProposedContext;
 use crate::settings::{Peer, Settings};
+use crate::stream::Stream;
 
 /// An association without anything to send is closed after this time: destinations have few, and some take it for hung.
 const IDLE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub struct Sender {
 struct Open {
     /// Which of the proposals it was opened with
     proposal: usize,
-    association: Association<TcpStream>,
+    association: Association<Stream>,
     /// When it was last used
     used: Instant,
 }

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use filmroom_index::catalogue::{Located, SeriesKey};
 use filmroom_index::model::{AeTitle, Digest, ObjectId, Timestamp, Uid};
 use filmroom_tiering::hot::DataSetReader;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::dimse::{CEchoResponse, CStoreRequest, CStoreResponse};
 use crate::negotiate::Acceptor;
-use crate::settings::Service;
+use crate::settings::{Service, Timers};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const HANGING_PROTOCOL: &str = "1.2.840.10008.5.1.4.38.1";
