@@ -13,12 +13,16 @@
 //! - [`stream`]: plain TCP or TLS.
 //! - [`settings`]: what the configuration says about DICOM.
 
+#[cfg(feature = "archive")]
 pub mod association;
+#[cfg(feature = "archive")]
 pub mod destinations;
 pub mod dimse;
 pub mod negotiate;
 pub mod pdu;
+#[cfg(feature = "archive")]
 pub mod server;
+#[cfg(feature = "archive")]
 pub mod services;
 pub mod settings;
 pub mod stream;
