@@ -3,7 +3,7 @@
 use dicom_core::{Tag, VR};
 
 use super::element::Syntax;
-use super::{MAX_HEADER, RESERVED_FOR_TOP_LEVEL, text};
+use super::{MAX_BINARY, MAX_HEADER, MAX_MESSAGE, MAX_TEXT, RESERVED_FOR_TOP_LEVEL, text};
 use crate::charset::CharacterSet;
 use crate::dataset::representation::swap_words;
 use crate::dataset::{DataSet, Element, Value};
@@ -11,21 +11,60 @@ use crate::dataset::{DataSet, Element, Value};
 /// What an element or an item costs beside its value.
 const OVERHEAD: usize = 8;
 
-/// How much of [`MAX_HEADER`] is used.
-#[derive(Debug, Default)]
+/// How much is kept, and how much of that is used.
+#[derive(Debug)]
 pub(super) struct Budget {
+    limits: Limits,
     used: usize,
     pub(super) partial: bool,
 }
 
+/// Bytes that are kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Of everything
+    pub(super) all: usize,
+    /// Of everything, for what is not a standard element of the top level
+    pub(super) nested: usize,
+    /// Of one text
+    pub(super) text: usize,
+    /// Of a binary value; of a longer one only its place
+    pub(super) binary: usize,
+}
+
+impl Limits {
+    /// Of a stored object's header.
+    pub(super) const HEADER: Limits = Limits {
+        all: MAX_HEADER,
+        nested: MAX_HEADER - RESERVED_FOR_TOP_LEVEL,
+        text: MAX_TEXT,
+        binary: MAX_BINARY,
+    };
+    /// Of a message's data set.
+    pub(super) const MESSAGE: Limits = Limits {
+        all: MAX_MESSAGE,
+        nested: MAX_MESSAGE,
+        text: MAX_MESSAGE,
+        binary: MAX_MESSAGE,
+    };
+}
+
 impl Budget {
+    pub(super) fn new(limits: Limits) -> Budget {
+        Budget {
+            limits,
+            used: 0,
+            partial: false,
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Whether an element or item with a value of this many bytes can be kept; if not, the header is partial.
     pub(super) fn take(&mut self, bytes: usize, top_level: bool) -> bool {
-        let limit = if top_level {
-            MAX_HEADER
-        } else {
-            MAX_HEADER - RESERVED_FOR_TOP_LEVEL
-        };
+        let limit = if top_level { self.limits.all } else { self.limits.nested };
         let used = self.used.saturating_add(OVERHEAD).saturating_add(bytes);
         let fits = used <= limit;
         if fits {

@@ -90,9 +90,19 @@ pub enum ScanError {
     },
 }
 
-/// Scans a whole data set that is in memory, such as an identifier.
+/// Of the data set of a message so much is kept; a list of UIDs may be long, and all of it is meant.
+pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// Scans a whole stored data set that is in memory.
 pub fn scan(data_set: &[u8], transfer_syntax: &Uid) -> Result<Header, ScanError> {
     let mut scanner = Scanner::new(transfer_syntax);
+    scanner.push(data_set)?;
+    scanner.finish()
+}
+
+/// Scans the data set of a message, such as an identifier: every value is kept, up to [`MAX_MESSAGE`].
+pub fn scan_message(data_set: &[u8], transfer_syntax: &Uid) -> Result<Header, ScanError> {
+    let mut scanner = Scanner::of_message(transfer_syntax);
     scanner.push(data_set)?;
     scanner.finish()
 }

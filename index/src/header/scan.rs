@@ -2,6 +2,7 @@
 
 use super::element::Syntax;
 use super::inflate::Inflater;
+use super::keep::Limits;
 use super::walk::Walker;
 use super::{Header, ScanError};
 use crate::model::{Encoding, Uid, transfer_syntax};
@@ -17,6 +18,15 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner for a data set in this transfer syntax.
     pub fn new(transfer_syntax: &Uid) -> Scanner {
+        Scanner::within(transfer_syntax, Limits::HEADER)
+    }
+
+    /// A scanner that keeps every value, up to [`MAX_MESSAGE`](super::MAX_MESSAGE) bytes of them: for the data set of a message.
+    pub fn of_message(transfer_syntax: &Uid) -> Scanner {
+        Scanner::within(transfer_syntax, Limits::MESSAGE)
+    }
+
+    fn within(transfer_syntax: &Uid, limits: Limits) -> Scanner {
         let encoding = transfer_syntax::encoding(transfer_syntax);
         let syntax = match encoding {
             Encoding::ImplicitLittle => Syntax::ImplicitLittle,
@@ -26,7 +36,7 @@ impl Scanner {
         let native = encoding != Encoding::ExplicitLittle || transfer_syntax.as_str() == transfer_syntax::EXPLICIT_LITTLE;
         Scanner {
             inflater: (encoding == Encoding::DeflatedExplicitLittle).then(Inflater::new),
-            walker: Walker::new(syntax, native),
+            walker: Walker::new(syntax, native, limits),
             failure: None,
         }
     }
@@ -46,6 +56,16 @@ impl Scanner {
             self.failure = Some(failure.clone());
         }
         result
+    }
+
+    /// Whether Pixel Data has begun: nothing of the header is behind it.
+    pub fn is_past_header(&self) -> bool {
+        self.walker.past_pixels
+    }
+
+    /// The header as far as it was pushed; whole if [`Scanner::is_past_header`].
+    pub fn so_far(self) -> Header {
+        self.walker.so_far()
     }
 
     /// The header, once the last byte was pushed.

@@ -12,8 +12,8 @@
 use dicom_core::{Tag, VR};
 
 use super::element::{self, Fields, MAX_FIELDS, MIN_FIELDS, Read, Syntax};
-use super::keep::{Budget, OpenDataSet, OpenSequence, Pending};
-use super::{Header, MAX_BINARY, MAX_TEXT, ScanError};
+use super::keep::{Budget, Limits, OpenDataSet, OpenSequence, Pending};
+use super::{Header, ScanError};
 use crate::dataset::Value;
 
 /// As many NUL bytes after the last element are padding; 8 and more are elements (0000,0000), which are ignored.
@@ -54,7 +54,7 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    pub(super) fn new(syntax: Syntax, native: bool) -> Walker {
+    pub(super) fn new(syntax: Syntax, native: bool, limits: Limits) -> Walker {
         Walker {
             native,
             position: 0,
@@ -65,7 +65,7 @@ impl Walker {
             sequences: Vec::new(),
             fragments: None,
             past_pixels: false,
-            budget: Budget::default(),
+            budget: Budget::new(limits),
         }
     }
 
@@ -105,10 +105,15 @@ impl Walker {
         if !whole || !self.sequences.is_empty() || self.fragments.is_some() {
             return Err(ScanError::CutShort { at: self.position });
         }
-        Ok(Header {
+        Ok(self.so_far())
+    }
+
+    /// What the outermost data set holds by now.
+    pub(super) fn so_far(self) -> Header {
+        Header {
             attributes: self.outermost.close(),
             partial: self.budget.partial,
-        })
+        }
     }
 
     /// Takes up to so many bytes.
@@ -181,15 +186,16 @@ impl Walker {
 
     /// The value of an element that is no sequence.
     pub(super) fn value(&mut self, element: Pending, length: u32, kept: bool, standard: bool, bytes: &mut &[u8]) -> Result<(), ScanError> {
+        let limits = self.budget.limits();
         let length = u64::from(length);
-        if kept && !element.is_text && length > MAX_BINARY as u64 {
+        if kept && !element.is_text && length > limits.binary as u64 {
             if self.budget.take(16, standard) {
                 let offset = self.position;
                 self.data_set().put(element.tag, element.vr, Value::Bulk { offset, length });
             }
             return self.skip(length, bytes);
         }
-        let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_TEXT);
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(limits.text);
         if !kept || !self.budget.take(wanted, standard) {
             return self.skip(length, bytes);
         }

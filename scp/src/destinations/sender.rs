@@ -26,6 +26,7 @@ pub struct Sender {
     settings: Arc<Settings>,
     destination: Peer,
     originator: Option<(AeTitle, u16)>,
+    priority: Priority,
     /// The contexts of each association
     proposals: Vec<Vec<ProposedContext>>,
     open: Option<Open>,
@@ -61,10 +62,16 @@ impl Sender {
             settings,
             destination: destination.clone(),
             originator,
+            priority: Priority::Medium,
             proposals: plan(planned),
             open: None,
             last_message: 0,
         }
+    }
+
+    /// The priority of every C-STORE: that of the C-MOVE (PS3.4 C.4.2.1.2).
+    pub fn with_priority(self, priority: Priority) -> Sender {
+        Sender { priority, ..self }
     }
 
     /// Sends one instance.
@@ -109,7 +116,7 @@ impl Sender {
             message_id,
             sop_class: instance.sop_class.to_string(),
             sop_instance: instance.sop_instance.to_string(),
-            priority: Priority::Medium,
+            priority: self.priority,
             move_originator: self.originator.clone(),
         }));
         let outgoing = Outgoing::Object(data_set);

@@ -30,7 +30,7 @@ fn move_request(sop_class: &str, destination: &str) -> Request {
     Request::Move(CMoveRequest {
         message_id: 7,
         sop_class: sop_class.to_owned(),
-        priority: Priority::Medium,
+        priority: Priority::Low,
         destination: destination.to_owned(),
     })
 }
@@ -87,6 +87,7 @@ async fn a_study_arrives_byte_for_byte_with_its_originator() {
         assert_eq!(*bytes, image.bytes());
         assert_eq!(request.sop_class, image.sop_class);
         assert_eq!(request.move_originator, Some((ae("VIEWER"), 7)));
+        assert_eq!(request.priority, Priority::Low);
     }
 }
 
@@ -226,6 +227,23 @@ async fn a_list_of_studies_is_moved_once_whatever_it_repeats() {
         .map(|(request, _)| request.sop_instance.clone())
         .collect();
     assert_eq!(stored, uids(&images[..2]));
+}
+
+#[tokio::test]
+async fn a_list_of_thousands_of_images_is_moved() {
+    let destination = Destination::open(|_| Act::Answer(Status::Success)).await;
+    let lab = lab(destination.address).await;
+    let images = series(Image::default(), 3);
+    lab.store(&images).await;
+    // The last ones are the ones that are here.
+    let others = (4..5_000).map(|number| Image {
+        number,
+        ..Image::default()
+    });
+    let list: Vec<String> = others.chain(images.clone()).map(|image| image.uid()).collect();
+    let key = identifier("IMAGE", &[(tags::SOP_INSTANCE_UID, VR::UI, &list.join("\\"))]);
+    let (_, end) = moved(&lab, &key).await;
+    assert_eq!((end.retrieve.status, end.counts()), (Status::Success, Some([0, 3, 0, 0])));
 }
 
 #[tokio::test]

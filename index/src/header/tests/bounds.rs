@@ -37,6 +37,21 @@ fn what_is_too_long_is_left_out_and_the_study_is_still_known() {
 }
 
 #[test]
+fn a_long_list_in_a_message_is_kept_whole_and_an_endless_one_is_told() {
+    let uids = |number: usize| vec!["1.2.826.0.1.3680043.10.1.77777777"; number].join("\\");
+    // UN is how a list beyond the 16 bits of its length comes in Explicit VR (PS3.5 6.2.2).
+    for (vr, number) in [(b"UI", 1_500), (b"UN", 20_000)] {
+        let list = element(0x0020, 0x000D, vr, uids(number).as_bytes());
+        let header = scan_message(&list, &uid(NATIVE)).unwrap();
+        assert!(!header.partial);
+        assert_eq!(header.attributes.texts(STUDY).len(), number);
+        assert!(scan(&list, &uid(NATIVE)).unwrap().partial);
+    }
+    let endless = element(0x0020, 0x000D, b"UN", uids(MAX_MESSAGE / 30).as_bytes());
+    assert!(scan_message(&endless, &uid(NATIVE)).unwrap().partial);
+}
+
+#[test]
 fn a_long_number_list_ends_between_numbers() {
     let contour = "1.25\\".repeat(MAX_TEXT);
     let header = scan_as(NATIVE, &[element(0x3006, 0x0050, b"UN", contour.as_bytes())]).unwrap();

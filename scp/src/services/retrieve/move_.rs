@@ -23,7 +23,7 @@ use tracing::Instrument;
 use super::{Delivered, Operation};
 use crate::association::{Association, AssociationError, Event};
 use crate::destinations::{Sender, Sent};
-use crate::dimse::{CMoveRequest, Status};
+use crate::dimse::{CMoveRequest, Priority, Status};
 use crate::services::Context;
 use crate::services::identifier::Refusal;
 use crate::services::interruption::{Ended, interpret};
@@ -45,7 +45,7 @@ pub async fn serve_move<S: AsyncRead + AsyncWrite + Unpin + Send>(
     request: CMoveRequest,
 ) -> Result<(), AssociationError> {
     let mut operation = Operation::new(node, Service::Move, context, request.message_id, request.sop_class);
-    let ended = run(&mut operation, association, &request.destination).await;
+    let ended = run(&mut operation, association, &request.destination, request.priority).await;
     operation.conclude(association, ended).await
 }
 
@@ -53,13 +53,14 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     operation: &mut Operation<'_>,
     association: &mut Association<S>,
     destination: &str,
+    priority: Priority,
 ) -> Result<(), Ended> {
     let asked = operation.read(association).await?;
     let node = operation.node;
     let peer = resolve(&node.settings, destination)?;
     let instances = operation.plan(association, &asked, peer.title.as_str()).await?;
     let originator = (association.peer().calling.clone(), operation.message_id);
-    let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator));
+    let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator)).with_priority(priority);
     let retrieval = node.archive.retrieve(instances, peer.partial_series);
 
     let (results, mut delivered) = mpsc::channel(RESULTS);
@@ -151,11 +152,17 @@ impl Patience {
             return Delivered::failed(uid, Reason::NoAssociation, "the destination has just failed");
         }
         let sent = sender.send(instance, data_set).await;
-        self.failures = if matches!(sent, Sent::Failed(_)) { self.failures + 1 } else { 0 };
+        match &sent {
+            // Our file failed, not the destination.
+            Sent::Failed(AssociationError::Source(_)) => {}
+            Sent::Failed(_) => self.failures += 1,
+            Sent::Answered(_) | Sent::NotAccepted(_) => self.failures = 0,
+        }
         self.asked_again = (self.failures >= 2).then(|| Instant::now() + HOLD_OFF);
         match sent {
             Sent::Answered(status) => Delivered::answered(uid, status),
             Sent::NotAccepted(what) => Delivered::failed(uid, Reason::NotAccepted, what),
+            Sent::Failed(error @ AssociationError::Source(_)) => Delivered::failed(uid, Reason::Local, error),
             Sent::Failed(error) => Delivered::failed(uid, Reason::NoAssociation, error),
         }
     }

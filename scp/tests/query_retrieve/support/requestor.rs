@@ -3,7 +3,7 @@
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use filmroom_index::dataset::{DataSet, Value};
-use filmroom_index::header::scan;
+use filmroom_index::header::scan_message;
 use filmroom_index::model::transfer_syntax;
 use filmroom_scp::association::{Association, Event, Outgoing};
 use filmroom_scp::dimse::{CFindRequest, CFindResponse, Command, Priority, Request, Response, RetrieveResponse, Status, StatusClass};
@@ -94,7 +94,7 @@ pub(crate) async fn find<S: AsyncRead + AsyncWrite + Unpin + Send>(
         if response.status.class() != StatusClass::Pending {
             return (answers, response);
         }
-        let answer = scan(&bytes, &uid(transfer_syntax::EXPLICIT_LITTLE)).unwrap().attributes;
+        let answer = scan_message(&bytes, &uid(transfer_syntax::EXPLICIT_LITTLE)).unwrap().attributes;
         answers.push((response.status, answer));
     }
 }
@@ -124,7 +124,7 @@ pub(crate) fn reply(command: Command, bytes: &[u8]) -> Reply {
     let failed = match bytes {
         [] => Vec::new(),
         bytes => {
-            let set = scan(bytes, &uid(transfer_syntax::EXPLICIT_LITTLE)).unwrap().attributes;
+            let set = scan_message(bytes, &uid(transfer_syntax::EXPLICIT_LITTLE)).unwrap().attributes;
             assert_eq!(set.len(), 1, "{set:?}");
             set.texts(tags::FAILED_SOP_INSTANCE_UID_LIST).to_vec()
         }
