@@ -275,14 +275,14 @@ impl Level {
         }
     }
 
-    /// Reads a level leniently: any case, and the plural that some devices send (`IMAGES`).
+    /// Reads a level leniently: any case, the plural that some devices send (`IMAGES`), and the other word for an image.
     pub fn parse(text: &str) -> Option<Level> {
         let text = text.trim_matches(['\0', ' ']).to_ascii_uppercase();
         match text.as_str() {
             "PATIENT" | "PATIENTS" => Some(Level::Patient),
             "STUDY" | "STUDYS" | "STUDIES" => Some(Level::Study),
             "SERIES" => Some(Level::Series),
-            "IMAGE" | "IMAGES" => Some(Level::Image),
+            "IMAGE" | "IMAGES" | "INSTANCE" | "INSTANCES" => Some(Level::Image),
             _ => None,
         }
     }

@@ -79,6 +79,13 @@ impl DataSet {
         }
     }
 
+    /// Where a private attribute stands here: its creator may have reserved another block than elsewhere (PS3.5 7.8.1).
+    pub fn private(&self, Tag(group, element): Tag, creator: &str) -> Option<Tag> {
+        let reserved = |block: &u16| self.text(Tag(group, *block)).is_some_and(|text| text.trim() == creator);
+        let block = (0x0010..=0x00ff).find(reserved)?;
+        Some(Tag(group, block << 8 | element & 0x00ff))
+    }
+
     /// Sets an element.
     pub fn put(&mut self, tag: Tag, vr: VR, value: Value) {
         self.elements.insert(tag, Element { vr, value });

@@ -31,7 +31,12 @@ pub fn level(tag: Tag) -> Level {
         | tags::PREGNANCY_STATUS
         | tags::LAST_MENSTRUAL_DATE
         | tags::PATIENT_SEX_NEUTERED => Level::Study,
-        Tag(0x0010, _) | Tag(0x0012, 0x0062..=0x0064) | tags::REFERENCED_PATIENT_SEQUENCE => Level::Patient,
+        // Of General Series, and of the Clinical Trial modules of study and series.
+        tags::ANATOMICAL_ORIENTATION_TYPE | Tag(0x0012, 0x0060 | 0x0071..=0x0073) => Level::Series,
+        Tag(0x0012, 0x0050..=0x0055 | 0x0083..=0x0087) => Level::Study,
+        Tag(0x0010, _) | Tag(0x0012, 0x0010..=0x0042 | 0x0062..=0x0064 | 0x0081..=0x0082) | tags::REFERENCED_PATIENT_SEQUENCE => {
+            Level::Patient
+        }
         tags::STUDY_DATE
         | tags::STUDY_TIME
         | tags::ACCESSION_NUMBER
@@ -95,6 +100,15 @@ pub fn level(tag: Tag) -> Level {
         | tags::INSTITUTIONAL_DEPARTMENT_NAME
         | tags::STATION_NAME
         | tags::DEVICE_SERIAL_NUMBER
+        | tags::DEVICE_UID
+        | tags::GANTRY_ID
+        | tags::SPATIAL_RESOLUTION
+        | tags::DATE_OF_LAST_CALIBRATION
+        | tags::TIME_OF_LAST_CALIBRATION
+        | tags::SECONDARY_CAPTURE_DEVICE_ID
+        | tags::SECONDARY_CAPTURE_DEVICE_MANUFACTURER
+        | tags::SECONDARY_CAPTURE_DEVICE_MANUFACTURER_MODEL_NAME
+        | tags::SECONDARY_CAPTURE_DEVICE_SOFTWARE_VERSIONS
         | tags::SOFTWARE_VERSIONS
         | tags::FRAME_OF_REFERENCE_UID
         | tags::POSITION_REFERENCE_INDICATOR => Level::Series,

@@ -37,6 +37,28 @@ pub fn fold_name(name: &str) -> String {
     folded
 }
 
+/// A folded name, or key, as words for fuzzy matching: each after a blank, whatever the delimiters were, with the spellings `ae`, `oe` and
+/// `ue` as the letter alone, which is what folding makes of an umlaut. The catalogue's SQL does the same, replacement by replacement.
+pub fn words(folded: &str) -> String {
+    let mut words = format!(" {folded}");
+    for (from, to) in SPELLINGS {
+        words = words.replace(from, to);
+    }
+    words
+}
+
+/// What [`words`] replaces, in this order.
+pub(crate) const SPELLINGS: [(&str, &str); 8] = [
+    ("^", " "),
+    ("=", " "),
+    ("-", " "),
+    (",", " "),
+    (".", " "),
+    ("ae", "a"),
+    ("oe", "o"),
+    ("ue", "u"),
+];
+
 /// Appends one component: lower case, compatibility characters unified, accents dropped, runs of blanks made one.
 fn fold_component(component: &str, folded: &mut String) {
     let letters = component

@@ -1,30 +1,32 @@
 //! Reading identifiers (PS3.4 C.4.1.1.3, C.4.2.1.4): what is clear is taken, whatever its form; what is not is refused, with the
-//! key that is at fault. Nothing that a peer writes here reaches SQL as anything but a bound value.
+//! key that is at fault.
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::attributes::{is_computed, is_no_key, level, matches_below, representation};
+use super::condition::{Condition, MAX_VALUE, MAX_VALUES, combine_dates_and_times, condition, creator, is_reservation, refused, trim, uid};
 use super::glob::Glob;
-use super::matcher::{Matcher, NamePattern, number};
-use super::{MatchKey, Query, QueryError, ReturnKey, Root, range};
-use crate::dataset::{DataSet, Element, Value};
-use crate::model::{Level, Uid};
-
-/// Values of one key, but for UIDs, whose lists may be of any length.
-const MAX_VALUES: usize = 256;
-
-/// Longest value of a key, in bytes: that of LT. Nothing longer can be stored conformantly but in UC, UR and UT, which nobody
-/// searches by so long a text.
-const MAX_VALUE: usize = 10_240;
+use super::matcher::{Matcher, texts};
+use super::{Extensions, MatchKey, Query, QueryError, ReturnKey, Root};
+use crate::dataset::{DataSet, Value};
+use crate::model::Level;
 
 impl Query {
+    /// Reads a C-FIND identifier; nothing was negotiated.
+    ///
+    /// # Errors
+    /// As [`Query::find_extended`].
+    pub fn find(root: Root, identifier: &DataSet) -> Result<Query, QueryError> {
+        Query::find_extended(root, identifier, Extensions::default())
+    }
+
     /// Reads a C-FIND identifier.
     ///
     /// # Errors
-    /// Status A900 for a missing or unknown level, PATIENT in Study Root, a date or time that cannot be read, a value beyond all
-    /// limits.
-    pub fn find(root: Root, identifier: &DataSet) -> Result<Query, QueryError> {
+    /// Status A900 for a missing or unknown level, one that the model does not have, a date or time that cannot be read, a value
+    /// beyond all limits.
+    pub fn find_extended(root: Root, identifier: &DataSet, extensions: Extensions) -> Result<Query, QueryError> {
         let level = read_level(root, identifier)?;
         let mut query = Query {
             root,
@@ -34,13 +36,15 @@ impl Query {
             unsupported: Vec::new(),
         };
         for (tag, element) in identifier.iter().filter(|(tag, _)| !is_no_key(*tag) && !is_reservation(*tag)) {
-            let vr = representation(tag, element.vr);
-            match condition(tag, vr, element)? {
+            match condition(tag, element, identifier, extensions)? {
                 Condition::Universal => {}
                 Condition::Unsupported => query.unsupported.push(tag),
                 Condition::Match(_) if !is_supported(tag, level) => query.unsupported.push(tag),
-                Condition::Match(matcher) => query.keys.push(MatchKey { tag, vr, matcher }),
+                Condition::Match(key) => query.keys.push(key),
             }
+        }
+        if extensions.date_time {
+            combine_dates_and_times(&mut query.keys, identifier);
         }
         Ok(query)
     }
@@ -55,7 +59,7 @@ impl Query {
     pub fn retrieve(root: Root, identifier: &DataSet) -> Result<Query, QueryError> {
         let level = read_level(root, identifier)?;
         let mut keys = Vec::new();
-        if root == Root::Patient || level == Level::Patient {
+        if matches!(root, Root::Patient | Root::PatientStudyOnly) {
             let patient = patient_key(tags::PATIENT_ID, identifier)?;
             if patient.is_none() && level == Level::Patient {
                 return Err(refused(tags::PATIENT_ID, "Patient ID is missing or empty"));
@@ -93,13 +97,6 @@ impl Query {
     }
 }
 
-fn refused(offending: Tag, comment: &str) -> QueryError {
-    QueryError {
-        offending,
-        comment: comment.chars().take(64).collect(),
-    }
-}
-
 fn read_level(root: Root, identifier: &DataSet) -> Result<Level, QueryError> {
     let refuse = |comment| Err(refused(tags::QUERY_RETRIEVE_LEVEL, comment));
     let written = identifier.get(tags::QUERY_RETRIEVE_LEVEL).map(texts).unwrap_or_default();
@@ -109,128 +106,16 @@ fn read_level(root: Root, identifier: &DataSet) -> Result<Level, QueryError> {
     match (Level::parse(text), root) {
         (None, _) => refuse("Query/Retrieve Level is none of PATIENT STUDY SERIES IMAGE"),
         (Some(Level::Patient), Root::Study) => refuse("Study Root has no PATIENT level"),
+        (Some(Level::Series | Level::Image), Root::PatientStudyOnly) => refuse("Patient/Study Only has the levels PATIENT and STUDY"),
+        (Some(Level::Patient | Level::Study | Level::Series), Root::Instance) => refuse("this retrieve has the level IMAGE only"),
         (Some(level), _) => Ok(level),
     }
 }
 
 /// Whether a key with a value can be matched at a level.
 fn is_supported(tag: Tag, at: Level) -> bool {
-    // What is returned of a private attribute depends on its creator; there is no such thing in matching (PS3.4 C.2.2.2).
-    let private = tag.group() % 2 == 1;
     let computed = is_computed(tag) && !matches!(tag, tags::MODALITIES_IN_STUDY | tags::SOP_CLASSES_IN_STUDY);
-    !private && !computed && (level(tag) <= at || matches_below(tag))
-}
-
-/// A private creator: it reserves a block of elements and is neither matched nor looked up.
-fn is_reservation(tag: Tag) -> bool {
-    tag.group() % 2 == 1 && (0x0010..=0x00ff).contains(&tag.element())
-}
-
-enum Condition {
-    Universal,
-    Match(Matcher),
-    Unsupported,
-}
-
-fn condition(tag: Tag, vr: VR, element: &Element) -> Result<Condition, QueryError> {
-    if let Value::Items(items) = &element.value {
-        return Ok(match items.iter().all(holds_no_value) {
-            true => Condition::Universal,
-            false => Condition::Unsupported,
-        });
-    }
-    if element.is_empty() {
-        return Ok(Condition::Universal);
-    }
-    if !is_text(vr) {
-        return Ok(Condition::Unsupported);
-    }
-    let values = texts(element);
-    if values.iter().any(|value| value.len() > MAX_VALUE) {
-        return Err(refused(tag, "the value is too long to be matched"));
-    }
-    let values: Vec<&str> = values.iter().map(|value| trim(value)).filter(|value| !value.is_empty()).collect();
-    if values.is_empty() || values.iter().all(|value| value.trim_matches('*').is_empty()) {
-        return Ok(Condition::Universal);
-    }
-    if vr != VR::UI && values.len() > MAX_VALUES {
-        return Err(refused(tag, "more values than can be matched"));
-    }
-    let matcher = match vr {
-        VR::UI if values.contains(&"*") => None,
-        VR::UI => Some(Matcher::Uids(values.iter().filter_map(|value| uid(value)).collect())),
-        VR::DA | VR::TM | VR::DT => {
-            let unreadable = |_| refused(tag, "neither a date or time nor a range of them");
-            let ranges: Option<Vec<_>> = values
-                .iter()
-                .map(|value| range::key(vr, value))
-                .collect::<Result<_, _>>()
-                .map_err(unreadable)?;
-            ranges.map(Matcher::Ranges)
-        }
-        VR::PN => values
-            .iter()
-            .map(|value| NamePattern::parse(value))
-            .collect::<Option<_>>()
-            .map(Matcher::Names),
-        VR::IS | VR::DS => Some(Matcher::Number(values.iter().filter_map(|value| number(vr, value)).collect())),
-        VR::AS => Some(Matcher::Text(values.iter().map(|value| Glob::literal(value)).collect())),
-        _ => {
-            let globs: Vec<Glob> = values.iter().map(|value| Glob::wildcard(value)).collect();
-            (!globs.iter().any(Glob::is_universal)).then_some(Matcher::Text(globs))
-        }
-    };
-    Ok(matcher.map_or(Condition::Universal, Condition::Match))
-}
-
-/// A key's value without padding, and without the line ends that some devices add.
-fn trim(value: &str) -> &str {
-    value.trim_matches([' ', '\t', '\r', '\n'])
-}
-
-/// A value of a UID list as text, if it can be a UID at all.
-fn uid(value: &str) -> Option<String> {
-    Uid::parse(value).ok().map(String::from)
-}
-
-fn holds_no_value(item: &DataSet) -> bool {
-    item.iter().all(|(_, element)| match &element.value {
-        Value::Items(items) => items.iter().all(holds_no_value),
-        _ => element.is_empty(),
-    })
-}
-
-fn is_text(vr: VR) -> bool {
-    matches!(
-        vr,
-        VR::AE
-            | VR::AS
-            | VR::CS
-            | VR::DA
-            | VR::DS
-            | VR::DT
-            | VR::IS
-            | VR::LO
-            | VR::LT
-            | VR::PN
-            | VR::SH
-            | VR::ST
-            | VR::TM
-            | VR::UC
-            | VR::UI
-            | VR::UR
-            | VR::UT
-    )
-}
-
-/// The values of an element as text, without NUL: also of one that came as UN.
-fn texts(element: &Element) -> Vec<String> {
-    let clean = |text: &str| text.replace('\0', "");
-    match &element.value {
-        Value::Text(values) => values.iter().map(|value| clean(value)).collect(),
-        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).split('\\').map(clean).collect(),
-        Value::Items(_) | Value::Bulk { .. } => Vec::new(),
-    }
+    !computed && (level(tag) <= at || matches_below(tag))
 }
 
 fn return_keys(identifier: &DataSet, top: bool) -> Vec<ReturnKey> {
@@ -248,17 +133,6 @@ fn return_keys(identifier: &DataSet, top: bool) -> Vec<ReturnKey> {
         },
     })
     .collect()
-}
-
-/// Who reserved the block of a private attribute in this identifier.
-fn creator(identifier: &DataSet, tag: Tag) -> Option<String> {
-    let Tag(group, element) = tag;
-    if group % 2 == 0 {
-        return None;
-    }
-    let reservation = if is_reservation(tag) { tag } else { Tag(group, element >> 8) };
-    let written = identifier.get(reservation).map(texts)?;
-    written.first().map(|text| trim(text).to_owned()).filter(|text| !text.is_empty())
 }
 
 /// A unique key of a patient: one value, taken as it stands.

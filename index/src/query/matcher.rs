@@ -1,10 +1,12 @@
 //! What a key matches (PS3.4 C.2.2.2), decided on values in memory. The catalogue's SQL has to come to the same answers.
 
-use dicom_core::VR;
+use dicom_core::{Tag, VR};
 
-use super::fold::fold_name;
+use super::MatchKey;
+use super::fold::{fold_name, words};
 use super::glob::Glob;
-use super::range::{Range, normal};
+use super::range::{MomentRange, Range, normal};
+use crate::dataset::{DataSet, Element, Value};
 
 /// A condition on the values of one attribute. Universal matching is no condition and has no variant. An attribute that is
 /// absent or empty matches none of these; of several values one has to match.
@@ -20,6 +22,24 @@ pub enum Matcher {
     Ranges(Vec<Range>),
     /// Person name matching: without regard to case, accents and trailing delimiters.
     Names(Vec<NamePattern>),
+    /// Combined date and time range matching, where it was negotiated (PS3.4 C.2.2.2.5): of a date and the time that goes with it.
+    Moments {
+        /// The attribute with the time
+        time: Tag,
+        /// Both ends
+        range: MomentRange,
+    },
+    /// Single value matching of a binary number or a tag (AT, FD, FL, SL, SS, SV, UL, US, UV), little endian. One of these.
+    Binary(Vec<Vec<u8>>),
+    /// Sequence matching (PS3.4 C.2.2.2.6): some item meets all of these.
+    Items(Vec<MatchKey>),
+    /// Another condition, on a private attribute in whatever block its creator reserved (PS3.5 7.8.1).
+    Private {
+        /// Who reserved the block
+        creator: String,
+        /// The condition
+        matcher: Box<Matcher>,
+    },
 }
 
 /// A folded person name key.
@@ -30,10 +50,55 @@ pub enum NamePattern {
     /// Component groups by their place, each in any of some spellings; a group without one may be anything. A key of one group
     /// in Latin letters is for the first, alphabetic group, which alone an index finds.
     Groups(Vec<Vec<Glob>>),
+    /// Fuzzy semantic matching, where it was negotiated (PS3.4 C.2.2.2.1.1): each of these in the name's [`words`].
+    Words(Vec<Glob>),
+}
+
+impl MatchKey {
+    /// Whether the attributes of an entity, or of an item, meet the key.
+    pub fn is_met_by(&self, attributes: &DataSet) -> bool {
+        self.matcher.is_met_by(self.tag, self.vr, attributes)
+    }
+
+    /// Whether [`MatchKey::is_met_by`] looks at an attribute.
+    pub(crate) fn reads(&self, tag: Tag) -> bool {
+        match &self.matcher {
+            Matcher::Moments { time, .. } => tag == self.tag || tag == *time,
+            Matcher::Private { .. } => tag.group() == self.tag.group(),
+            _ => tag == self.tag,
+        }
+    }
 }
 
 impl Matcher {
-    /// Whether the values of an attribute match.
+    fn is_met_by(&self, tag: Tag, vr: VR, attributes: &DataSet) -> bool {
+        match self {
+            Matcher::Private { creator, matcher } => attributes
+                .private(tag, creator)
+                .is_some_and(|place| matcher.is_met_by(place, vr, attributes)),
+            Matcher::Items(keys) => attributes.items(tag).iter().any(|item| keys.iter().all(|key| key.is_met_by(item))),
+            Matcher::Moments { time, range } => {
+                let first = |vr, tag| attributes.texts(tag).first().and_then(|value| normal(vr, trim(value)));
+                first(VR::DA, tag).is_some_and(|date| range.holds(&date, first(VR::TM, *time).as_deref()))
+            }
+            Matcher::Binary(values) => match attributes.get(tag).map(|element| &element.value) {
+                Some(Value::Bytes(bytes)) => values
+                    .iter()
+                    .any(|wanted| bytes.chunks_exact(wanted.len().max(1)).any(|value| value == wanted)),
+                _ => false,
+            },
+            Matcher::Text(_) | Matcher::Number(_) | Matcher::Uids(_) | Matcher::Ranges(_) | Matcher::Names(_) => {
+                match attributes.get(tag).map(|element| &element.value) {
+                    Some(Value::Text(values)) => self.matches(vr, values),
+                    // A private attribute that came in Implicit VR.
+                    Some(Value::Bytes(_)) => self.matches(vr, &attributes.get(tag).map(texts).unwrap_or_default()),
+                    _ => false,
+                }
+            }
+        }
+    }
+
+    /// Whether the values of a text attribute match. Conditions on something else match no text.
     pub fn matches(&self, vr: VR, values: &[String]) -> bool {
         values.iter().any(|value| self.matches_value(vr, trim(value)))
     }
@@ -51,6 +116,7 @@ impl Matcher {
                 let folded = fold_name(value);
                 patterns.iter().any(|pattern| pattern.matches(&folded))
             }
+            Matcher::Moments { .. } | Matcher::Binary(_) | Matcher::Items(_) | Matcher::Private { .. } => false,
         }
     }
 }
@@ -68,6 +134,15 @@ impl NamePattern {
         }
     }
 
+    /// Reads a key for fuzzy semantic matching: every word of it is the beginning of some word of the name, wherever it stands. None
+    /// if it is universal.
+    pub(super) fn fuzzy(key: &str) -> Option<NamePattern> {
+        let folded = words(&fold_name(key));
+        let wanted = folded.split_whitespace().filter(|word| !word.trim_matches('*').is_empty());
+        let globs: Vec<Glob> = wanted.map(|word| Glob::wildcard(&format!("* {word}*"))).collect();
+        (!globs.is_empty()).then_some(NamePattern::Words(globs))
+    }
+
     /// Whether a folded name matches.
     pub fn matches(&self, folded: &str) -> bool {
         match self {
@@ -78,6 +153,10 @@ impl NamePattern {
                     let text = found.next().unwrap_or("");
                     globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
                 })
+            }
+            NamePattern::Words(globs) => {
+                let words = words(folded);
+                globs.iter().all(|glob| glob.matches(&words))
             }
         }
     }
@@ -108,6 +187,16 @@ fn group(folded: &str) -> Vec<Glob> {
         if text.is_empty() {
             return Vec::new();
         }
+    }
+}
+
+/// The values of an element as text, without NUL: also of one that came as UN.
+pub(super) fn texts(element: &Element) -> Vec<String> {
+    let clean = |text: &str| text.replace('\0', "");
+    match &element.value {
+        Value::Text(values) => values.iter().map(|value| clean(value)).collect(),
+        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).split('\\').map(clean).collect(),
+        Value::Items(_) | Value::Bulk { .. } => Vec::new(),
     }
 }
 
@@ -170,6 +259,32 @@ mod tests {
     fn a_name_key_of_wildcards_only_is_universal() {
         for key in ["*", "**", "*^*", "^*", "=", "*=*", "", "^^^"] {
             assert_eq!(NamePattern::parse(key), None, "{key}");
+        }
+    }
+
+    /// PS3.4 C.2.2.2.1.1
+    #[test]
+    fn fuzzy_names_match_by_the_beginnings_of_words_in_any_order() {
+        for (key, stored, expected) in [
+            ("jane doe", "Doe^Jane^^Dr", true),
+            ("DOE^JA", "Doe^Jane", true),
+            ("Doe, Jane", "DOE^JANE", true),
+            ("ane", "Doe^Jane", false),
+            ("*ane", "Doe^Jane", true),
+            ("jane smith", "Doe^Jane", false),
+            ("Mueller", "Müller^Jürgen", true),
+            ("muller", "Mueller^Juergen", true),
+            ("juerg mü", "Müller-Lüdenscheid^Jürgen", true),
+            ("luedenscheid", "Müller-Lüdenscheid^Jürgen", true),
+            ("太郎", "Yamada^Tarou=山田^太郎", true),
+            ("yamada 山", "Yamada^Tarou=山田^太郎", true),
+            ("do?", "Doe^Jane", true),
+            ("d*e", "Doe^Jane", true),
+            ("x", "", false),
+            ("*", "", true),
+        ] {
+            let found = NamePattern::fuzzy(key).is_none_or(|pattern| pattern.matches(&fold_name(stored)));
+            assert_eq!(found, expected, "{key} {stored}");
         }
     }
 

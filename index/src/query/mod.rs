@@ -1,12 +1,13 @@
 //! A query identifier (PS3.4 C.2.2) as matching keys and return keys, and what matches them.
 //!
 //! # Layout
-//! - `identifier`: a C-FIND or C-MOVE identifier to a [`Query`], leniently where the intent is clear;
+//! - `identifier`: a C-FIND or C-MOVE identifier to a [`Query`], leniently where the intent is clear; `condition`: one key of it;
 //! - [`matcher`]: the conditions, on values in memory, with [`glob`], [`range`] and [`fold`] under them;
 //! - [`attributes`]: which entity an attribute describes;
 //! - [`reference`]: a whole query against entities in memory, the oracle for the catalogue's SQL.
 
 pub mod attributes;
+mod condition;
 pub mod fold;
 pub mod glob;
 mod identifier;
@@ -27,6 +28,19 @@ pub enum Root {
     Patient,
     /// Study Root: STUDY, SERIES, IMAGE
     Study,
+    /// Patient/Study Only (retired; PS3.4-2004 C.6.3): PATIENT, STUDY
+    PatientStudyOnly,
+    /// Composite Instance Retrieve Without Bulk Data (PS3.4 Z): IMAGE
+    Instance,
+}
+
+/// What was negotiated beyond the baseline (PS3.4 C.5.1.1). Relational queries are served to everybody.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Extensions {
+    /// Combined date and time matching: the ranges of a date and of its time are one range of moments
+    pub date_time: bool,
+    /// Fuzzy semantic matching of person names
+    pub fuzzy_names: bool,
 }
 
 /// What a C-FIND or a retrieve asks for.
@@ -47,7 +61,7 @@ pub struct Query {
 }
 
 /// An attribute and what it has to match.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchKey {
     /// The attribute
     pub tag: Tag,

@@ -22,6 +22,41 @@ impl Range {
     }
 }
 
+/// A range of moments that a range of dates and one of times stand for together (PS3.4 C.2.2.2.5): from the first time on the first
+/// day to the last time on the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MomentRange {
+    /// First date and time; none is open
+    pub from: Option<(String, String)>,
+    /// Last date and time
+    pub to: Option<(String, String)>,
+}
+
+impl MomentRange {
+    /// Both as one; none if they have not the same form (both ends, from, to).
+    pub(super) fn of(date: &Range, time: &Range) -> Option<MomentRange> {
+        let alike = date.from.is_some() == time.from.is_some() && date.to.is_some() == time.to.is_some();
+        let both = |date: &Option<String>, time: &Option<String>| date.clone().zip(time.clone());
+        alike.then(|| MomentRange {
+            from: both(&date.from, &time.from),
+            to: both(&date.to, &time.to),
+        })
+    }
+
+    /// Whether a date and a time, both in normal form, lie within. Without a time it is any of that day.
+    pub fn holds(&self, date: &str, time: Option<&str>) -> bool {
+        let after = |(first, start): &(String, String)| match time {
+            Some(time) => (date, time) >= (first.as_str(), start.as_str()),
+            None => date >= first.as_str(),
+        };
+        let before = |(last, end): &(String, String)| match time {
+            Some(time) => (date, time) <= (last.as_str(), end.as_str()),
+            None => date <= last.as_str(),
+        };
+        self.from.as_ref().is_none_or(after) && self.to.as_ref().is_none_or(before)
+    }
+}
+
 /// A stored DA, TM or DT value in normal form: `YYYYMMDD`, `HHMMSS.FFFFFF`, `YYYYMMDDHHMMSS.FFFFFF`. None where it is empty or
 /// cannot be read: such a value matches no key but the universal one.
 ///
@@ -67,6 +102,12 @@ pub(super) fn key(vr: VR, text: &str) -> Result<Option<Range>, Unreadable> {
         from: from.map(|moment| moment.pad(vr, '0')),
         to,
     }))
+}
+
+/// Whether a readable key is a range, and not a value that may be short.
+pub(super) fn is_range(vr: VR, text: &str) -> bool {
+    let compact = compact(vr, text);
+    compact.starts_with('-') || Moment::read(vr, &compact).is_some_and(|(_, rest)| rest.starts_with('-'))
 }
 
 /// The key is neither a value nor a range.
@@ -260,6 +301,27 @@ mod tests {
             assert_eq!(ends(VR::DT, text), Some((from.into(), to.into())), "{text}");
         }
         assert_eq!(normal(VR::DT, "20040101003000+0100").as_deref(), Some("20031231233000.000000"));
+    }
+
+    #[test]
+    fn moments_lie_between_the_first_time_on_the_first_day_and_the_last_on_the_last() {
+        let range = |date, time| MomentRange::of(&key(VR::DA, date).unwrap().unwrap(), &key(VR::TM, time).unwrap().unwrap()).unwrap();
+        let week = range("20060705-20060707", "1000-1800");
+        for (date, time, expected) in [
+            ("20060705", Some("095959.999999"), false),
+            ("20060705", Some("100000.000000"), true),
+            ("20060706", Some("000000.000000"), true),
+            ("20060706", Some("235959.000000"), true),
+            ("20060707", Some("180000.000000"), true),
+            ("20060707", Some("180100.000000"), false),
+            ("20060704", Some("120000.000000"), false),
+            ("20060705", None, true),
+            ("20060708", None, false),
+        ] {
+            assert_eq!(week.holds(date, time), expected, "{date} {time:?}");
+        }
+        assert!(range("20060705-", "1000-").holds("20991231", Some("000000.000000")));
+        assert!(!range("-20060705", "-1000").holds("20060705", Some("110000.000000")));
     }
 
     #[test]

@@ -43,12 +43,11 @@ fn line_below(entity: &Entity, at: Level, study: Option<&Entity>, keys: &[&Match
 
 fn key_matches(key: &MatchKey, entity: &Entity, study: Option<&Entity>) -> bool {
     let of_study = |depth, tag| study.map(|study| values_below(study, depth, tag)).unwrap_or_default();
-    let values = match key.tag {
-        tags::MODALITIES_IN_STUDY => of_study(1, tags::MODALITY),
-        tags::SOP_CLASSES_IN_STUDY => of_study(2, tags::SOP_CLASS_UID),
-        tag => entity.attributes.texts(tag).to_vec(),
-    };
-    key.matcher.matches(key.vr, &values)
+    match key.tag {
+        tags::MODALITIES_IN_STUDY => key.matcher.matches(key.vr, &of_study(1, tags::MODALITY)),
+        tags::SOP_CLASSES_IN_STUDY => key.matcher.matches(key.vr, &of_study(2, tags::SOP_CLASS_UID)),
+        _ => key.is_met_by(&entity.attributes),
+    }
 }
 
 fn values_below(entity: &Entity, depth: u32, tag: Tag) -> Vec<String> {

@@ -4,8 +4,8 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::Arrival;
 use filmroom_index::dataset::{DataSet, Value};
-use filmroom_index::query::Root;
 use filmroom_index::query::reference::Entity;
+use filmroom_index::query::{Extensions, Root};
 use proptest::sample::select;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -58,6 +58,13 @@ const TEXTS: &[&str] = &[
     "",
 ];
 
+/// Sequences of one item a value.
+const CODES: &[&str] = &["CT1", "CT1\\MR1", "MR1", "", "A%1"];
+
+/// Private, of a creator who reserves one block or another.
+pub(crate) const PRIVATE: Tag = Tag(0x0009, 0x1001);
+const CREATOR: &str = "ACME";
+
 /// Attributes by level, those with a column and those that only headers have.
 const POOLS: [&[Pool]; 4] = [
     &[
@@ -78,6 +85,7 @@ const POOLS: [&[Pool]; 4] = [
         (tags::REFERRING_PHYSICIAN_NAME, VR::PN, NAMES),
         (tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, TEXTS),
         (tags::PATIENT_AGE, VR::AS, &["042Y", "007M", ""]),
+        (tags::PROCEDURE_CODE_SEQUENCE, VR::SQ, CODES),
     ],
     &[
         (tags::MODALITY, VR::CS, &["CT", "MR", "CR", "SR", "C_T", ""]),
@@ -89,6 +97,8 @@ const POOLS: [&[Pool]; 4] = [
         (tags::STATION_NAME, VR::SH, TEXTS),
         (tags::OPERATORS_NAME, VR::PN, NAMES),
         (tags::PERFORMED_PROCEDURE_STEP_START_DATE, VR::DA, DATES),
+        (tags::PERFORMED_PROCEDURE_STEP_START_TIME, VR::TM, TIMES),
+        (tags::REQUEST_ATTRIBUTES_SEQUENCE, VR::SQ, CODES),
     ],
     &[
         (tags::INSTANCE_NUMBER, VR::IS, &["1", "2", "10", "-3", "1.5", ""]),
@@ -104,6 +114,9 @@ const POOLS: [&[Pool]; 4] = [
             &["20040119101112.5", "20040119091112+0100", "2004", ""],
         ),
         (tags::IMAGE_COMMENTS, VR::LT, TEXTS),
+        (tags::REFERENCED_IMAGE_SEQUENCE, VR::SQ, CODES),
+        (tags::ROWS, VR::US, &["512", "256", "512\\256", ""]),
+        (PRIVATE, VR::LO, TEXTS),
     ],
 ];
 
@@ -207,7 +220,7 @@ fn entity(runner: &mut TestRunner, level: usize, above: &DataSet) -> Entity {
     for (tag, vr, pool) in POOLS[level] {
         let text = pick(runner, pool);
         if below(runner, 12) > 0 {
-            attributes.put(*tag, *vr, values(text));
+            put(&mut attributes, *tag, *vr, text, 0x10 + u16::from(below(runner, 2) == 1));
         }
     }
     Entity {
@@ -216,18 +229,41 @@ fn entity(runner: &mut TestRunner, level: usize, above: &DataSet) -> Entity {
     }
 }
 
-fn values(text: &str) -> Value {
-    Value::Text(match text.is_empty() {
-        true => Vec::new(),
-        false => text.split('\\').map(str::to_owned).collect(),
-    })
+/// Puts what a text stands for into an object or an identifier; a private attribute into this block.
+pub(crate) fn put(attributes: &mut DataSet, tag: Tag, vr: VR, text: &str, block: u16) {
+    let values = text.split('\\');
+    let value = match vr {
+        _ if text.is_empty() => Value::Text(Vec::new()),
+        VR::SQ => Value::Items(values.map(code).collect()),
+        VR::US => Value::Bytes(
+            values
+                .filter_map(|value| value.parse::<u16>().ok())
+                .flat_map(u16::to_le_bytes)
+                .collect(),
+        ),
+        _ => Value::Text(values.map(str::to_owned).collect()),
+    };
+    match tag {
+        PRIVATE => {
+            attributes.put_text(Tag(tag.group(), block), VR::LO, CREATOR);
+            attributes.put(Tag(tag.group(), block << 8 | tag.element() & 0xff), vr, value);
+        }
+        _ => attributes.put(tag, vr, value),
+    }
+}
+
+fn code(value: &str) -> DataSet {
+    let mut item = DataSet::new();
+    item.put_text(tags::CODE_VALUE, VR::SH, value);
+    item.put_text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, "99X");
+    item
 }
 
 /// Keys of an identifier.
 pub(crate) type Keys = Vec<(Tag, VR, String)>;
 
-/// A root, a level and some keys.
-pub(crate) fn query(runner: &mut TestRunner) -> (Root, &'static str, Keys) {
+/// A root, a level, some keys and what was negotiated.
+pub(crate) fn query(runner: &mut TestRunner) -> (Root, &'static str, Keys, Extensions) {
     let (root, level) = pick(
         runner,
         &[
@@ -238,8 +274,15 @@ pub(crate) fn query(runner: &mut TestRunner) -> (Root, &'static str, Keys) {
             (Root::Study, "IMAGE"),
         ],
     );
-    let keys = (0..1 + below(runner, 3)).map(|_| key(runner)).collect();
-    (root, level, keys)
+    let mut keys: Keys = (0..1 + below(runner, 3)).map(|_| key(runner)).collect();
+    let extensions = Extensions {
+        date_time: below(runner, 3) == 0,
+        fuzzy_names: below(runner, 3) == 0,
+    };
+    if extensions.date_time {
+        keys.extend(moments(runner));
+    }
+    (root, level, keys, extensions)
 }
 
 /// One query for each key and each hostile value.
@@ -287,6 +330,27 @@ fn key(runner: &mut TestRunner) -> (Tag, VR, String) {
     (tag, vr, varied(runner, vr, value, pool))
 }
 
+/// Ranges of a date and its time, mostly of one form.
+fn moments(runner: &mut TestRunner) -> Keys {
+    let (date, time) = pick(
+        runner,
+        &[
+            (tags::STUDY_DATE, tags::STUDY_TIME),
+            (tags::SERIES_DATE, tags::SERIES_TIME),
+            (tags::PERFORMED_PROCEDURE_STEP_START_DATE, tags::PERFORMED_PROCEDURE_STEP_START_TIME),
+        ],
+    );
+    let forms = &[
+        ("20040119-20040201", "1000-1011"),
+        ("20040119-", "101112-"),
+        ("-20040201", "-10"),
+        ("20040119-", "10-11"),
+        ("20040119", "10-11"),
+    ];
+    let (days, times) = pick(runner, forms);
+    vec![(date, VR::DA, days.to_owned()), (time, VR::TM, times.to_owned())]
+}
+
 /// A value as somebody searches for it.
 fn varied(runner: &mut TestRunner, vr: VR, value: &str, pool: &[&'static str]) -> String {
     let chars: Vec<char> = value.chars().collect();
@@ -304,6 +368,8 @@ fn varied(runner: &mut TestRunner, vr: VR, value: &str, pool: &[&'static str]) -
         (_, 3) => format!("{front}?{}", back.chars().skip(1).collect::<String>()),
         (_, 4) => format!("*{}*", back.chars().take(2).collect::<String>()),
         (_, 5) => format!("{front}*{}", back.chars().skip(1).collect::<String>()),
+        // The words of a name, as somebody types them who does not know DICOM.
+        (VR::PN, 8) => value.replace(['^', '='], " ").to_lowercase(),
         (VR::PN, 6) => value.split('=').next().unwrap().to_uppercase(),
         (VR::PN, 7) => value.split('=').next_back().unwrap().to_owned(),
         (_, 6) => format!("{value}\\{other}"),

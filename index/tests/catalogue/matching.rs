@@ -10,11 +10,11 @@ use filmroom_index::dataset::{DataSet, Value};
 use filmroom_index::model::{AeTitle, Availability, Level};
 use filmroom_index::query::attributes::level;
 use filmroom_index::query::reference::Entity;
-use filmroom_index::query::{Query, Root};
+use filmroom_index::query::{Extensions, Query, Root};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::database::Database;
-use crate::generated::{Generated, Keys, catalogue, hostile_queries, query};
+use crate::generated::{Generated, Keys, catalogue, hostile_queries, put, query};
 use crate::objects::node;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -46,7 +46,7 @@ pub(crate) fn identifier(level: &str, keys: &Keys) -> DataSet {
         identifier.put(tag, vr, Value::Text(Vec::new()));
     }
     for (tag, vr, text) in keys {
-        identifier.put(*tag, *vr, Value::Text(text.split('\\').map(str::to_owned).collect()));
+        put(&mut identifier, *tag, *vr, text, 0x10);
     }
     identifier
 }
@@ -97,9 +97,11 @@ async fn found(catalogue: &Catalogue, query: &Query) -> Found {
             *found.entry(name(query, &answer)).or_default() += 1;
             assert_eq!(answer.iter().map(|(tag, _)| tag).collect::<Vec<_>>(), wanted);
             for key in query.keys.iter().filter(|key| level(key.tag) <= query.level) {
-                let values = answer.texts(key.tag);
-                let returned = key.matcher.matches(key.vr, values);
-                assert!(returned || query.level == Level::Patient, "{key:?} answered with {values:?}");
+                let returned = match key.tag {
+                    tags::MODALITIES_IN_STUDY | tags::SOP_CLASSES_IN_STUDY => key.matcher.matches(key.vr, answer.texts(key.tag)),
+                    _ => key.is_met_by(&answer),
+                };
+                assert!(returned || query.level == Level::Patient, "{key:?} answered with {answer:?}");
             }
         }
     }
@@ -107,8 +109,9 @@ async fn found(catalogue: &Catalogue, query: &Query) -> Found {
 }
 
 /// How many entities some keys find, if they are a query; where catalogue and reference disagree, both.
-async fn compare(catalogue: &Catalogue, patients: &[Entity], root: Root, level: &str, keys: &Keys) -> Result<usize, String> {
-    let Ok(query) = Query::find(root, &identifier(level, keys)) else {
+async fn compare(catalogue: &Catalogue, patients: &[Entity], asked: (Root, &str, Extensions), keys: &Keys) -> Result<usize, String> {
+    let (root, level, extensions) = asked;
+    let Ok(query) = Query::find_extended(root, &identifier(level, keys), extensions) else {
         return Ok(0);
     };
     let (expected, found) = (expected(&query, patients), found(catalogue, &query).await);
@@ -116,14 +119,14 @@ async fn compare(catalogue: &Catalogue, patients: &[Entity], root: Root, level: 
         return Ok(found.values().sum());
     }
     Err(format!(
-        "{root:?} {level} {keys:?}\n{:?}\nexpected {expected:?}\nfound    {found:?}",
+        "{asked:?} {keys:?}\n{:?}\nexpected {expected:?}\nfound    {found:?}",
         query.keys
     ))
 }
 
 /// The same, and fails where they disagree.
-async fn check(catalogue: &Catalogue, patients: &[Entity], root: Root, level: &str, keys: Keys) -> usize {
-    let mut wrong = match compare(catalogue, patients, root, level, &keys).await {
+async fn check(catalogue: &Catalogue, patients: &[Entity], asked: (Root, &str, Extensions), keys: Keys) -> usize {
+    let mut wrong = match compare(catalogue, patients, asked, &keys).await {
         Ok(found) => return found,
         Err(wrong) => wrong,
     };
@@ -133,7 +136,7 @@ async fn check(catalogue: &Catalogue, patients: &[Entity], root: Root, level: &s
         for index in 0..keys.len() {
             let mut fewer = keys.clone();
             fewer.remove(index);
-            if let Err(still) = compare(catalogue, patients, root, level, &fewer).await {
+            if let Err(still) = compare(catalogue, patients, asked, &fewer).await {
                 (wrong, keys) = (still, fewer);
                 continue 'shorter;
             }
@@ -170,8 +173,8 @@ pub(crate) async fn sql_finds_what_the_reference_matcher_finds(database: Databas
     let queries = queries.unwrap_or(500);
     let mut telling = 0;
     for _ in 0..queries {
-        let (root, level, keys) = query(&mut runner);
-        telling += usize::from(check(&catalogue, &generated.patients, root, level, keys).await > 0);
+        let (root, level, keys, extensions) = query(&mut runner);
+        telling += usize::from(check(&catalogue, &generated.patients, (root, level, extensions), keys).await > 0);
     }
     println!("{telling} of {queries} queries found something");
     assert!(telling > queries / 5, "{telling} of {queries}");
@@ -183,7 +186,11 @@ pub(crate) async fn hostile_keys_find_what_they_say_and_harm_nothing(database: D
     let before = catalogue.find(&everything(), 100_000, LIMIT).await.unwrap();
     for (index, keys) in hostile_queries().enumerate() {
         let level = ["PATIENT", "STUDY", "SERIES", "IMAGE"][index % 4];
-        check(&catalogue, &generated.patients, Root::Patient, level, keys).await;
+        let extensions = Extensions {
+            fuzzy_names: index % 3 == 0,
+            ..Extensions::default()
+        };
+        check(&catalogue, &generated.patients, (Root::Patient, level, extensions), keys).await;
     }
     assert_eq!(catalogue.find(&everything(), 100_000, LIMIT).await.unwrap(), before);
     assert_eq!(before.len(), generated.arrivals.len());

@@ -8,7 +8,9 @@ use dicom_ul::pdu::{
     RequestorRoles, UserVariableItem,
 };
 use filmroom_index::model::{AeTitle, Uid, transfer_syntax};
+use filmroom_index::query::Extensions;
 
+use super::extended;
 use super::syntaxes::{Purpose, choose, purpose};
 use super::{
     APPLICATION_CONTEXT, AcceptedContext, Acceptor, Agreement, PeerIdentity, Rejection, our_user_information, printable,
@@ -70,6 +72,7 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
 
     let mut user_variables = our_user_information(settings.max_pdu);
     user_variables.extend(role_answers(&contexts, &proposed_roles));
+    user_variables.extend(extended::settle(&mut contexts, &request.user_variables));
     let reply = AssociationAC {
         protocol_version: 1,
         calling_ae_title: printable(&request.calling_ae_title, 16),
@@ -153,6 +156,7 @@ fn answer(
         transfer_syntax,
         requestor_scu,
         requestor_scp,
+        extensions: Extensions::default(),
     })
 }
 

@@ -2,12 +2,13 @@
 //!
 //! - [`accept`] answers an A-ASSOCIATE-RQ with an agreement or a [`Rejection`].
 //! - [`propose`] makes an A-ASSOCIATE-RQ, [`agree`] reads the answer to it.
-//! - [`syntaxes`] says what is stored here.
+//! - [`syntaxes`] says what is stored here, `extended` which options of queries are granted.
 //!
 //! Never answered: the asynchronous operations window (without an answer it is one operation, PS3.7 D.3.3.3; dcm4che pipelines as soon as
-//! there is one), SOP Class Common Extended Negotiation, and, until it is served, extended negotiation.
+//! there is one), SOP Class Common Extended Negotiation, and extended negotiation of other classes than queries and retrieves.
 
 mod acceptor;
+mod extended;
 mod requestor;
 pub mod syntaxes;
 
@@ -20,6 +21,7 @@ use dicom_ul::pdu::{
 };
 use filmroom_index::model::{AeTitle, Uid};
 use filmroom_index::part10;
+use filmroom_index::query::Extensions;
 
 pub use acceptor::{BLANK_CALLING_AE, accept};
 pub use requestor::{agree, propose};
@@ -75,6 +77,8 @@ pub struct AcceptedContext {
     pub requestor_scu: bool,
     /// Whether the association's requestor may be SCP
     pub requestor_scp: bool,
+    /// What was granted of a query's options
+    pub extensions: Extensions,
 }
 
 /// Who is at the other end.

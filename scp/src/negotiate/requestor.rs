@@ -7,6 +7,7 @@ use dicom_ul::pdu::{
     AssociationAC, AssociationRQ, PresentationContextProposed, PresentationContextResultReason, RequestorRoles, UserVariableItem,
 };
 use filmroom_index::model::Uid;
+use filmroom_index::query::Extensions;
 
 use super::{
     APPLICATION_CONTEXT, AcceptedContext, Agreement, PeerIdentity, Proposal, ProposedContext, our_user_information, read_user_information,
@@ -69,6 +70,7 @@ pub fn agree(proposal: &Proposal, reply: &AssociationAC, address: Option<IpAddr>
             transfer_syntax,
             requestor_scu: roles.is_none_or(|roles| roles.scu),
             requestor_scp: roles.is_some_and(|roles| roles.scp),
+            extensions: Extensions::default(),
         })
     };
     Agreement {

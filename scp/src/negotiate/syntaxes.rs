@@ -14,15 +14,22 @@ pub enum Purpose {
     Storage,
     /// A SOP class that the dictionary does not have, taken for a storage class: private ones, and those of a later edition
     UnknownStorage,
-    /// Patient or Study Root Query (PS3.4 C.4.1)
+    /// Query in Patient Root, Study Root or Patient/Study Only (PS3.4 C.4.1)
     Find,
-    /// Patient or Study Root Retrieve by C-MOVE (C.4.2)
+    /// Retrieve by C-MOVE in one of these (C.4.2)
     Move,
-    /// Patient or Study Root Retrieve by C-GET (C.4.3)
+    /// Retrieve by C-GET in one of these (C.4.3), or without bulk data (Z)
     Get,
     /// Not served
     Other,
 }
+
+/// Patient/Study Only Query/Retrieve, retired and served: C-FIND, C-MOVE and C-GET.
+pub const PATIENT_STUDY_ONLY_FIND: &str = "1.2.840.10008.5.1.4.1.2.3.1";
+/// C-MOVE
+pub const PATIENT_STUDY_ONLY_MOVE: &str = "1.2.840.10008.5.1.4.1.2.3.2";
+/// C-GET
+pub const PATIENT_STUDY_ONLY_GET: &str = "1.2.840.10008.5.1.4.1.2.3.3";
 
 /// Non-Patient Object Storage (PS3.4 GG) and the other classes whose instances belong to no patient, study and series: refused.
 pub const NON_PATIENT_OBJECTS: [&str; 10] = [
@@ -47,15 +54,16 @@ pub fn purpose(abstract_syntax: &Uid) -> Purpose {
     let uid = abstract_syntax.as_str();
     match uid {
         uids::VERIFICATION => return Purpose::Verification,
-        uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND => {
-            return Purpose::Find;
-        }
-        uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE => {
-            return Purpose::Move;
-        }
-        uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET => {
-            return Purpose::Get;
-        }
+        uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
+        | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
+        | PATIENT_STUDY_ONLY_FIND => return Purpose::Find,
+        uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE
+        | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE
+        | PATIENT_STUDY_ONLY_MOVE => return Purpose::Move,
+        uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET
+        | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET
+        | PATIENT_STUDY_ONLY_GET
+        | uids::COMPOSITE_INSTANCE_RETRIEVE_WITHOUT_BULK_DATA_GET => return Purpose::Get,
         _ => {}
     }
     match StandardSopClassDictionary.by_uid(uid) {
@@ -157,8 +165,12 @@ mod tests {
             ("1.2.840.10008.5.1.4.1.2.2.1", Purpose::Find),
             ("1.2.840.10008.5.1.4.1.2.2.2", Purpose::Move),
             ("1.2.840.10008.5.1.4.1.2.1.3", Purpose::Get),
-            // Patient/Study Only, worklist, performed procedure step, print, storage commitment, hanging protocol, implicit VR
-            ("1.2.840.10008.5.1.4.1.2.3.1", Purpose::Other),
+            ("1.2.840.10008.5.1.4.1.2.3.1", Purpose::Find),
+            ("1.2.840.10008.5.1.4.1.2.3.2", Purpose::Move),
+            ("1.2.840.10008.5.1.4.1.2.3.3", Purpose::Get),
+            ("1.2.840.10008.5.1.4.1.2.5.3", Purpose::Get),
+            // Composite Instance Root, worklist, performed procedure step, print, storage commitment, hanging protocol, implicit VR
+            ("1.2.840.10008.5.1.4.1.2.4.2", Purpose::Other),
             ("1.2.840.10008.5.1.4.31", Purpose::Other),
             ("1.2.840.10008.3.1.2.3.3", Purpose::Other),
             ("1.2.840.10008.5.1.1.9", Purpose::Other),

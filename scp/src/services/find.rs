@@ -76,7 +76,7 @@ impl Find<'_> {
 
     async fn query<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, association: &mut Association<S>) -> Result<(Query, Asked), Ended> {
         let asked = identifier::read(association, Service::Find, self.context).await?;
-        Ok((Query::find(asked.root, &asked.identifier)?, asked))
+        Ok((Query::find_extended(asked.root, &asked.identifier, asked.extensions)?, asked))
     }
 
     /// Searches, and sends an answer for every match.

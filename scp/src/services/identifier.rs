@@ -4,13 +4,14 @@ use dicom_core::Tag;
 use dicom_dictionary_std::uids;
 use filmroom_index::catalogue;
 use filmroom_index::dataset::DataSet;
-use filmroom_index::header::scan;
+use filmroom_index::header::scan_message;
 use filmroom_index::model::{Encoding, transfer_syntax};
-use filmroom_index::query::{QueryError, Root};
+use filmroom_index::query::{Extensions, QueryError, Root};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::association::Association;
 use crate::dimse::Status;
+use crate::negotiate::syntaxes::{PATIENT_STUDY_ONLY_FIND, PATIENT_STUDY_ONLY_GET, PATIENT_STUDY_ONLY_MOVE};
 use crate::services::interruption::Ended;
 use crate::settings::Service;
 
@@ -72,6 +73,8 @@ pub struct Asked {
     pub identifier: DataSet,
     /// How the data sets of the responses are encoded
     pub encoding: Encoding,
+    /// What was negotiated for the query
+    pub extensions: Extensions,
 }
 
 /// Reads the identifier of a request that has just been received. That the caller may ask, and ask this on the context, was seen to before.
@@ -88,7 +91,7 @@ pub async fn read<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let garbage = |comment: String| Refusal::new(Status::CannotUnderstand, comment);
     let bytes = bytes.ok_or_else(|| garbage("the identifier is longer than 1 MiB".to_owned()))?;
-    let header = scan(&bytes, &accepted.transfer_syntax).map_err(|error| garbage(format!("identifier: {error}")))?;
+    let header = scan_message(&bytes, &accepted.transfer_syntax).map_err(|error| garbage(format!("identifier: {error}")))?;
     if header.partial {
         return Err(garbage("the identifier is too long to be searched for".to_owned()).into());
     }
@@ -96,6 +99,7 @@ pub async fn read<S: AsyncRead + AsyncWrite + Unpin + Send>(
         root,
         identifier: header.attributes,
         encoding: transfer_syntax::encoding(&accepted.transfer_syntax),
+        extensions: accepted.extensions,
     })
 }
 
@@ -110,7 +114,7 @@ pub fn verb(service: Service) -> &'static str {
     }
 }
 
-/// The information model of a SOP class (PS3.4 C.6).
+/// The information model of a SOP class (PS3.4 C.6, Z.1).
 fn root(sop_class: &str, service: Service) -> Option<Root> {
     match (service, sop_class) {
         (Service::Find, uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)
@@ -119,6 +123,10 @@ fn root(sop_class: &str, service: Service) -> Option<Root> {
         (Service::Find, uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND)
         | (Service::Move, uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE)
         | (Service::Get, uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET) => Some(Root::Study),
+        (Service::Find, PATIENT_STUDY_ONLY_FIND) | (Service::Move, PATIENT_STUDY_ONLY_MOVE) | (Service::Get, PATIENT_STUDY_ONLY_GET) => {
+            Some(Root::PatientStudyOnly)
+        }
+        (Service::Get, uids::COMPOSITE_INSTANCE_RETRIEVE_WITHOUT_BULK_DATA_GET) => Some(Root::Instance),
         _ => None,
     }
 }

@@ -52,6 +52,7 @@ impl DataSetReader {
 
     /// Reads the preface and the rest of the first chunk. Blocks.
     pub fn start(file: File, length: u64) -> io::Result<DataSetReader> {
+        metrics::counter!("filmroom_object_files_opened_total").increment(1);
         let first = read(&file, 0, length.min(CHUNK))?;
         let head = first.get(..first.len().min(MAX_PREFACE)).unwrap_or(&first);
         let preface = part10::read_preface(head).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;

@@ -47,10 +47,8 @@ pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i
         for key in &query.returns {
             let value = match known_value(query, record, key) {
                 Some(text) => Value::Text(text),
-                None => match answer.get(key.tag) {
-                    Some(element) if agrees(query, key.tag, element) => continue,
-                    _ => nothing(key.vr),
-                },
+                None if answer.get(key.tag).is_some() && agrees(query, key.tag, &answer) => continue,
+                None => nothing(key.vr),
             };
             answer.put(key.tag, key.vr, value);
         }
@@ -124,16 +122,12 @@ fn describes_study(tag: Tag) -> bool {
 }
 
 /// Whether a value from a header is one that the query's key on it asks for.
-fn agrees(query: &Query, tag: Tag, element: &Element) -> bool {
-    let meets = |matcher: &Matcher, vr| match &element.value {
-        Value::Text(texts) => matcher.matches(vr, texts),
-        _ => true,
-    };
-    query
-        .keys
-        .iter()
-        .filter(|key| key.tag == tag)
-        .all(|key| meets(&key.matcher, key.vr))
+fn agrees(query: &Query, tag: Tag, answer: &DataSet) -> bool {
+    query.keys.iter().filter(|key| key.tag == tag).all(|key| match key.matcher {
+        // Of the entity itself, whose own header met the key.
+        Matcher::Private { .. } | Matcher::Moments { .. } => true,
+        _ => key.is_met_by(answer),
+    })
 }
 
 fn is_private(Tag(group, _): Tag) -> bool {
@@ -148,7 +142,7 @@ fn is_reservation(key: &ReturnKey) -> bool {
 /// What a header says of a return key. A long binary value lies in the object only, and is none here.
 fn stored_value(attributes: &DataSet, key: &ReturnKey) -> Option<Element> {
     let tag = match (&key.creator, is_private(key.tag)) {
-        (Some(creator), true) => private_tag(attributes, key.tag, creator)?,
+        (Some(creator), true) => attributes.private(key.tag, creator)?,
         _ => key.tag,
     };
     let element = attributes.get(tag)?;
@@ -169,13 +163,6 @@ fn restricted(item: &DataSet, asked: &[ReturnKey]) -> DataSet {
         })
     };
     asked.iter().map(|key| (key.tag, value(key))).collect()
-}
-
-/// Where a private attribute stands in this data set: its creator may have reserved another block here (PS3.5 7.8.1).
-fn private_tag(attributes: &DataSet, Tag(group, element): Tag, creator: &str) -> Option<Tag> {
-    let reserved = |block: &u16| attributes.text(Tag(group, *block)).is_some_and(|text| text.trim() == creator);
-    let block = (0x0010..=0x00ff).find(reserved)?;
-    Some(Tag(group, block << 8 | element & 0x00ff))
 }
 
 /// Zero length.

@@ -9,8 +9,9 @@ use dicom_dictionary_std::tags;
 use super::statement::Statement;
 use crate::catalogue::lists::Texts;
 use crate::model::Level;
+use crate::query::fold::SPELLINGS;
 use crate::query::glob::{Glob, after_prefix};
-use crate::query::range::Range;
+use crate::query::range::{MomentRange, Range};
 use crate::query::{MatchKey, Matcher, NamePattern};
 
 /// An attribute's column.
@@ -119,6 +120,12 @@ pub(super) fn condition(statement: &mut Statement, column: Column, key: &MatchKe
             statement.push(column.name).in_ids(&ids);
         }
         (Matcher::Ranges(ranges), Kind::Moment(vr)) => moments(statement, column.name, vr, ranges),
+        (Matcher::Moments { time, range }, Kind::Moment(VR::DA)) => match self::column(*time) {
+            Some(time) => combined(statement, column.name, time.name, range),
+            None => {
+                statement.push("1 = 0");
+            }
+        },
         (Matcher::Names(patterns), Kind::Name(sqlite, postgres)) => {
             let groups = if statement.is_postgres() { postgres } else { sqlite };
             any(statement, patterns, |statement, pattern| {
@@ -196,19 +203,50 @@ fn moments(statement: &mut Statement, column: &'static str, vr: VR, ranges: &[Ra
         statement.push(column).push(" <= ").text(to);
     });
     // What was no date or time stands there too, and matches no range.
+    statement.push(" AND ");
+    readable(statement, column, length);
+}
+
+/// What is in the column is a date or time in normal form.
+fn readable(statement: &mut Statement, column: &'static str, length: i64) {
     statement
-        .push(" AND length(")
+        .push("(length(")
         .push(column)
         .push(") = ")
         .number(length)
         .push(" AND ")
         .push(column);
-    statement.pick(" NOT GLOB '*[^0-9.]*'", " !~ '[^0-9.]'");
+    statement.pick(" NOT GLOB '*[^0-9.]*')", " !~ '[^0-9.]')");
+}
+
+/// A date and its time as one moment. A time that is not known decides nothing.
+fn combined(statement: &mut Statement, date: &'static str, time: &'static str, range: &MomentRange) {
+    readable(statement, date, 8);
+    for (end, within, inside, bound) in [(&range.from, " >= ", " > ", " >= "), (&range.to, " <= ", " < ", " <= ")] {
+        let Some((day, moment)) = end else {
+            continue;
+        };
+        statement.push(" AND ").push(date).push(within).text(day);
+        statement.push(" AND (").push(date).push(inside).text(day).push(" OR NOT ");
+        readable(statement, time, 13);
+        statement.push(" OR ").push(time).push(bound).text(moment).push(")");
+    }
 }
 
 fn name(statement: &mut Statement, column: &'static str, groups: &[&'static str; 3], pattern: &NamePattern) {
     match pattern {
         NamePattern::AnyGroup(globs) => any(statement, groups, |statement, group| spellings(statement, group, globs)),
+        NamePattern::Words(globs) => {
+            statement.push(column).push(" <> ''");
+            for glob in globs {
+                statement.push(" AND ");
+                words(statement, column);
+                match statement.is_postgres() {
+                    true => statement.push(" LIKE ").text(glob.to_like()).push(" ESCAPE '\\'"),
+                    false => statement.push(" GLOB ").text(glob.to_sqlite_glob()),
+                };
+            }
+        }
         NamePattern::Groups(wanted) => {
             // The last spelling is the shortest, and all begin as it does. The alphabetic group stands first in the column.
             let first = wanted.first().and_then(|globs| globs.last()).map(Glob::prefix).unwrap_or_default();
@@ -224,6 +262,17 @@ fn name(statement: &mut Statement, column: &'static str, groups: &[&'static str;
                 }
             }
         }
+    }
+}
+
+/// The words of a folded name, as fuzzy matching has them.
+fn words(statement: &mut Statement, column: &'static str) {
+    for _ in SPELLINGS {
+        statement.push("replace(");
+    }
+    statement.push("' ' || ").push(column);
+    for (from, to) in SPELLINGS {
+        statement.push(", '").push(from).push("', '").push(to).push("')");
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::dataset::DataSet;
 use crate::model::{Level, Uid};
-use crate::query::{MatchKey, Query};
+use crate::query::Query;
 
 use super::database::Connection;
 use super::{AnswerContext, Catalogue, Error, Result};
@@ -151,9 +151,9 @@ async fn decide(connection: &mut Connection, at: Level, conditions: &Conditions<
         let wanted: Vec<i64> = lines.iter().filter(|(id, _)| !kept.contains(id)).map(|(_, line)| *line).collect();
         let headers = Headers::read(connection, deepest, &wanted).await?;
         let mut meeting = HashSet::new();
-        let keys = |tag| conditions.headers.iter().any(|key| key.tag == tag);
+        let keys = |tag| conditions.headers.iter().any(|key| key.reads(tag));
         headers.visit(&keys, |line, attributes| {
-            if conditions.headers.iter().all(|key| meets(key, attributes)) {
+            if conditions.headers.iter().all(|key| key.is_met_by(attributes)) {
                 meeting.insert(line);
             }
         })?;
@@ -162,8 +162,4 @@ async fn decide(connection: &mut Connection, at: Level, conditions: &Conditions<
             return Ok(kept);
         }
     }
-}
-
-fn meets(key: &MatchKey, attributes: &DataSet) -> bool {
-    key.matcher.matches(key.vr, attributes.texts(key.tag))
 }

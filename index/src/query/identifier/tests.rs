@@ -1,5 +1,9 @@
 use super::*;
-use crate::query::range::Range;
+use crate::dataset::Element;
+use crate::query::NamePattern;
+use crate::query::condition::is_text;
+use crate::query::range::{MomentRange, Range};
+use dicom_core::VR;
 use proptest::prelude::*;
 
 fn data_set(elements: &[(Tag, VR, &str)]) -> DataSet {
@@ -19,6 +23,9 @@ fn with_level(level: &str, elements: &[(Tag, VR, &str)]) -> DataSet {
     data_set.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
     data_set
 }
+
+/// Its representation is what the identifier says.
+const PRIVATE: Tag = Tag(0x0009, 0x1001);
 
 fn find(elements: &[(Tag, VR, &str)]) -> Query {
     Query::find(Root::Patient, &with_level("STUDY", elements)).unwrap()
@@ -117,7 +124,11 @@ fn wildcards_are_for_some_representations_only() {
             vr,
             value: Value::Text(vec!["A*".into()]),
         };
-        let Ok(Condition::Match(Matcher::Text(globs))) = condition(tags::STUDY_DESCRIPTION, vr, &element) else {
+        let around = DataSet::from_iter([(PRIVATE, element.clone())]);
+        let Ok(Condition::Match(key)) = condition(PRIVATE, &element, &around, Extensions::default()) else {
+            panic!("{vr:?}");
+        };
+        let Matcher::Text(globs) = key.matcher else {
             panic!("{vr:?}");
         };
         assert_eq!(globs[0].matches("AB"), wild, "{vr:?}");
@@ -187,11 +198,8 @@ fn what_cannot_be_matched_is_named_and_still_returned() {
         ],
     );
     identifier.put(tags::ROWS, VR::US, Value::Bytes(vec![0, 2]));
-    identifier.put(
-        tags::PROCEDURE_CODE_SEQUENCE,
-        VR::SQ,
-        Value::Items(vec![data_set(&[(tags::CODE_VALUE, VR::SH, "1"), (tags::CODE_MEANING, VR::LO, "")])]),
-    );
+    let item = |value| data_set(&[(tags::CODE_VALUE, VR::SH, value), (tags::CODE_MEANING, VR::LO, "")]);
+    identifier.put(tags::PROCEDURE_CODE_SEQUENCE, VR::SQ, Value::Items(vec![item("1"), item("2")]));
     let query = Query::find(Root::Study, &identifier).unwrap();
     assert_eq!(
         query.keys.iter().map(|key| key.tag).collect::<Vec<_>>(),
@@ -235,6 +243,144 @@ fn sequence_keys_say_what_is_wanted_of_their_items() {
     assert_eq!(inside(tags::PROCEDURE_CODE_SEQUENCE), Some(1));
     assert_eq!(inside(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE), None);
     assert_eq!(inside(tags::REFERENCED_STUDY_SEQUENCE), None);
+}
+
+/// PS3.4 C.2.2.2.6
+#[test]
+fn a_sequence_key_with_values_in_its_one_item_is_matched() {
+    let code = |value| data_set(&[(tags::CODE_VALUE, VR::SH, value), (tags::CODING_SCHEME_DESIGNATOR, VR::SH, "99X")]);
+    let mut identifier = with_level("STUDY", &[]);
+    identifier.put(tags::PROCEDURE_CODE_SEQUENCE, VR::SQ, Value::Items(vec![code("CT*")]));
+    let query = Query::find(Root::Study, &identifier).unwrap();
+    assert_eq!((query.keys.len(), query.unsupported), (1, vec![]));
+    let stored = |items| {
+        DataSet::from_iter([(
+            tags::PROCEDURE_CODE_SEQUENCE,
+            Element {
+                vr: VR::SQ,
+                value: Value::Items(items),
+            },
+        )])
+    };
+    let other = data_set(&[(tags::CODE_VALUE, VR::SH, "CT1"), (tags::CODING_SCHEME_DESIGNATOR, VR::SH, "DCM")]);
+    for (items, expected) in [
+        (vec![code("CT1")], true),
+        (vec![code("MR1"), code("CT1")], true),
+        // One item has to meet all of it.
+        (vec![code("MR1"), other], false),
+        (vec![DataSet::new()], false),
+        (vec![], false),
+    ] {
+        assert_eq!(query.keys[0].is_met_by(&stored(items.clone())), expected, "{items:?}");
+    }
+    assert!(!query.keys[0].is_met_by(&DataSet::new()));
+    identifier.put(
+        tags::PROCEDURE_CODE_SEQUENCE,
+        VR::SQ,
+        Value::Items(vec![data_set(&[(tags::CODE_VALUE, VR::SH, "*")])]),
+    );
+    assert_eq!(Query::find(Root::Study, &identifier).unwrap().keys, []);
+}
+
+#[test]
+fn binary_numbers_are_matched_by_value() {
+    let mut identifier = with_level("IMAGE", &[]);
+    identifier.put(tags::ROWS, VR::US, Value::Bytes(vec![0, 2, 1, 0]));
+    let query = Query::find(Root::Study, &identifier).unwrap();
+    for (rows, expected) in [(512u16, true), (1, true), (256, false)] {
+        let mut stored = DataSet::new();
+        stored.put(tags::ROWS, VR::US, Value::Bytes(rows.to_le_bytes().to_vec()));
+        assert_eq!(query.keys[0].is_met_by(&stored), expected, "{rows}");
+    }
+    assert!(!query.keys[0].is_met_by(&DataSet::new()));
+}
+
+/// PS3.5 7.8.1: the block may be another one in the object than in the identifier.
+#[test]
+fn a_private_key_is_matched_where_its_creator_reserved_a_block() {
+    let keys = [(Tag(0x0009, 0x0010), VR::LO, "ACME"), (Tag(0x0009, 0x1001), VR::LO, "x*")];
+    assert_eq!(find(&keys).unsupported, [Tag(0x0009, 0x1001)]);
+    let query = Query::find(Root::Study, &with_level("IMAGE", &keys)).unwrap();
+    assert_eq!((query.keys.len(), query.unsupported), (1, vec![]));
+    let stored = |creator, value| data_set(&[(Tag(0x0009, 0x0011), VR::LO, creator), (Tag(0x0009, 0x1101), VR::LO, value)]);
+    assert!(query.keys[0].is_met_by(&stored("ACME", "xyz")));
+    assert!(!query.keys[0].is_met_by(&stored("ACME", "abc")));
+    assert!(!query.keys[0].is_met_by(&stored("OTHER", "xyz")));
+    // Stored in Implicit VR, asked in Implicit VR: neither side knows that it is text.
+    let mut unknown = with_level("IMAGE", &keys[..1]);
+    unknown.put(Tag(0x0009, 0x1001), VR::UN, Value::Bytes(b"xyz ".to_vec()));
+    let query = Query::find(Root::Study, &unknown).unwrap();
+    let mut stored = data_set(&keys[..1]);
+    stored.put(Tag(0x0009, 0x1001), VR::UN, Value::Bytes(b"xyz\0".to_vec()));
+    assert!(query.keys[0].is_met_by(&stored));
+}
+
+/// PS3.4 C.2.2.2.5, C.5.1.1
+#[test]
+fn ranges_of_a_date_and_its_time_are_one_where_that_was_negotiated() {
+    let moments = |date: &str, time: &str| {
+        let identifier = with_level("STUDY", &[(tags::STUDY_DATE, VR::DA, date), (tags::STUDY_TIME, VR::TM, time)]);
+        let extensions = Extensions {
+            date_time: true,
+            ..Extensions::default()
+        };
+        Query::find_extended(Root::Study, &identifier, extensions).unwrap().keys
+    };
+    let end = |date: &str, time: &str| Some((date.to_owned(), time.to_owned()));
+    for (date, time, from, to) in [
+        (
+            "20060705-20060707",
+            "1000-1800",
+            end("20060705", "100000.000000"),
+            end("20060707", "180099.999999"),
+        ),
+        ("20060705-", "1000-", end("20060705", "100000.000000"), None),
+        ("-2006.07.07", "-18:00", None, end("20060707", "180099.999999")),
+    ] {
+        let keys = moments(date, time);
+        assert_eq!(keys.len(), 1, "{date} {time}");
+        let range = MomentRange { from, to };
+        assert_eq!(
+            keys[0].matcher,
+            Matcher::Moments {
+                time: tags::STUDY_TIME,
+                range
+            },
+            "{date} {time}"
+        );
+    }
+    // Values, and ranges of another form, are matched each for itself.
+    for (date, time) in [
+        ("20060705", "1000-1800"),
+        ("20060705-20060707", "1000"),
+        ("20060705-", "1000-1800"),
+        ("2006-07-05", "10"),
+    ] {
+        assert_eq!(moments(date, time).len(), 2, "{date} {time}");
+    }
+    let separate = find(&[
+        (tags::STUDY_DATE, VR::DA, "20060705-20060707"),
+        (tags::STUDY_TIME, VR::TM, "1000-1800"),
+    ]);
+    assert_eq!(separate.keys.len(), 2);
+}
+
+#[test]
+fn every_model_has_its_levels() {
+    for (root, levels) in [
+        (Root::Patient, &["PATIENT", "STUDY", "SERIES", "IMAGE"][..]),
+        (Root::Study, &["STUDY", "SERIES", "IMAGE"]),
+        (Root::PatientStudyOnly, &["PATIENT", "STUDY"]),
+        (Root::Instance, &["IMAGE"]),
+    ] {
+        for level in ["PATIENT", "STUDY", "SERIES", "IMAGE"] {
+            assert_eq!(
+                Query::find(root, &with_level(level, &[])).is_ok(),
+                levels.contains(&level),
+                "{root:?} {level}"
+            );
+        }
+    }
 }
 
 #[test]

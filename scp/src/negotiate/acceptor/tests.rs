@@ -244,3 +244,63 @@ fn version_and_application_context_are_checked_and_a_wrong_title_is_told_even_by
     assert_eq!(accept(&full, &request("CT1", &[]), None).unwrap_err(), Rejection::Full);
     assert_eq!(accept(&full, &request("NOBODY", &[]), None).unwrap_err(), Rejection::CallingAe);
 }
+
+/// PS3.4 C.5.1.1, C.5.2.1: option by option, no longer than proposed, and only for classes that were accepted.
+#[test]
+fn options_of_queries_are_granted_where_they_are_served() {
+    const PATIENT_FIND: &str = "1.2.840.10008.5.1.4.1.2.1.1";
+    const PATIENT_STUDY_ONLY_FIND: &str = "1.2.840.10008.5.1.4.1.2.3.1";
+    let mut request = request(
+        "VIEWER",
+        &[
+            (1, STUDY_FIND, &[EXPLICIT]),
+            (3, STUDY_GET, &[EXPLICIT]),
+            (5, STUDY_MOVE, &[EXPLICIT]),
+            (7, PATIENT_FIND, &[EXPLICIT]),
+            (9, PATIENT_STUDY_ONLY_FIND, &[EXPLICIT]),
+        ],
+    );
+    let proposals: [(&str, &[u8]); 8] = [
+        (STUDY_FIND, &[1, 1, 1, 1, 1, 1, 1, 1]),
+        // Said twice: the first counts.
+        (STUDY_FIND, &[0]),
+        ("1.2.840.10008.5.1.4.1.2.2.3\0", &[0, 1]),
+        // Not accepted: VIEWER may not move.
+        (STUDY_MOVE, &[1]),
+        (PATIENT_FIND, &[1, 0, 7]),
+        (PATIENT_STUDY_ONLY_FIND, &[]),
+        // Has an extended negotiation of its own (PS3.4 B.3.1), which is not served.
+        (CT, &[2, 0, 2, 0, 0]),
+        ("1.2.3", &[1]),
+    ];
+    for (uid, information) in proposals {
+        let item = UserVariableItem::SopClassExtendedNegotiationSubItem(uid.to_owned(), information.to_vec());
+        request.user_variables.push(item);
+    }
+    let (agreement, reply) = decide(settings(), &request).unwrap();
+    let answers: Vec<(&str, &[u8])> = reply
+        .user_variables
+        .iter()
+        .filter_map(|item| match item {
+            UserVariableItem::SopClassExtendedNegotiationSubItem(uid, information) => Some((uid.as_str(), information.as_slice())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        answers,
+        [
+            (PATIENT_FIND, &[1, 0, 0][..]),
+            (STUDY_FIND, &[1, 1, 1, 0, 0, 0, 0][..]),
+            (STUDY_GET, &[0, 0][..])
+        ]
+    );
+    let extensions = |id| agreement.contexts.iter().find(|context| context.id == id).unwrap().extensions;
+    let all = Extensions {
+        date_time: true,
+        fuzzy_names: true,
+    };
+    assert_eq!(
+        [1, 3, 7, 9].map(extensions),
+        [all, Extensions::default(), Extensions::default(), Extensions::default()]
+    );
+}

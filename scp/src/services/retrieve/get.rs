@@ -2,20 +2,32 @@
 //!
 //! One C-STORE is outstanding at a time. An image whose SOP class and stored transfer syntax the requester did not propose with the SCP role
 //! (PS3.7 D.3.3.4) is a failed sub-operation, as one is that cannot be read now: C-GET has no later.
+//!
+//! Composite Instance Retrieve Without Bulk Data (PS3.4 Z) is the same with shorter data sets ([`without_bulk`](super::without_bulk)), sent in
+//! the stored syntax or in any other that was accepted: where there are no pixels, there is nothing to decompress.
+
+use std::collections::HashMap;
 
 use filmroom_index::catalogue::Located;
+use filmroom_index::dataset::DataSet;
+use filmroom_index::header::Header;
+use filmroom_index::model::{ObjectId, transfer_syntax};
+use filmroom_index::query::Root;
 use filmroom_tiering::hot::DataSetReader;
 use filmroom_tiering::recall::Release;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Delivered, Operation};
-use crate::association::{Association, AssociationError, Outgoing};
-use crate::dimse::{CGetRequest, CStoreRequest, CStoreResponse, Command, Priority, Request};
+use super::{Delivered, Operation, without_bulk};
+use crate::association::{AcceptedContext, Association, AssociationError, Outgoing};
+use crate::dimse::{CGetRequest, CStoreRequest, CStoreResponse, Command, Priority, Request, Status};
 use crate::services::Context;
-use crate::services::interruption::{Ended, Interruption, interpret};
+use crate::services::interruption::{Ended, Interruption, ask, interpret, listen};
 use crate::services::sub_operations::Reason;
 use crate::settings::Service;
+
+/// Headers that are read from the catalogue at a time; each may be a megabyte.
+const HEADERS: usize = 16;
 
 /// Serves one C-GET.
 pub async fn serve_get<S: AsyncRead + AsyncWrite + Unpin + Send>(
@@ -48,7 +60,12 @@ impl Get<'_> {
         let instances = self.operation.plan(association, &asked, caller.as_str()).await?;
         let node = self.operation.node;
         let partial_series = node.settings.peer(&caller).is_some_and(|peer| peer.partial_series);
-        let mut retrieval = node.archive.retrieve(instances, partial_series);
+        let without_bulk = asked.root == Root::Instance;
+        let from_objects = match without_bulk {
+            true => self.from_catalogue(association, instances).await?,
+            false => instances,
+        };
+        let mut retrieval = node.archive.retrieve(from_objects, partial_series || without_bulk);
         loop {
             let release = tokio::select! {
                 biased;
@@ -63,6 +80,7 @@ impl Get<'_> {
                 release = retrieval.next() => release,
             };
             match release {
+                Some(Release::Ready(instance, data_set)) if without_bulk => self.store_header(association, &instance, data_set).await?,
                 Some(Release::Ready(instance, data_set)) => self.store(association, &instance, data_set).await?,
                 Some(Release::Failed(instance, error)) => {
                     let failed = Delivered::failed(&instance.sop_instance, Reason::from(&error), error);
@@ -73,7 +91,66 @@ impl Get<'_> {
         }
     }
 
-    /// Sends one instance and waits for the answer. A C-CANCEL meanwhile ends the operation once the answer is there.
+    /// Sends what the catalogue holds of each instance, where it holds all but bulk data; the others are returned.
+    async fn from_catalogue<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        instances: Vec<Located>,
+    ) -> Result<Vec<Located>, Ended> {
+        let (node, id) = (self.operation.node, self.operation.message_id);
+        let limit = node.settings.find_limit;
+        let mut others = Vec::new();
+        for chunk in instances.chunks(HEADERS) {
+            let objects: Vec<ObjectId> = chunk.iter().map(|instance| instance.object).collect();
+            let headers = node.archive.catalogue().headers(&objects);
+            let headers = ask(association, id, limit, Status::CannotPerformSubOperations, headers).await?;
+            let mut headers: HashMap<ObjectId, Header> = headers.into_iter().collect();
+            for instance in chunk {
+                listen(association, id).await?;
+                match headers.remove(&instance.object).and_then(without_bulk::strip) {
+                    Some(data_set) => self.store_data_set(association, instance, &data_set).await?,
+                    None => others.push(instance.clone()),
+                }
+            }
+        }
+        Ok(others)
+    }
+
+    /// Sends an instance without its bulk data, which the catalogue has in part only.
+    async fn store_header<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        instance: &Located,
+        object: DataSetReader,
+    ) -> Result<(), Ended> {
+        match without_bulk::read(object, &instance.transfer_syntax).await {
+            Ok(data_set) => self.store_data_set(association, instance, &data_set).await,
+            Err(error) => {
+                self.operation
+                    .record(Delivered::failed(&instance.sop_instance, Reason::Local, error));
+                Ok(())
+            }
+        }
+    }
+
+    async fn store_data_set<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        instance: &Located,
+        data_set: &DataSet,
+    ) -> Result<(), Ended> {
+        let of_class = |context: &&AcceptedContext| context.abstract_syntax == instance.sop_class && context.requestor_scp;
+        let stored = |context: &&AcceptedContext| context.transfer_syntax == instance.transfer_syntax;
+        let mut fitting = association.contexts().iter().filter(of_class);
+        let fitting = fitting.clone().find(stored).or_else(|| fitting.next());
+        let Some((context, encoding)) = fitting.map(|context| (context.id, transfer_syntax::encoding(&context.transfer_syntax))) else {
+            self.not_accepted(instance);
+            return Ok(());
+        };
+        let bytes = data_set.encode(encoding);
+        self.transmit(association, instance, context, Outgoing::Bytes(&bytes)).await
+    }
+
     async fn store<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         association: &mut Association<S>,
@@ -84,14 +161,27 @@ impl Get<'_> {
             context.abstract_syntax == instance.sop_class && context.transfer_syntax == instance.transfer_syntax && context.requestor_scp
         });
         let Some(context) = fitting.map(|context| context.id) else {
-            let detail = format!(
-                "no context for {} in {} with the SCP role",
-                instance.sop_class, instance.transfer_syntax
-            );
-            self.operation
-                .record(Delivered::failed(&instance.sop_instance, Reason::NotAccepted, detail));
+            self.not_accepted(instance);
             return Ok(());
         };
+        self.transmit(association, instance, context, Outgoing::Object(&mut data_set)).await
+    }
+
+    fn not_accepted(&mut self, instance: &Located) {
+        let (class, syntax) = (&instance.sop_class, &instance.transfer_syntax);
+        let detail = format!("no context for {class} in {syntax} with the SCP role");
+        self.operation
+            .record(Delivered::failed(&instance.sop_instance, Reason::NotAccepted, detail));
+    }
+
+    /// Sends one instance and waits for the answer. A C-CANCEL meanwhile ends the operation once the answer is there.
+    async fn transmit<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        instance: &Located,
+        context: u8,
+        data_set: Outgoing<'_>,
+    ) -> Result<(), Ended> {
         self.last_id = self.last_id.wrapping_add(1);
         let request = Command::Request(Request::Store(CStoreRequest {
             message_id: self.last_id,
@@ -100,7 +190,7 @@ impl Get<'_> {
             priority: self.priority,
             move_originator: None,
         }));
-        association.send(context, &request, Some(Outgoing::Object(&mut data_set))).await?;
+        association.send(context, &request, Some(data_set)).await?;
         let (response, cancelled) = self.response(association).await?;
         self.operation.record(Delivered::answered(&instance.sop_instance, response.status));
         if cancelled { Err(Ended::Cancelled) } else { Ok(()) }

@@ -14,6 +14,7 @@
 mod cadence;
 mod get;
 mod move_;
+mod without_bulk;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
