@@ -120,15 +120,15 @@ def move(node, destination, level="STUDY", root="STUDY", **keys):
         return list(assoc.send_c_move(identifier(level, **keys), destination, MOVE[root]))
 
 
-def get(node, folder, storage, level="STUDY", root="STUDY", **keys):
-    """C-GETs into a folder; `storage` are the contexts to take images in. Returns every response."""
+def get(node, folder, storage, level="STUDY", root="STUDY", meta=False, **keys):
+    """C-GETs into a folder, data sets or whole files; `storage` are the contexts to take images in. Returns every response."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
 
     def keep(event):
         request = event.request
         path = folder / f"{request.AffectedSOPInstanceUID}.dcm"
-        path.write_bytes(event.encoded_dataset(include_meta=False))
+        path.write_bytes(event.encoded_dataset(include_meta=meta))
         return 0x0000
 
     roles = [build_role(abstract, scp_role=True) for abstract in {abstract for abstract, _ in storage}]
