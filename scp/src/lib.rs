@@ -25,4 +25,5 @@ pub mod server;
 #[cfg(feature = "archive")]
 pub mod services;
 pub mod settings;
+#[cfg(feature = "archive")]
 pub mod stream;
