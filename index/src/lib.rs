@@ -8,6 +8,7 @@
 //! - [`dataset`]: a decoded data set, as the header of an object, a query or an answer; its JSON and its encodings.
 //! - [`header`]: the push scanner that stands in front of every byte from the network; [`charset`] decodes its text.
 //! - [`part10`]: the preamble and File Meta Information that stand before a data set in a file.
+//! - [`rejection`]: rejection notes, read.
 //! - [`query`]: a C-FIND or C-MOVE identifier as matching and return keys, with a pure reference matcher.
 //! - [`catalogue`]: the database, SQLite or PostgreSQL.
 
@@ -20,3 +21,4 @@ pub mod header;
 pub mod model;
 pub mod part10;
 pub mod query;
+pub mod rejection;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use filmroom_index::catalogue::{AuditEvent, Located, Outcome};
-use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId};
+use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId, Uid};
 use filmroom_scp::destinations::{SendError, send_study};
 use filmroom_scp::dimse::Status;
 use filmroom_scp::settings::Settings;
@@ -56,6 +56,21 @@ pub(crate) enum Action {
         /// Its object id
         object: Uuid,
     },
+    /// Obey a rejection note, whoever sent it
+    ApplyNote {
+        /// Its SOP Instance UID
+        note: Uid,
+    },
+    /// Take a rejection note back
+    UndoNote {
+        /// Its SOP Instance UID
+        note: Uid,
+    },
+    /// Close a conflict
+    ResolveConflict {
+        /// Its number
+        id: i64,
+    },
 }
 
 /// What was done.
@@ -102,6 +117,25 @@ impl Node {
                     .await?;
                 decided(found, object, "discarded")?
             }
+            Action::ApplyNote { note } => {
+                self.archive.apply_note(note, actor).await?;
+                format!("{note}: obeyed")
+            }
+            Action::UndoNote { note } => {
+                let effect = self.archive.undo_note(note, actor).await?;
+                let kept = match effect.kept {
+                    0 => String::new(),
+                    kept => format!(", {kept} stay out of service: another note, another version, or lost bytes"),
+                };
+                format!("{note}: undone, {} instances are served again{kept}", effect.changed)
+            }
+            Action::ResolveConflict { id } => {
+                let now = self.archive.clock().now();
+                if !self.archive.catalogue().resolve_conflict(*id, actor, now).await? {
+                    bail!("{id} is no open conflict: see `filmroom conflicts list`");
+                }
+                format!("conflict {id}: resolved")
+            }
         };
         self.archive.wake_mover();
         self.audit(action, actor, &message).await?;
@@ -115,7 +149,9 @@ impl Node {
             duplicates: DuplicatePolicy::default(),
         };
         match self.archive.import(path, sender).await? {
-            (uid, Outcome::Quarantined { reason } | Outcome::Rejected { reason }) => bail!("{uid}: {reason}"),
+            (uid, Outcome::Quarantined { reason } | Outcome::Rejected { reason } | Outcome::Withdrawn { reason }) => {
+                bail!("{uid}: {reason}")
+            }
             (uid, Outcome::Served | Outcome::Corrected { .. } | Outcome::Redundant { .. }) => Ok(format!("{uid}: served")),
         }
     }
@@ -149,7 +185,12 @@ impl Node {
             Action::Recall { study } => ("recall", study.as_str()),
             Action::Send { study, .. } => ("send", study.as_str()),
             // The catalogue audits these in the transaction that does them.
-            Action::Import { .. } | Action::Accept { .. } | Action::Discard { .. } => return Ok(()),
+            Action::Import { .. }
+            | Action::Accept { .. }
+            | Action::Discard { .. }
+            | Action::ApplyNote { .. }
+            | Action::UndoNote { .. }
+            | Action::ResolveConflict { .. } => return Ok(()),
         };
         let event = AuditEvent {
             at: self.archive.clock().now(),

@@ -91,6 +91,8 @@ pub struct Peer {
     pub issuer_of_patient_id: Option<String>,
     /// Images of a series may be sent before all of it is there
     pub partial_series: bool,
+    /// Its rejection notes are obeyed; of anybody else they wait for a person
+    pub may_reject: bool,
 }
 
 /// Services that an AE may be allowed.
@@ -123,6 +125,7 @@ impl Peer {
             duplicates: DuplicatePolicy::default(),
             issuer_of_patient_id: None,
             partial_series: false,
+            may_reject: false,
         }
     }
 }

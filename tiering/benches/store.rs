@@ -90,6 +90,7 @@ async fn store(directory: &Path, tasks: u32, header: Vec<u8>) -> Duration {
         senders: Senders {
             own: sender.clone(),
             listed: Vec::new(),
+            may_reject: Vec::new(),
         },
         cold: None,
         offload_after: Duration::from_secs(3600),

@@ -105,6 +105,7 @@ fn settings(data_dir: &Path, cold: std::path::PathBuf) -> Settings {
         senders: Senders {
             own: sender(),
             listed: Vec::new(),
+            may_reject: Vec::new(),
         },
         cold: Some(ColdSettings {
             location: ColdLocation::Directory(cold),

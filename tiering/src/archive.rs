@@ -63,6 +63,8 @@ pub struct Senders {
     pub own: Sender,
     /// Those that are listed
     pub listed: Vec<Sender>,
+    /// Those whose rejection notes are obeyed; those of others wait for a person
+    pub may_reject: Vec<AeTitle>,
 }
 
 impl Senders {
@@ -96,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) mover: Signals,
     /// Recalls under way, for those who want the same pack.
     pub(crate) recalls: Recalls,
+    /// One rejection note at a time.
+    pub(crate) withdrawals: tokio::sync::Mutex<()>,
     committer: Committer,
     /// Keeps the data directory locked.
     _data_dir: Arc<DataDir>,
@@ -139,6 +143,7 @@ impl Archive {
             cold,
             mover: Signals::default(),
             recalls: Recalls::default(),
+            withdrawals: tokio::sync::Mutex::new(()),
             committer,
             _data_dir: data_dir,
         };
@@ -186,9 +191,13 @@ impl Archive {
         Ok(Incoming::new(&self.inner.hot, &self.inner.clock, meta))
     }
 
-    /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says.
+    /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says. A rejection
+    /// note has taken effect then, or is on record as waiting.
     pub async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
-        self.inner.committer.commit(received, sender).await.inspect_err(StoreError::count)
+        let sop_class = received.meta.sop_class.clone();
+        let outcome = self.inner.committer.commit(received, sender).await.inspect_err(StoreError::count)?;
+        self.obey_stored(&sop_class, &outcome).await;
+        Ok(outcome)
     }
 
     /// Waits for the committer to finish what it has, stops recalls, then closes the catalogue.

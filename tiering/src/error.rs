@@ -75,6 +75,12 @@ pub enum ArchiveError {
     /// No study has this UID or Accession Number.
     #[error("no study is named {0:?}")]
     NoSuchStudy(String),
+    /// No rejection note with this SOP Instance UID is in a state that can be changed so.
+    #[error("{0} is no rejection note that is {1}: see `filmroom rejections list`")]
+    NoSuchNote(String, &'static str),
+    /// A rejection note is not obeyed.
+    #[error("the note is not obeyed: {0}")]
+    Note(String),
     /// There is no cold store in the configuration.
     #[error("no cold store is configured: set cold.url")]
     NoColdStore,

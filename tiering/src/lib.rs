@@ -12,6 +12,7 @@
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
+//! - [`withdraw`]: rejection notes, obeyed.
 
 mod admission;
 pub mod archive;
@@ -27,6 +28,7 @@ pub mod mover;
 pub mod pack;
 pub mod policy;
 pub mod recall;
+mod withdraw;
 
 pub use archive::{Archive, Settings};
 pub use data_dir::node_of;

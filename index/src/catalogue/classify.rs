@@ -28,6 +28,8 @@ pub(super) struct Version {
     pub(super) rotten: bool,
     /// Member of a pack, verified or not: what becomes of it must be journalled.
     pub(super) packed: bool,
+    /// On record as a rejection note.
+    pub(super) note: bool,
 }
 
 /// What is judged of an arrival.
@@ -40,6 +42,8 @@ pub(super) struct Candidate<'a> {
     pub(super) series: &'a Uid,
     pub(super) duplicates: DuplicatePolicy,
     pub(super) confirmed_copy: Option<ObjectId>,
+    /// Why a rejection note in force withdraws it, if one lists it.
+    pub(super) withdrawn: Option<String>,
 }
 
 /// The judgement.
@@ -55,6 +59,8 @@ pub(super) enum Decision {
     Redundant { kept: ObjectId },
     /// Kept apart for a person.
     Quarantine { reason: String },
+    /// Kept, and withdrawn from the beginning: a rejection note came first.
+    Withhold { reason: String },
     /// Refused and not kept, because another version is: the one that came first, or the same bytes in quarantine.
     Reject { kept: ObjectId, reason: String },
 }
@@ -69,9 +75,17 @@ pub(super) fn classify(versions: &[Version], arrival: &Candidate<'_>) -> Decisio
             place(served, arrival).unwrap_or(Decision::Replace { missing: served.object })
         };
     }
+    if let Some(reason) = &arrival.withdrawn {
+        return withhold(versions, arrival, reason);
+    }
     let equal = || versions.iter().rev().filter(|version| version.sha256 == arrival.sha256);
-    if equal().any(|version| version.state == ServingState::Rejected) {
-        return quarantine("the same bytes were withdrawn by a rejection note");
+    if let Some(rejected) = equal().find(|version| version.state == ServingState::Rejected && !version.rotten) {
+        // A note that hides itself was taken with Success, and is where it was.
+        return if rejected.note {
+            Decision::Redundant { kept: rejected.object }
+        } else {
+            quarantine("the same bytes were withdrawn by a rejection note")
+        };
     }
     if served.is_none() && equal().any(|version| version.rotten) {
         return Decision::Serve;
@@ -90,6 +104,27 @@ pub(super) fn classify(versions: &[Version], arrival: &Candidate<'_>) -> Decisio
         (Some(refusal), _) => refusal,
         (None, Some(served)) => Decision::Correct { superseded: served.object },
         (None, None) => Decision::Serve,
+    }
+}
+
+/// What becomes of an arrival that a rejection note in force lists. IHE RAD TF-2 4.66.4: instances that are hidden are not
+/// accepted again. The first that comes is kept, as withdrawn, for the note may be undone; the same bytes again are not kept twice;
+/// other bytes are for a person.
+fn withhold(versions: &[Version], arrival: &Candidate<'_>, reason: &str) -> Decision {
+    let there = |version: &&Version| version.state != ServingState::Deleted && !version.rotten;
+    let equal = || versions.iter().rev().filter(|version| version.sha256 == arrival.sha256);
+    if let Some(kept) = equal().find(there) {
+        return Decision::Reject {
+            kept: kept.object,
+            reason: reason.to_owned(),
+        };
+    }
+    if let Some(refusal) = equal().find_map(withdrawal) {
+        return refusal;
+    }
+    match versions.iter().find(there) {
+        None => Decision::Withhold { reason: reason.to_owned() },
+        Some(_) => quarantine(reason),
     }
 }
 
@@ -175,6 +210,7 @@ mod tests {
             safe: false,
             rotten: false,
             packed: false,
+            note: false,
         }
     }
 
@@ -186,6 +222,7 @@ mod tests {
         series: &'static str,
         duplicates: DuplicatePolicy,
         confirmed_copy: Option<ObjectId>,
+        withdrawn: Option<&'static str>,
     }
 
     impl Default for Sent {
@@ -197,6 +234,7 @@ mod tests {
                 series: "1.1.1",
                 duplicates: DuplicatePolicy::Correct,
                 confirmed_copy: None,
+                withdrawn: None,
             }
         }
     }
@@ -213,6 +251,7 @@ mod tests {
                     series: &Uid::parse(self.series).unwrap(),
                     duplicates: self.duplicates,
                     confirmed_copy: self.confirmed_copy,
+                    withdrawn: self.withdrawn.map(str::to_owned),
                 },
             )
         }

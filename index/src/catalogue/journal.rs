@@ -3,7 +3,7 @@
 //! An entry is written in the transaction that makes it true, and carried to the cold store afterwards. What may only happen
 //! once the cold store has it (the removal of a discarded file) waits for `written_at`.
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -30,6 +30,22 @@ pub(super) struct Transition<'a> {
     pub(super) counterpart: Option<ObjectId>,
     pub(super) reason: &'a str,
     pub(super) actor: &'a str,
+}
+
+/// What is written down of a rejection note that comes into force, or is taken back, in one study. A note is in force for what it
+/// lists and comes later, too: therefore its own study has an entry even of no object.
+pub(super) struct Withdrawal<'a> {
+    pub(super) at: Timestamp,
+    /// rejected, restored
+    pub(super) action: &'static str,
+    pub(super) study: &'a str,
+    /// SOP Instance UID of the note
+    pub(super) note: &'a str,
+    pub(super) note_object: ObjectId,
+    pub(super) code: &'a str,
+    pub(super) actor: &'a str,
+    /// Each with its Series and SOP Instance UID
+    pub(super) objects: Vec<(ObjectId, &'a str, &'a str)>,
 }
 
 impl Catalogue {
@@ -80,8 +96,35 @@ pub(super) async fn write(connection: &mut Connection, transition: &Transition<'
         "reason": transition.reason,
         "actor": transition.actor,
     });
+    insert(connection, entry, transition.study, transition.object, &body).await
+}
+
+/// The same of what a rejection note does to one study.
+pub(super) async fn write_withdrawal(connection: &mut Connection, withdrawal: &Withdrawal<'_>) -> Result<()> {
+    let entry = ObjectId::new(withdrawal.at).0;
+    let objects: Vec<Json> = withdrawal
+        .objects
+        .iter()
+        .map(|(object, series, sop_instance)| json!({ "object": object, "series": series, "sop_instance": sop_instance }))
+        .collect();
+    let body = json!({
+        "version": VERSION,
+        "id": entry,
+        "at": rfc3339(withdrawal.at),
+        "action": withdrawal.action,
+        "study": withdrawal.study,
+        "note": withdrawal.note,
+        "note_object": withdrawal.note_object,
+        "code": withdrawal.code,
+        "actor": withdrawal.actor,
+        "objects": objects,
+    });
+    insert(connection, entry, withdrawal.study, withdrawal.note_object, &body).await
+}
+
+async fn insert(connection: &mut Connection, entry: Uuid, study: &str, object: ObjectId, body: &Json) -> Result<()> {
     let sql = "INSERT INTO journal (entry, study_uid, object_id, body) VALUES ($1, $2, $3, $4)";
-    execute!(connection, sql, entry, transition.study, transition.object.0, body.to_string())?;
+    execute!(connection, sql, entry, study, object.0, body.to_string())?;
     Ok(())
 }
 

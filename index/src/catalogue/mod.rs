@@ -9,12 +9,13 @@
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
-//! - `quarantine`, `journal`, `audit`, `admin`; `totals`: the maintained counts and lists.
+//! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`, `admin`; `totals`: the maintained counts and lists.
 
 mod admin;
 mod audit;
 mod classify;
 mod columns;
+mod conflicts;
 mod database;
 mod error;
 mod find;
@@ -27,6 +28,7 @@ mod offload;
 mod packs;
 mod quarantine;
 mod records;
+mod rejections;
 mod rows;
 mod stored_header;
 mod totals;
@@ -34,8 +36,9 @@ mod totals;
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use records::{
-    AnswerContext, Arrival, AuditEvent, Counts, EvictionCandidate, JournalEntry, KnownObject, Located, Member, NewPack, OffloadClaim,
-    Outcome, PackClaim, PackKey, PackState, Packed, Quarantined, SeriesKey, ServedVersion, StudySummary,
+    AnswerContext, Arrival, AuditEvent, ConflictRecord, Counts, EvictionCandidate, JournalEntry, KnownObject, ListedInstance, Located,
+    Member, NewPack, NoteEffect, NoteState, OffloadClaim, Outcome, PackClaim, PackKey, PackState, Packed, Quarantined, RejectionNote,
+    SeriesKey, ServedVersion, StudySummary, WaitingNote,
 };
 
 /// The catalogue's database.

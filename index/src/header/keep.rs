@@ -7,6 +7,7 @@ use super::{MAX_BINARY, MAX_HEADER, MAX_MESSAGE, MAX_TEXT, RESERVED_FOR_TOP_LEVE
 use crate::charset::CharacterSet;
 use crate::dataset::representation::swap_words;
 use crate::dataset::{DataSet, Element, Value};
+use crate::rejection::MAX_NOTE;
 
 /// What an element or an item costs beside its value.
 const OVERHEAD: usize = 8;
@@ -37,6 +38,13 @@ impl Limits {
     pub(super) const HEADER: Limits = Limits {
         all: MAX_HEADER,
         nested: MAX_HEADER - RESERVED_FOR_TOP_LEVEL,
+        text: MAX_TEXT,
+        binary: MAX_BINARY,
+    };
+    /// Of a document whose references are its content.
+    pub(super) const DOCUMENT: Limits = Limits {
+        all: MAX_NOTE,
+        nested: MAX_NOTE,
         text: MAX_TEXT,
         binary: MAX_BINARY,
     };

@@ -26,6 +26,11 @@ impl Scanner {
         Scanner::within(transfer_syntax, Limits::MESSAGE)
     }
 
+    /// A scanner that keeps up to [`MAX_NOTE`](crate::rejection::MAX_NOTE) bytes: for a document whose references are its content.
+    pub fn of_note(transfer_syntax: &Uid) -> Scanner {
+        Scanner::within(transfer_syntax, Limits::DOCUMENT)
+    }
+
     fn within(transfer_syntax: &Uid, limits: Limits) -> Scanner {
         let encoding = transfer_syntax::encoding(transfer_syntax);
         let syntax = match encoding {

@@ -18,6 +18,7 @@ mod matching;
 mod nodes;
 mod objects;
 mod opening;
+mod rejections;
 mod store;
 
 use std::future::Future;
@@ -117,6 +118,21 @@ fn main() {
             accepting_supersedes_what_was_served,
             discarded_bytes_do_not_come_back,
             nothing_is_decided_about_an_unknown_object;
+        rejections:
+            a_note_takes_what_it_lists_out_of_service_and_nothing_else,
+            a_note_is_journalled_by_study_and_audited,
+            what_a_note_lists_and_comes_later_is_withheld_and_kept,
+            a_resend_of_what_was_withdrawn_stays_out_of_service,
+            an_undone_note_gives_back_exactly_what_it_withdrew,
+            what_is_served_since_is_not_pushed_aside_by_an_undo,
+            only_a_served_note_counts_and_notes_do_not_withdraw_notes,
+            a_note_of_expired_data_hides_itself_too,
+            a_refused_note_is_an_object_like_any_other,
+            a_key_object_that_rejects_nothing_waits_for_nothing,
+            notes_and_images_at_once_leave_nothing_served_that_is_listed,
+            a_note_of_five_thousand_instances_is_one_transition,
+            a_note_that_is_not_there_changes_nothing,
+            conflicts_are_listed_until_a_person_resolves_them;
     };
     let server = std::env::var("FILMROOM_TEST_POSTGRES").ok();
     let required = std::env::var("FILMROOM_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");

@@ -4,6 +4,7 @@ mod act;
 mod import;
 mod report;
 mod serve;
+mod withdrawn;
 
 use std::path::PathBuf;
 
@@ -87,6 +88,16 @@ enum Command {
         #[command(subcommand)]
         command: Quarantine,
     },
+    /// Rejection notes: what they withdrew, and what of it comes back
+    Rejections {
+        #[command(subcommand)]
+        command: withdrawn::Rejections,
+    },
+    /// Contradictions between what objects say of a patient
+    Conflicts {
+        #[command(subcommand)]
+        command: withdrawn::Conflicts,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -155,6 +166,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Quarantine::Accept { object } => act::run(&config, Action::Accept { object }, false).await,
             Quarantine::Discard { object } => act::run(&config, Action::Discard { object }, false).await,
         },
+        Command::Rejections { command } => withdrawn::rejections(&config, command).await,
+        Command::Conflicts { command } => withdrawn::conflicts(&config, command).await,
     }
 }
 

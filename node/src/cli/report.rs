@@ -13,7 +13,7 @@ use crate::config::Config;
 /// Quarantined objects that one listing shows.
 const LISTED: u32 = 1000;
 
-async fn open(config: &Config) -> anyhow::Result<(Catalogue, NodeId)> {
+pub(super) async fn open(config: &Config) -> anyhow::Result<(Catalogue, NodeId)> {
     let data_dir = &config.archive.data_dir;
     let Some(node) = filmroom_tiering::node_of(data_dir)? else {
         bail!(
@@ -42,6 +42,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         ("journal pending", counts.journal_pending),
         ("quarantined", counts.quarantined),
         ("conflicts", counts.conflicts),
+        ("rejections refused", catalogue.rejections_refused().await?),
     ];
     if as_json {
         let mut object: serde_json::Map<String, serde_json::Value> =
@@ -49,9 +50,9 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         object.insert("node".to_owned(), json!(node.to_string()));
         println!("{}", serde_json::Value::Object(object));
     } else {
-        println!("node             {node}");
-        println!("catalogue        {}", without_password(&config.catalogue_url));
-        rows.iter().for_each(|(name, n)| println!("{name:<16} {n}"));
+        println!("node               {node}");
+        println!("catalogue          {}", without_password(&config.catalogue_url));
+        rows.iter().for_each(|(name, n)| println!("{name:<19}{n}"));
     }
     Ok(())
 }
@@ -131,7 +132,7 @@ fn describe(object: &Quarantined) -> serde_json::Value {
     })
 }
 
-fn instant(at: Timestamp) -> String {
+pub(super) fn instant(at: Timestamp) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1000)
         .ok()
         .and_then(|t| t.format(&Rfc3339).ok())

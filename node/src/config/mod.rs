@@ -242,6 +242,7 @@ impl Reader {
                 duplicates: self.of_ae(&mut entry, "duplicates", duplicates).unwrap_or_default(),
                 issuer_of_patient_id: self.of_ae(&mut entry, "issuer_of_patient_id", |t| Ok(t.to_owned())),
                 partial_series: self.of_ae(&mut entry, "partial_series", values::truth).unwrap_or(false),
+                may_reject: self.of_ae(&mut entry, "may_reject", values::truth).unwrap_or(false),
             });
         }
         peers
@@ -327,6 +328,12 @@ fn senders(dicom: &DicomSettings) -> Senders {
     Senders {
         own,
         listed: dicom.peers.iter().map(of).collect(),
+        may_reject: dicom
+            .peers
+            .iter()
+            .filter(|peer| peer.may_reject)
+            .map(|peer| peer.title.clone())
+            .collect(),
     }
 }
 

@@ -54,7 +54,15 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("log", &["format", "level"]),
     (
         "ae",
-        &["title", "address", "allow", "duplicates", "issuer_of_patient_id", "partial_series"],
+        &[
+            "title",
+            "address",
+            "allow",
+            "duplicates",
+            "issuer_of_patient_id",
+            "partial_series",
+            "may_reject",
+        ],
     ),
 ];
 

@@ -25,6 +25,8 @@ pub enum Status {
     CannotUnderstand,
     /// C001: quarantined or refused as a duplicate
     DuplicateRefused,
+    /// C002: withdrawn by a rejection note
+    Withdrawn,
     /// B000: sub-operations complete with failures; coercion of data elements
     WarningSubOperations,
     /// 0117
@@ -69,6 +71,7 @@ impl Status {
             Status::DoesNotMatchSopClass => 0xA900,
             Status::CannotUnderstand => 0xC000,
             Status::DuplicateRefused => 0xC001,
+            Status::Withdrawn => 0xC002,
             Status::WarningSubOperations => 0xB000,
             Status::InvalidSopInstance => 0x0117,
             Status::SopClassNotSupported => 0x0122,
@@ -80,7 +83,7 @@ impl Status {
 
     /// The status with a value.
     pub fn from_code(code: u16) -> Status {
-        const NAMED: [Status; 16] = [
+        const NAMED: [Status; 17] = [
             Status::Success,
             Status::Pending,
             Status::PendingOptionalKeys,
@@ -92,6 +95,7 @@ impl Status {
             Status::DoesNotMatchSopClass,
             Status::CannotUnderstand,
             Status::DuplicateRefused,
+            Status::Withdrawn,
             Status::WarningSubOperations,
             Status::InvalidSopInstance,
             Status::SopClassNotSupported,

@@ -73,6 +73,7 @@ pub(crate) async fn start(settings: Settings, reserve: u64) -> Node {
                 duplicates: DuplicatePolicy::Correct,
             },
             listed: vec![],
+            may_reject: vec![],
         },
         cold: None,
         offload_after: Duration::from_secs(3600),

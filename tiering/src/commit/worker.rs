@@ -324,6 +324,7 @@ fn count(outcome: &Outcome, length: u64) {
         Outcome::Corrected { .. } => "corrected",
         Outcome::Redundant { .. } => "redundant",
         Outcome::Quarantined { .. } => "quarantined",
+        Outcome::Withdrawn { .. } => "withdrawn",
         Outcome::Rejected { .. } => "rejected",
     };
     metrics::counter!("filmroom_received_objects_total", "outcome" => outcome).increment(1);

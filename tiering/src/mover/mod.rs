@@ -2,7 +2,7 @@
 //!
 //! # Mechanics
 //! [`Archive::run`] has [`offload::WORKERS`] loops for packs ([`offload`]) and one that keeps house: it writes the [`journal`], removes what was deleted
-//! and evicts ([`evict`]). All find their work in the catalogue, at intervals or when they are woken.
+//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]). All find their work in the catalogue, at intervals or when they are woken.
 //!
 //! # Invariants
 //! - What is not verified is never evicted.
@@ -114,7 +114,11 @@ impl Archive {
         }
         let cold = node.cold.as_ref();
         let workers = (0..offload::WORKERS).filter_map(|_| Some(offload::work(node, cold?, &stop)));
-        tokio::join!(futures::future::join_all(workers), keep_house(node, cold, &stop));
+        tokio::join!(
+            futures::future::join_all(workers),
+            keep_house(node, cold, &stop),
+            self.keep_notes(&stop)
+        );
     }
 
     /// Lets the mover look for work now, for somebody has decided something.
@@ -133,6 +137,26 @@ impl Archive {
             return Err(ArchiveError::NoSuchStudy(name.to_owned()));
         }
         Ok(studies)
+    }
+}
+
+impl Archive {
+    /// The loop that obeys rejection notes which nobody waits for: until cancelled.
+    async fn keep_notes(&self, stop: &CancellationToken) {
+        let mut wakes = self.inner.mover.wakes();
+        loop {
+            wakes.mark_unchanged();
+            tokio::select! {
+                obeyed = self.obey_waiting() => handled("rejection notes wait", obeyed),
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                // The sender lives as long as the node.
+                _ = wakes.changed() => {}
+                () = sleep(self.inner.settings.mover_interval) => {}
+                () = stop.cancelled() => return,
+            }
+        }
     }
 }
 
@@ -208,6 +232,14 @@ fn describe_metrics() {
     describe_counter!(
         "filmroom_recalled_damaged_total",
         "Instances out of packs that were not what was stored"
+    );
+    describe_counter!(
+        "filmroom_rejection_notes_total",
+        "Rejection notes, by what became of them: obeyed, refused (for a person to apply), undone"
+    );
+    describe_counter!(
+        "filmroom_rejected_instances_total",
+        "Instances that rejection notes took out of service"
     );
     describe_histogram!("filmroom_recall_seconds", Unit::Seconds, "Time for which a pack was read");
     describe_gauge!("filmroom_disk_used_ratio", "Used part of the disk under the data directory, 0 to 1");

@@ -41,6 +41,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         senders: Senders {
             own: sender("FILMROOM"),
             listed: Vec::new(),
+            may_reject: Vec::new(),
         },
         cold: None,
         offload_after: Duration::from_secs(3600),

@@ -63,6 +63,7 @@ fn settings(dir: &Path, cold: ColdLocation) -> Settings {
         senders: Senders {
             own: sender(),
             listed: Vec::new(),
+            may_reject: Vec::new(),
         },
         cold: Some(ColdSettings {
             location: cold,

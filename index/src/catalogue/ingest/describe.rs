@@ -155,6 +155,7 @@ pub(super) fn events(entries: &[Entry<'_>]) -> Vec<AuditEvent> {
             Decision::Correct { superseded } => events.push(event(format!("corrected {instance}, superseded {superseded}"))),
             Decision::Redundant { kept } => events.push(event(format!("had {instance} already as {kept}"))),
             Decision::Quarantine { reason } => events.push(event(format!("quarantined {instance}: {reason}"))),
+            Decision::Withhold { reason } => events.push(event(format!("withheld {instance}: {reason}"))),
             Decision::Reject { reason, .. } => events.push(event(format!("refused {instance}: {reason}"))),
         }
     }

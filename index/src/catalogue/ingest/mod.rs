@@ -25,6 +25,7 @@ use super::classify::{Candidate, Decision, Version, classify};
 use super::columns::PatientColumns;
 use super::database::{Connection, fetch_all, in_list, in_uuids};
 use super::lists::{Texts, Uuids};
+use super::rejections::{self, InForce};
 use super::rows::{read_digest, read_state, read_uid};
 use super::{Arrival, Catalogue, Error, Outcome, Result, ServedVersion};
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
@@ -94,6 +95,7 @@ impl Catalogue {
 
     async fn ingest_once(&self, node: NodeId, batch: &[Arrival]) -> Result<Vec<Outcome>> {
         let mut connection = self.write().await?;
+        rejections::lock_shared(&mut connection).await?;
         let known = known(&mut connection, batch).await?;
         let mut fresh: Vec<&Arrival> = Vec::new();
         for arrival in batch {
@@ -106,7 +108,8 @@ impl Catalogue {
             let patients: Vec<PatientColumns> = fresh.iter().map(|arrival| PatientColumns::of(arrival)).collect();
             let mut holders = resolve::resolve(&mut connection, &fresh, &patients).await?;
             let versions = versions(&mut connection, &fresh).await?;
-            let entries = judge(&fresh, &patients, versions);
+            let in_force = rejections::in_force(&mut connection, fresh.iter().map(|arrival| &arrival.sop_instance)).await?;
+            let entries = judge(&fresh, &patients, versions, &in_force);
             outcomes.extend(entries.iter().map(|entry| (entry.arrival.object, entry.outcome())));
             write::write(&mut connection, node, &entries, &mut holders).await?;
             connection.commit().await?;
@@ -143,7 +146,7 @@ struct Displaced {
 impl Entry<'_> {
     fn reason(&self) -> &str {
         match &self.decision {
-            Decision::Quarantine { reason } | Decision::Reject { reason, .. } => reason,
+            Decision::Quarantine { reason } | Decision::Reject { reason, .. } | Decision::Withhold { reason } => reason,
             _ => "",
         }
     }
@@ -152,7 +155,7 @@ impl Entry<'_> {
         match &self.decision {
             Decision::Correct { superseded } => Some(*superseded),
             Decision::Redundant { kept } | Decision::Reject { kept, .. } => Some(*kept),
-            Decision::Serve | Decision::Replace { .. } | Decision::Quarantine { .. } => None,
+            Decision::Serve | Decision::Replace { .. } | Decision::Quarantine { .. } | Decision::Withhold { .. } => None,
         }
     }
 
@@ -162,13 +165,19 @@ impl Entry<'_> {
             Decision::Correct { superseded } => Outcome::Corrected { superseded: *superseded },
             Decision::Redundant { kept } => Outcome::Redundant { kept: *kept },
             Decision::Quarantine { reason } => Outcome::Quarantined { reason: reason.clone() },
+            Decision::Withhold { reason } => Outcome::Withdrawn { reason: reason.clone() },
             Decision::Reject { reason, .. } => Outcome::Rejected { reason: reason.clone() },
         }
     }
 }
 
 /// Judges the arrivals in their order, each against what is on record and what came before it in the batch.
-fn judge<'a>(fresh: &[&'a Arrival], patients: &'a [PatientColumns], mut versions: HashMap<String, Vec<Version>>) -> Vec<Entry<'a>> {
+fn judge<'a>(
+    fresh: &[&'a Arrival],
+    patients: &'a [PatientColumns],
+    mut versions: HashMap<String, Vec<Version>>,
+    in_force: &InForce,
+) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fresh.len());
     for (&arrival, patient) in fresh.iter().zip(patients) {
         let before = versions.entry(arrival.sop_instance.as_str().to_owned()).or_default();
@@ -182,6 +191,7 @@ fn judge<'a>(fresh: &[&'a Arrival], patients: &'a [PatientColumns], mut versions
                 series: &arrival.series,
                 duplicates: arrival.duplicates,
                 confirmed_copy: arrival.confirmed_copy,
+                withdrawn: in_force.why(arrival),
             },
         );
         let mut displaced = None;
@@ -203,6 +213,7 @@ fn judge<'a>(fresh: &[&'a Arrival], patients: &'a [PatientColumns], mut versions
             state: match &decision {
                 Decision::Serve | Decision::Correct { .. } | Decision::Replace { .. } => ServingState::Served,
                 Decision::Quarantine { .. } => ServingState::Quarantined,
+                Decision::Withhold { .. } => ServingState::Rejected,
                 Decision::Redundant { .. } | Decision::Reject { .. } => ServingState::Deleted,
             },
             decision,
@@ -221,6 +232,7 @@ fn judge<'a>(fresh: &[&'a Arrival], patients: &'a [PatientColumns], mut versions
             safe: true,
             rotten: false,
             packed: false,
+            note: false,
         });
         entries.push(entry);
     }
@@ -244,7 +256,8 @@ async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap
             (ServingState::Served | ServingState::Superseded, Some(superseded)) => Outcome::Corrected { superseded },
             (ServingState::Deleted, Some(kept)) if reason.is_empty() => Outcome::Redundant { kept },
             (ServingState::Deleted, _) => Outcome::Rejected { reason },
-            (ServingState::Quarantined | ServingState::Rejected, _) => Outcome::Quarantined { reason },
+            (ServingState::Quarantined, _) => Outcome::Quarantined { reason },
+            (ServingState::Rejected, _) => Outcome::Withdrawn { reason },
         };
         Ok((ObjectId(object), outcome))
     };
@@ -288,6 +301,7 @@ struct VersionRow {
     pack: Option<i64>,
     verified_at: Option<i64>,
     rotten: Option<i64>,
+    note: Option<i64>,
     series_uid: String,
     study_uid: String,
     patient_id: String,
@@ -301,7 +315,7 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
         connection,
         "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source, o.pack, k.verified_at,
                 (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
-                se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
+                (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
          FROM objects o
          JOIN series se ON se.id = o.series
          JOIN studies st ON st.id = se.study
@@ -332,6 +346,7 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
             safe: row.verified_at.is_some(),
             rotten: row.rotten.is_some(),
             packed: row.pack.is_some(),
+            note: row.note.is_some(),
         };
         versions.entry(row.sop_instance_uid).or_default().push(version);
     }

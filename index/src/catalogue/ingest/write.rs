@@ -11,7 +11,7 @@ use super::super::lists::Uuids;
 use super::super::rows::{hour, node_row, recount_hot, signed};
 use super::super::stored_header::{HeaderCompressor, StoredHeader};
 use super::super::totals::{self, StudyTotals};
-use super::super::{Result, audit};
+use super::super::{Result, audit, rejections};
 use super::describe::{describe, events};
 use super::resolve::Holders;
 use super::{Decision, Entry};
@@ -24,6 +24,8 @@ pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[
         displace(connection, entry).await?;
     }
     insert_objects(connection, &rows(entries, holders)?).await?;
+    let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
+    rejections::note_down(connection, served.map(|entry| entry.arrival)).await?;
     insert_hot_copies(connection, node, entries).await?;
     queue_offload(connection, node, entries, holders).await?;
     describe(connection, entries, holders).await?;

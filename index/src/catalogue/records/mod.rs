@@ -3,7 +3,9 @@
 mod admin;
 mod cold;
 mod store;
+mod withdrawn;
 
 pub use admin::{AnswerContext, AuditEvent, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
 pub use cold::{EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
 pub use store::{Arrival, Located, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
+pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

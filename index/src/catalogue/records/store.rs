@@ -67,6 +67,11 @@ pub enum Outcome {
         /// Why, in words for the log and the Error Comment (at most 64 characters)
         reason: String,
     },
+    /// A rejection note lists it: kept as withdrawn, out of service from the beginning.
+    Withdrawn {
+        /// Code and meaning of the note's title, at most 64 characters
+        reason: String,
+    },
     /// Refused and not kept, a tombstone: [`DuplicatePolicy::Reject`], or the same bytes are in quarantine already.
     Rejected {
         /// Why, at most 64 characters

@@ -52,6 +52,7 @@ impl Lab {
             senders: Senders {
                 own: sender("FILMROOM"),
                 listed: Vec::new(),
+                may_reject: Vec::new(),
             },
             cold: Some(ColdSettings {
                 location: ColdLocation::Directory(dir.path().join("cold")),

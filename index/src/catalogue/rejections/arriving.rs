@@ -1,0 +1,81 @@
+//! What an ingest has to know and to write down of notes.
+
+use std::collections::HashMap;
+
+use super::super::Arrival;
+use super::super::database::{Connection, execute, fetch_all, in_list};
+use super::super::lists::Texts;
+use super::super::{Error, Result};
+use super::{LOCK, reason};
+use crate::model::{ObjectId, Uid};
+use crate::rejection::{Rejection, Title, title};
+
+/// The notes in force that list instances of a batch.
+#[derive(Debug, Default)]
+pub(in super::super) struct InForce {
+    /// By SOP Instance UID and Study Instance UID
+    listed: HashMap<(String, String), Rejection>,
+}
+
+impl InForce {
+    /// Why an arrival is withdrawn, if a note lists it in its study. A note is withdrawn by no note.
+    pub(in super::super) fn why(&self, arrival: &Arrival) -> Option<String> {
+        if self.listed.is_empty() || !matches!(title(&arrival.sop_class, &arrival.header), Title::Other) {
+            return None;
+        }
+        let key = (arrival.sop_instance.as_str().to_owned(), arrival.study.as_str().to_owned());
+        self.listed.get(&key).map(|rejection| reason(*rejection))
+    }
+
+    /// Whether one of them lists an instance in a study.
+    pub(super) fn lists(&self, sop_instance: &str, study: &str) -> bool {
+        self.listed.contains_key(&(sop_instance.to_owned(), study.to_owned()))
+    }
+}
+
+/// Keeps notes from coming into force until COMMIT. First of all locks of a transaction.
+pub(in super::super) async fn lock_shared(connection: &mut Connection) -> Result<()> {
+    if let Connection::Postgres(_) = connection {
+        execute!(connection, "SELECT pg_advisory_xact_lock_shared($1)", LOCK)?;
+    }
+    Ok(())
+}
+
+/// The notes that list some SOP Instance UIDs.
+pub(in super::super) async fn in_force(connection: &mut Connection, uids: impl Iterator<Item = &Uid>) -> Result<InForce> {
+    let sql = in_list!(
+        connection,
+        "SELECT i.sop_instance_uid, i.study_uid, r.code FROM rejection_items i
+         JOIN rejections r ON r.id = i.rejection AND r.state = 'obeyed' WHERE i.sop_instance_uid",
+        "$1",
+        " ORDER BY r.id"
+    );
+    let rows: Vec<(String, String, String)> = fetch_all!(connection, sql, uids.map(Uid::as_str).collect::<Texts>())?;
+    let mut listed = HashMap::new();
+    for (sop_instance, study, code) in rows {
+        let rejection = Rejection::parse(&code).ok_or_else(|| Error::Corrupt(format!("code {code:?} of a rejection note")))?;
+        listed.insert((sop_instance, study), rejection);
+    }
+    Ok(InForce { listed })
+}
+
+/// Notes among objects that are served from now on: they wait to be obeyed.
+pub(in super::super) async fn note_down(connection: &mut Connection, served: impl Iterator<Item = &Arrival>) -> Result<()> {
+    for arrival in served {
+        let code = match title(&arrival.sop_class, &arrival.header) {
+            Title::Other => continue,
+            Title::Rejection(rejection) => rejection.code(),
+            Title::Unknown => "",
+        };
+        insert(connection, arrival.object, code).await?;
+    }
+    Ok(())
+}
+
+/// Puts a note on record as waiting; one that is on record stays what it is.
+pub(super) async fn insert(connection: &mut Connection, object: ObjectId, code: &str) -> Result<()> {
+    let sql = "INSERT INTO rejections (object, note_uid, code, state)
+               SELECT id, sop_instance_uid, $2, 'waiting' FROM objects WHERE object_id = $1 ON CONFLICT (object) DO NOTHING";
+    execute!(connection, sql, object.0, code)?;
+    Ok(())
+}
