@@ -16,15 +16,46 @@ def item(kind, body):
     return struct.pack(">BBH", kind, 0, len(body)) + body
 
 
-def associate_rq(contexts, calling="RAW", called="FILMROOM", max_pdu=16384):
-    """`contexts` are (id, abstract syntax, transfer syntaxes)."""
-    body = struct.pack(">HH", 1, 0) + called.encode().ljust(16)[:16] + calling.encode().ljust(16)[:16] + bytes(32)
-    body += item(0x10, b"1.2.840.10008.3.1.1.1")
+def title(text):
+    """An AE title as it stands in a PDU: text is padded with spaces, bytes go as they are."""
+    return text.encode().ljust(16)[:16] if isinstance(text, str) else text
+
+
+def associate_rq(contexts, calling="RAW", called="FILMROOM", max_pdu=16384, version=1, application="1.2.840.10008.3.1.1.1", implementation=b"1.2.3.4", user=b""):
+    """`contexts` are (id, abstract syntax, transfer syntaxes); `user` are more items of the user information."""
+    body = struct.pack(">HH", version, 0) + title(called) + title(calling) + bytes(32)
+    body += item(0x10, application.encode())
     for number, abstract, syntaxes in contexts:
         syntax_items = b"".join(item(0x40, s.encode()) for s in syntaxes)
         body += item(0x20, struct.pack(">BBBB", number, 0, 0, 0) + item(0x30, abstract.encode()) + syntax_items)
-    body += item(0x50, item(0x51, struct.pack(">I", max_pdu)) + item(0x52, b"1.2.3.4"))
+    body += item(0x50, item(0x51, struct.pack(">I", max_pdu)) + item(0x52, implementation) + user)
     return pdu(ASSOCIATE_RQ, body)
+
+
+def role(sop_class, scu, scp):
+    """SCP/SCU Role Selection Sub-item (PS3.7 D.3.3.4.1)."""
+    return item(0x54, struct.pack(">H", len(sop_class)) + sop_class.encode() + bytes([scu, scp]))
+
+
+def items(body):
+    """Items of a PDU or of an item: (type, content)."""
+    while body:
+        kind, _, length = struct.unpack_from(">BBH", body)
+        yield kind, body[4 : 4 + length]
+        body = body[4 + length :]
+
+
+def accepted(body):
+    """What an A-ASSOCIATE-AC says: context id → (result, transfer syntax), and the items of its user information, type → contents."""
+    contexts, user = {}, {}
+    for kind, content in items(body[68:]):
+        if kind == 0x21:
+            syntaxes = [syntax.decode() for kind, syntax in items(content[4:]) if kind == 0x40]
+            contexts[content[0]] = (content[2], syntaxes[0] if content[2] == 0 else None)
+        elif kind == 0x50:
+            for one, value in items(content):
+                user.setdefault(one, []).append(value)
+    return contexts, user
 
 
 def pdu(kind, body):
@@ -143,8 +174,8 @@ class Raw:
         fields, _ = self.response()
         return struct.unpack("<H", fields[0x0900])[0], fields.get(0x0902, b"").decode("latin-1").strip()
 
-    def echo_works(self):
-        self.message(1, c_echo(99))
+    def echo_works(self, context=1):
+        self.message(context, c_echo(99))
         return self.status()[0] == 0x0000
 
 
