@@ -193,13 +193,9 @@ impl Node {
             | Action::ResolveConflict { .. } => return Ok(()),
         };
         let event = AuditEvent {
-            at: self.archive.clock().now(),
-            action: name,
-            actor: actor.to_owned(),
-            address: String::new(),
-            patient_id: String::new(),
             study_uid: study.to_owned(),
             detail: message.to_owned(),
+            ..AuditEvent::new(self.archive.clock().now(), name, actor)
         };
         self.archive
             .catalogue()

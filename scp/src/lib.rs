@@ -5,6 +5,7 @@
 //! # Layout, from the wire upwards
 //! - [`pdu`]: protocol data units on a stream (PS3.8 9.3), bounded; dicom-ul is the codec.
 //! - [`negotiate`]: what is proposed and what is accepted: pure (PS3.8 7.1, PS3.7 D.3.3).
+//! - [`access`]: who may do what: networks, users, passcodes.
 //! - [`association`]: one association over any stream, acceptor or requestor, with its timers.
 //! - [`dimse`]: typed requests, responses and statuses (PS3.7): the only place that knows tags and hex of a command.
 //! - [`server`]: accepts connections, bounds them, hands each message to its service.
@@ -13,6 +14,7 @@
 //! - [`stream`]: plain TCP or TLS.
 //! - [`settings`]: what the configuration says about DICOM.
 
+pub mod access;
 #[cfg(feature = "archive")]
 pub mod association;
 #[cfg(feature = "archive")]

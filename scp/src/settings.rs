@@ -1,9 +1,11 @@
 //! What the configuration says about DICOM, checked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
+
+use crate::access::{IdentityPolicy, Network, User};
 
 /// `[node]`, `[dicom]`, `[retrieve]` and the `[[ae]]` list.
 #[derive(Clone, Debug)]
@@ -24,6 +26,10 @@ pub struct Settings {
     pub accept_unknown_sop_classes: bool,
     /// Remote AEs
     pub peers: Vec<Peer>,
+    /// What is made of User Identity Negotiation
+    pub identity: IdentityPolicy,
+    /// Users that may identify themselves in it
+    pub users: Vec<User>,
     /// Timers of an association
     pub timers: Timers,
     /// Our maximum length of a received P-DATA-TF PDU (PS3.8 D.1), bytes
@@ -83,8 +89,14 @@ pub struct Peer {
     pub title: AeTitle,
     /// Host (name or address) and port where it listens; none: it cannot be a destination
     pub address: Option<(String, u16)>,
+    /// Where it may call from; empty: from anywhere
+    pub from: Vec<Network>,
     /// What it may do here
     pub allow: Vec<Service>,
+    /// Where it may have images sent by C-MOVE; none: to any listed AE with an address
+    pub destinations: Option<Vec<AeTitle>>,
+    /// Users of whom one has to identify himself; empty: as [`Settings::identity`] says
+    pub users: Vec<String>,
     /// What to do with its differing duplicates
     pub duplicates: DuplicatePolicy,
     /// Issuer of Patient ID for its objects that name none
@@ -121,12 +133,20 @@ impl Peer {
         Peer {
             title,
             address: None,
+            from: Vec::new(),
             allow: Service::ALL.to_vec(),
+            destinations: None,
+            users: Vec::new(),
             duplicates: DuplicatePolicy::default(),
             issuer_of_patient_id: None,
             partial_series: false,
             may_reject: false,
         }
+    }
+
+    /// Whether it may call from an address; one that is not known is none of a list.
+    pub fn may_call_from(&self, address: Option<IpAddr>) -> bool {
+        self.from.is_empty() || address.is_some_and(|address| self.from.iter().any(|network| network.contains(address)))
     }
 }
 
@@ -142,6 +162,8 @@ impl Settings {
             unknown_ae: UnknownAe::Allow,
             accept_unknown_sop_classes: true,
             peers: Vec::new(),
+            identity: IdentityPolicy::default(),
+            users: Vec::new(),
             timers: Timers::default(),
             max_pdu: 131_072,
             find_cap: 10_000,
@@ -154,6 +176,12 @@ impl Settings {
     /// The listed AE with this title.
     pub fn peer(&self, title: &AeTitle) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.title == *title)
+    }
+
+    /// Whether an AE may have images sent to another one.
+    pub fn may_send(&self, title: &AeTitle, destination: &AeTitle) -> bool {
+        let listed = self.peer(title).and_then(|peer| peer.destinations.as_ref());
+        listed.is_none_or(|destinations| destinations.contains(destination))
     }
 
     /// Whether an AE may use a service.

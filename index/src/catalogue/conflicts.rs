@@ -50,13 +50,10 @@ impl Catalogue {
             return Ok(false);
         }
         let event = AuditEvent {
-            at: now,
-            action: "resolved",
-            actor: actor.to_owned(),
-            address: String::new(),
             patient_id: row.patient_id,
             study_uid: row.study_uid,
             detail: format!("conflict {id} ({}): what is on record stays", row.kind),
+            ..AuditEvent::new(now, "resolved", actor)
         };
         audit::write(&mut connection, &[event]).await?;
         connection.commit().await?;

@@ -9,10 +9,12 @@
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
-//! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`, `admin`; `totals`: the maintained counts and lists.
+//! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
+//!   `audit_export`, `admin`; `totals`: the maintained counts and lists.
 
 mod admin;
 mod audit;
+mod audit_export;
 mod classify;
 mod columns;
 mod conflicts;
@@ -33,10 +35,11 @@ mod rows;
 mod stored_header;
 mod totals;
 
+pub use audit_export::Horizon;
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use records::{
-    AnswerContext, Arrival, AuditEvent, ConflictRecord, Counts, EvictionCandidate, JournalEntry, KnownObject, ListedInstance, Located,
+    AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, ConflictRecord, Counts, EvictionCandidate, JournalEntry, KnownObject, ListedInstance, Located,
     Member, NewPack, NoteEffect, NoteState, OffloadClaim, Outcome, PackClaim, PackKey, PackState, Packed, Quarantined, RejectionNote,
     SeriesKey, ServedVersion, StudySummary, WaitingNote,
 };

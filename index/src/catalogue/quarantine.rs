@@ -150,13 +150,11 @@ impl ObjectRow {
         };
         journal::write(connection, &transition).await?;
         let event = AuditEvent {
-            at: now,
-            action,
-            actor: actor.to_owned(),
-            address: String::new(),
             patient_id: self.patient_id.clone(),
             study_uid: self.study_uid.clone(),
             detail: format!("{} as {}: {reason}", self.sop_instance_uid, ObjectId(self.object_id)),
+            instances: 1,
+            ..AuditEvent::new(now, action, actor)
         };
         audit::write(connection, &[event]).await
     }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod answering;
+mod audit;
 mod cold;
 mod database;
 mod decisions;
@@ -113,6 +114,12 @@ fn main() {
             a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_store,
             a_discarded_file_goes_at_once_where_there_is_no_cold_store,
             the_sweep_learns_what_it_may_remove;
+        audit:
+            an_event_is_written_with_the_patient_of_its_study,
+            a_target_gets_every_row_once_its_turn_has_come,
+            a_row_that_commits_late_is_not_passed_over,
+            a_target_is_exported_to_by_one_node_at_a_time,
+            what_every_target_has_got_may_be_removed;
         decisions:
             a_quarantined_object_is_not_counted_and_can_come_back,
             accepting_supersedes_what_was_served,

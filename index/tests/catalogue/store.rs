@@ -309,13 +309,10 @@ pub(crate) async fn no_text_makes_a_row_that_cannot_be_stored(database: Database
     assert_eq!(database.text("SELECT study_date FROM studies").await, "yesterday");
     assert_eq!(catalogue.studies(node(1), None, 10).await.unwrap().len(), 1);
     let event = filmroom_index::catalogue::AuditEvent {
-        at: tick(),
-        action: "find",
-        actor: "A\0B".to_owned(),
-        address: "127.0.0.1".to_owned(),
+        user: "\0".to_owned(),
         patient_id: "\0".to_owned(),
-        study_uid: String::new(),
         detail: long,
+        ..filmroom_index::catalogue::AuditEvent::new(tick(), "find", "A\0B")
     };
     catalogue.audit(&[event]).await.unwrap();
     assert_eq!(database.text("SELECT actor FROM audit WHERE action = 'find'").await, "AB");

@@ -4,6 +4,7 @@ mod act;
 mod import;
 mod report;
 mod serve;
+mod user;
 mod withdrawn;
 
 use std::path::PathBuf;
@@ -98,6 +99,11 @@ enum Command {
         #[command(subcommand)]
         command: withdrawn::Conflicts,
     },
+    /// Users that identify themselves to the node
+    User {
+        #[command(subcommand)]
+        command: User,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -107,6 +113,12 @@ struct Study {
     /// Return at once and let the running node go on
     #[arg(long)]
     no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum User {
+    /// Read a passcode from standard input and print the hash for `passcode_hash`
+    Hash,
 }
 
 #[derive(Debug, Subcommand)]
@@ -152,6 +164,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             );
             Ok(())
         }
+        Command::User { command: User::Hash } => user::hash(),
         Command::Status { json } => report::status(&config, json).await,
         Command::Studies { patient, limit, json } => report::studies(&config, patient.as_deref(), limit, json).await,
         Command::Echo { ae } => echo(&config, &ae).await,

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file (`--config`, else `./filmroom.toml`, else built-in defaults) with environment variables over it, checked as a whole.
 //! Whoever holds a [`Config`] holds settings that make sense together; whoever does not gets every problem at once, each with its place.
 
+mod access;
 mod source;
 mod values;
 
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
+use filmroom_scp::access::IdentityPolicy;
 use filmroom_scp::settings::{Peer, Service, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::archive::{Sender, Senders};
@@ -130,6 +132,8 @@ impl Reader {
             unknown_ae: self.value("dicom", "unknown_ae", unknown_ae, unknown),
             accept_unknown_sop_classes: self.value("dicom", "accept_unknown_sop_classes", values::truth, true),
             peers,
+            identity: self.value("dicom", "user_identity", access::identity_policy, IdentityPolicy::default()),
+            users: self.users(),
             timers: Timers {
                 artim: self.value("dicom", "artim_timeout", values::duration, timers.artim),
                 idle: self.value("dicom", "idle_timeout", values::duration, timers.idle),
@@ -150,6 +154,7 @@ impl Reader {
                 settings.listen
             ));
         }
+        self.check_access(&settings);
         settings
     }
 
@@ -232,13 +237,17 @@ impl Reader {
                 continue;
             };
             if peers.iter().any(|peer| peer.title == title) {
-                self.problems
-                    .push(format!("line {line}: {title} is listed twice: merge the two [[ae]]"));
+                self.problems.push(format!(
+                    "line {line}: {title} is listed twice: merge the two [[ae]], `from` is a list"
+                ));
             }
             peers.push(Peer {
                 title,
                 address: self.of_ae(&mut entry, "address", host_and_port),
+                from: self.from(&mut entry),
                 allow: self.allow(&mut entry),
+                destinations: self.destinations(&mut entry),
+                users: self.users_of_ae(&mut entry),
                 duplicates: self.of_ae(&mut entry, "duplicates", duplicates).unwrap_or_default(),
                 issuer_of_patient_id: self.of_ae(&mut entry, "issuer_of_patient_id", |t| Ok(t.to_owned())),
                 partial_series: self.of_ae(&mut entry, "partial_series", values::truth).unwrap_or(false),

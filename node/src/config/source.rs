@@ -6,7 +6,7 @@ use std::fmt;
 
 use toml::de::{DeTable, DeValue};
 
-/// Keys of each section; `ae` is the list `[[ae]]`.
+/// Keys of each section; `ae` and `user` are the lists `[[ae]]` and `[[user]]`.
 const KNOWN: &[(&str, &[&str])] = &[
     ("node", &["ae_title", "data_dir"]),
     (
@@ -17,6 +17,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "check_called_ae",
             "max_associations",
             "unknown_ae",
+            "user_identity",
             "accept_unknown_sop_classes",
             "max_pdu",
             "artim_timeout",
@@ -57,13 +58,17 @@ const KNOWN: &[(&str, &[&str])] = &[
         &[
             "title",
             "address",
+            "from",
             "allow",
+            "destinations",
+            "users",
             "duplicates",
             "issuer_of_patient_id",
             "partial_series",
             "may_reject",
         ],
     ),
+    ("user", &["name", "passcode_hash"]),
 ];
 
 /// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
@@ -112,13 +117,15 @@ pub(crate) struct Setting {
 /// One section.
 pub(crate) type Section = BTreeMap<String, Setting>;
 
-/// Everything that was written, by section; `[[ae]]` entries in their order with the line that each starts on.
+/// Everything that was written, by section; `[[ae]]` and `[[user]]` entries in their order with the line that each starts on.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     /// The sections
     pub(crate) sections: BTreeMap<String, Section>,
     /// The `[[ae]]` entries
     pub(crate) aes: Vec<(usize, Section)>,
+    /// The `[[user]]` entries
+    pub(crate) users: Vec<(usize, Section)>,
 }
 
 /// Reads the file's text and the environment. What is wrong is added to `problems`, one line each; what is right is returned all the same.
@@ -150,15 +157,19 @@ fn read_section(text: &str, name: &str, line: usize, value: &DeValue<'_>, source
         return;
     };
     match (name, value) {
-        ("ae", DeValue::Array(entries)) => {
+        ("ae" | "user", DeValue::Array(entries)) => {
             for entry in entries.iter() {
                 let start = line_of(text, entry.span().start);
                 match entry.get_ref() {
-                    DeValue::Table(table) => source.aes.push((start, read_table(text, name, keys, table, problems))),
-                    _ => problems.push(format!("line {start}: each remote AE is a table of its own: write [[ae]]")),
+                    DeValue::Table(table) => {
+                        let entry = (start, read_table(text, name, keys, table, problems));
+                        if name == "ae" { &mut source.aes } else { &mut source.users }.push(entry);
+                    }
+                    _ => problems.push(format!("line {start}: each is a table of its own: write [[{name}]]")),
                 }
             }
         }
+        ("user", _) => problems.push(format!("line {line}: users are a list: write [[user]], with two brackets")),
         ("ae", _) => problems.push(format!("line {line}: remote AEs are a list: write [[ae]], with two brackets")),
         (_, DeValue::Table(table)) => {
             let section = read_table(text, name, keys, table, problems);
@@ -212,8 +223,8 @@ fn read_variable(name: &str, value: String, source: &mut Source, problems: &mut 
     };
     let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
     let Some(keys) = known_keys(&section, name, problems) else { return };
-    if section == "ae" {
-        problems.push(format!("{name}: remote AEs are listed in the file only, as [[ae]]"));
+    if matches!(section.as_str(), "ae" | "user") {
+        problems.push(format!("{name}: these are listed in the file only, as [[{section}]]"));
         return;
     }
     if check_key(&section, &key, keys, name, problems) {

@@ -9,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::end::{abort_reason, aborted};
 use super::tally::Open;
 use super::{Association, AssociationError, Expected, LINGER, Role, Tally};
-use crate::negotiate::{self, Acceptor, Agreement, Proposal, Rejection};
+use crate::access::identity::IdentityError;
+use crate::access::passcode::{Challenge, Verdict};
+use crate::negotiate::{self, Acceptor, Agreement, Proposal, Refused, Rejection};
 use crate::pdu::{Frame, PduError, Wire, payload};
 use crate::settings::Timers;
 
@@ -77,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
                 role,
                 peer: agreement.peer,
                 contexts: agreement.contexts,
+                not_allowed: agreement.not_allowed,
                 payload: payload(agreement.max_pdu),
                 timers,
                 expected: Expected::NEXT,
@@ -103,15 +106,31 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         Frame::AssociateRequest(request) => request,
         frame => return Err(unexpected(wire, frame).await),
     };
-    match negotiate::accept(&acceptor(), &request, address) {
+    let decided = match negotiate::accept(&acceptor(), &request, address) {
+        Ok((mut agreement, reply)) => match agreement.challenge.take() {
+            Some(challenge) => judge(challenge).await.map(|()| (agreement, reply)),
+            None => Ok((agreement, reply)),
+        },
+        Err(rejection) => Err(rejection),
+    };
+    match decided {
         Ok((agreement, reply)) => {
             write_pdu(wire, &reply.into()).await?;
             Ok(agreement)
         }
         Err(rejection) => {
             write_pdu(wire, &rejection.to_pdu().into()).await?;
-            Err(AssociationError::RejectedPeer(rejection))
+            Err(AssociationError::RejectedPeer(Box::new(Refused::new(rejection, &request))))
         }
+    }
+}
+
+/// Checks the passcode, in the time that ARTIM leaves.
+async fn judge(challenge: Challenge) -> Result<(), Rejection> {
+    match challenge.judge().await {
+        Verdict::Right => Ok(()),
+        Verdict::Wrong => Err(IdentityError::NotRecognized.into()),
+        Verdict::Busy => Err(Rejection::Full),
     }
 }
 
@@ -177,6 +196,7 @@ fn rejected(result: u8, source: u8, reason: u8) -> String {
         (1, 2, Rejection::ApplicationContext),
         (1, 3, Rejection::CallingAe),
         (1, 7, Rejection::CalledAe),
+        (2, 1, Rejection::Identity(IdentityError::NotRecognized)),
         (2, 2, Rejection::ProtocolVersion),
         (3, 2, Rejection::Full),
     ];

@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dicom_ul::pdu::AbortRQServiceProviderReason;
+use filmroom_index::model::Uid;
 use filmroom_tiering::hot::DataSetReader;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::dimse::{Command, MAX_COMMAND};
-use crate::negotiate::Rejection;
+use crate::negotiate::Refused;
 pub use crate::negotiate::{AcceptedContext, PeerIdentity};
 use crate::pdu::{Fragment, Frame, Wire};
 use crate::settings::Timers;
@@ -47,6 +48,8 @@ pub struct Association<S> {
     timers: Timers,
     expected: Expected,
     tally: Tally,
+    /// Abstract syntaxes that the requestor was not allowed
+    not_allowed: Vec<Uid>,
     _open: tally::Open,
 }
 
@@ -90,8 +93,8 @@ pub enum AssociationError {
     #[error("rejected: {0}")]
     Rejected(String),
     /// We rejected the peer; it was told.
-    #[error("rejected the peer: {0}")]
-    RejectedPeer(Rejection),
+    #[error("rejected the peer: {}", .0.rejection)]
+    RejectedPeer(Box<Refused>),
     /// A-ABORT from the peer.
     #[error("aborted by the peer: {0}")]
     Aborted(String),
@@ -142,6 +145,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
     /// The accepted presentation contexts.
     pub fn contexts(&self) -> &[AcceptedContext] {
         &self.contexts
+    }
+
+    /// Abstract syntaxes that were refused because the requestor is not allowed their service.
+    pub fn not_allowed(&self) -> &[Uid] {
+        &self.not_allowed
     }
 
     /// The accepted context with an id.

@@ -16,12 +16,14 @@ use super::{
     APPLICATION_CONTEXT, AcceptedContext, Acceptor, Agreement, PeerIdentity, Rejection, our_user_information, printable,
     read_user_information,
 };
+use crate::access::identity::identify;
 use crate::settings::{Service, Settings, UnknownAe};
 
 /// The title under which an AE that gives none is known here, where the policy lets unknown AEs in. It never has the rights of a listed AE.
 pub const BLANK_CALLING_AE: &str = "(BLANK)";
 
-/// Answers a proposal: the agreement and the A-ASSOCIATE-AC that says it, or a rejection.
+/// Answers a proposal: the agreement and the A-ASSOCIATE-AC that says it, or a rejection. What is left is the agreement's challenge: a passcode is
+/// not checked here.
 pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAddr>) -> Result<(Agreement, AssociationAC), Rejection> {
     let settings = &acceptor.settings;
     // Only bit 0 is tested (PS3.8 9.3.2).
@@ -32,10 +34,11 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
         return Err(Rejection::ApplicationContext);
     }
     let called = called_ae(settings, &request.called_ae_title)?;
-    let calling = calling_ae(settings, &request.calling_ae_title)?;
+    let calling = calling_ae(settings, &request.calling_ae_title, address)?;
     if acceptor.full {
         return Err(Rejection::Full);
     }
+    let identified = identify(settings, settings.peer(&calling), &request.user_variables)?;
 
     let (max_pdu, implementation_class, implementation_version) = read_user_information(&request.user_variables);
     let proposed_roles: BTreeMap<String, RequestorRoles> = request
@@ -48,6 +51,7 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
         .collect();
 
     let mut contexts: Vec<AcceptedContext> = Vec::new();
+    let mut not_allowed = Vec::new();
     let mut results = Vec::new();
     let mut answered = BTreeSet::new();
     for proposed in &request.presentation_contexts {
@@ -61,7 +65,12 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
                 (Answer::Acceptance, syntax)
             }
             // Not significant, but it has to be there (PS3.8 9.3.3.2).
-            Err(reason) => (reason, transfer_syntax::IMPLICIT_LITTLE.to_owned()),
+            Err(reason) => {
+                if reason == Answer::UserRejection {
+                    not_allowed.extend(Uid::parse(&proposed.abstract_syntax).ok());
+                }
+                (reason, transfer_syntax::IMPLICIT_LITTLE.to_owned())
+            }
         };
         results.push(PresentationContextResult {
             id: proposed.id,
@@ -73,6 +82,7 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
     let mut user_variables = our_user_information(settings.max_pdu);
     user_variables.extend(role_answers(&contexts, &proposed_roles));
     user_variables.extend(extended::settle(&mut contexts, &request.user_variables));
+    user_variables.extend(identified.answer);
     let reply = AssociationAC {
         protocol_version: 1,
         calling_ae_title: printable(&request.calling_ae_title, 16),
@@ -85,10 +95,18 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
         calling,
         called,
         address,
+        user: identified.user,
         implementation_class,
         implementation_version,
     };
-    Ok((Agreement { peer, contexts, max_pdu }, reply))
+    let agreement = Agreement {
+        peer,
+        contexts,
+        max_pdu,
+        challenge: identified.challenge,
+        not_allowed,
+    };
+    Ok((agreement, reply))
 }
 
 /// Ours, or one of our aliases, case and all; any other only where the check is off.
@@ -102,14 +120,18 @@ fn called_ae(settings: &Settings, text: &str) -> Result<AeTitle, Rejection> {
     }
 }
 
-fn calling_ae(settings: &Settings, text: &str) -> Result<AeTitle, Rejection> {
+/// As the policy has it; a listed AE only from where it may call.
+fn calling_ae(settings: &Settings, text: &str, address: Option<IpAddr>) -> Result<AeTitle, Rejection> {
     let printable = printable(text, 16);
     let title = if printable.is_empty() { BLANK_CALLING_AE } else { &printable };
     let title = AeTitle::parse(title).map_err(|_| Rejection::CallingAe)?;
     // A title that had to be made up or mended must not pass for a listed one.
     let as_it_came = AeTitle::parse(text).is_ok_and(|came| came == title);
     match (settings.peer(&title), settings.unknown_ae) {
-        (Some(_), _) if as_it_came => Ok(title),
+        (Some(peer), _) if as_it_came => match peer.may_call_from(address) {
+            true => Ok(title),
+            false => Err(Rejection::CallingAddress),
+        },
         (Some(_), _) | (None, UnknownAe::Reject) => Err(Rejection::CallingAe),
         (None, UnknownAe::Store | UnknownAe::Allow) => Ok(title),
     }

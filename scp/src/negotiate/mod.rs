@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceProviderASCEReason, AssociationRJServiceProviderPresentationReason,
-    AssociationRJServiceUserReason, AssociationRJSource, UserVariableItem,
+    AssociationRJServiceUserReason, AssociationRJSource, AssociationRQ, UserVariableItem,
 };
 use filmroom_index::model::{AeTitle, Uid};
 use filmroom_index::part10;
@@ -26,6 +26,8 @@ use filmroom_index::query::Extensions;
 pub use acceptor::{BLANK_CALLING_AE, accept};
 pub use requestor::{agree, propose};
 
+use crate::access::identity::IdentityError;
+use crate::access::passcode::Challenge;
 use crate::settings::Settings;
 
 /// The one application context of DICOM (PS3.7 A.2.1).
@@ -90,6 +92,8 @@ pub struct PeerIdentity {
     pub called: AeTitle,
     /// Address of the other end, where the stream has one
     pub address: Option<IpAddr>,
+    /// The user who identified himself to us (PS3.7 D.3.3.7)
+    pub user: Option<String>,
     /// The peer's Implementation Class UID, as it came
     pub implementation_class: String,
     /// The peer's Implementation Version Name
@@ -105,6 +109,35 @@ pub struct Agreement {
     pub contexts: Vec<AcceptedContext>,
     /// The peer's maximum PDU length; 0: no limit
     pub max_pdu: u32,
+    /// The passcode that still has to be checked: until then nothing is agreed
+    pub challenge: Option<Challenge>,
+    /// Abstract syntaxes that were refused because this AE is not allowed their service
+    pub not_allowed: Vec<Uid>,
+}
+
+/// A rejection and whom it met, for log and audit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Why
+    pub rejection: Rejection,
+    /// The calling AE title as it came, printable
+    pub calling: String,
+    /// The called AE title as it came, printable
+    pub called: String,
+    /// The user's name that was given
+    pub user: Option<String>,
+}
+
+impl Refused {
+    /// Who was refused with this request.
+    pub fn new(rejection: Rejection, request: &AssociationRQ) -> Refused {
+        Refused {
+            rejection,
+            calling: printable(&request.calling_ae_title, 16),
+            called: printable(&request.called_ae_title, 16),
+            user: crate::access::identity::claimed(&request.user_variables),
+        }
+    }
 }
 
 /// Why an association is rejected (PS3.8 9.3.4).
@@ -116,9 +149,15 @@ pub enum Rejection {
     /// 1/1/3
     #[error("calling AE title not recognized")]
     CallingAe,
+    /// 1/1/3 as well: the calling AE title is listed, but not at this address
+    #[error("calling AE title not recognized at this address")]
+    CallingAddress,
     /// 1/1/7
     #[error("called AE title not recognized")]
     CalledAe,
+    /// 1/2/1, as PS3.7 D.3.3.7.3 has it
+    #[error("user identity not accepted: {0}")]
+    Identity(#[from] IdentityError),
     /// 1/2/2
     #[error("protocol version not supported")]
     ProtocolVersion,
@@ -133,8 +172,12 @@ impl Rejection {
         let user = |reason| (AssociationRJResult::Permanent, AssociationRJSource::ServiceUser(reason));
         let (result, source) = match self {
             Rejection::ApplicationContext => user(AssociationRJServiceUserReason::ApplicationContextNameNotSupported),
-            Rejection::CallingAe => user(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
+            Rejection::CallingAe | Rejection::CallingAddress => user(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
             Rejection::CalledAe => user(AssociationRJServiceUserReason::CalledAETitleNotRecognized),
+            Rejection::Identity(_) => (
+                AssociationRJResult::Permanent,
+                AssociationRJSource::ServiceProviderASCE(AssociationRJServiceProviderASCEReason::NoReasonGiven),
+            ),
             Rejection::ProtocolVersion => (
                 AssociationRJResult::Permanent,
                 AssociationRJSource::ServiceProviderASCE(AssociationRJServiceProviderASCEReason::ProtocolVersionNotSupported),
@@ -152,7 +195,9 @@ impl Rejection {
         match self {
             Rejection::ApplicationContext => "application_context",
             Rejection::CallingAe => "calling_ae",
+            Rejection::CallingAddress => "calling_address",
             Rejection::CalledAe => "called_ae",
+            Rejection::Identity(_) => "user_identity",
             Rejection::ProtocolVersion => "protocol_version",
             Rejection::Full => "full",
         }

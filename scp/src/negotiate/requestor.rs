@@ -78,10 +78,13 @@ pub fn agree(proposal: &Proposal, reply: &AssociationAC, address: Option<IpAddr>
             calling: proposal.calling.clone(),
             called: proposal.called.clone(),
             address,
+            user: None,
             implementation_class,
             implementation_version,
         },
         contexts: with_ids(proposal).filter_map(|(id, context)| accepted(id, context)).collect(),
         max_pdu,
+        challenge: None,
+        not_allowed: Vec::new(),
     }
 }

@@ -11,8 +11,10 @@
 //! operation ends or the grace is over; what was not answered by then was not promised.
 
 mod dispatch;
+mod refusals;
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,9 +31,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, field};
 
+use self::refusals::Refusals;
 use crate::association::{Association, AssociationError, Event};
 use crate::dimse::{Command, Request};
 use crate::negotiate::Acceptor;
+use crate::negotiate::syntaxes::purpose;
 use crate::services::Context;
 use crate::settings::Settings;
 
@@ -53,6 +57,7 @@ struct Shared {
     node: Context,
     associations: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
+    refusals: Refusals,
     /// Numbers associations for the log
     next: AtomicU64,
     /// No new operations
@@ -68,6 +73,7 @@ impl Server {
         let shared = Shared {
             associations: Arc::new(Semaphore::new(settings.max_associations)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            refusals: Refusals::default(),
             next: AtomicU64::new(1),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -88,6 +94,10 @@ impl Server {
     pub async fn run(self, stop: CancellationToken, grace: Duration) {
         let Server { listener, shared } = self;
         let tasks = TaskTracker::new();
+        tasks.spawn({
+            let shared = Arc::clone(&shared);
+            async move { shared.refusals.run(&shared.node, shared.stop.clone()).await }
+        });
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -165,10 +175,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     drop(handshake);
     let mut association = match accepted {
         Ok(association) => association,
-        Err(error) => return not_accepted(&error),
+        Err(error) => return not_accepted(shared, peer.map(|peer| peer.ip()), &error).await,
     };
     let since = Instant::now();
     log_start(&association);
+    shared.refusals.logged_in(&shared.node, association.peer()).await;
     let end = messages(shared, &mut association).await;
     log_end(&association, since, &end);
     drop(permit);
@@ -228,11 +239,13 @@ async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, ass
 }
 
 /// Says and counts why there is no association.
-fn not_accepted(error: &AssociationError) {
+async fn not_accepted(shared: &Shared, address: Option<IpAddr>, error: &AssociationError) {
     match error {
-        AssociationError::RejectedPeer(rejection) => {
+        AssociationError::RejectedPeer(refused) => {
+            let rejection = refused.rejection;
             counter!("filmroom_associations_rejected_total", "reason" => rejection.label()).increment(1);
-            tracing::info!(reason = %rejection, "association rejected");
+            tracing::debug!(ae = refused.calling, called = refused.called, user = refused.user, reason = %rejection, "association rejected");
+            shared.refusals.rejected(&shared.node, refused, address).await;
         }
         // A port scan, a load balancer's probe.
         AssociationError::Lost(error) => tracing::debug!(%error, "connection without an association"),
@@ -251,8 +264,17 @@ fn log_start<S: AsyncRead + AsyncWrite + Unpin + Send>(association: &Association
         called = %peer.called,
         contexts = association.contexts().len(),
         implementation = peer.implementation_version.as_deref().unwrap_or(&peer.implementation_class),
+        user = peer.user,
         "association accepted"
     );
+    let refused = association.not_allowed().iter();
+    let services: BTreeSet<String> = refused.map(|class| format!("{:?}", purpose(class)).to_lowercase()).collect();
+    if !services.is_empty() {
+        tracing::warn!(?services, "presentation contexts refused: this AE is not allowed these services");
+        services.into_iter().for_each(|service| {
+            counter!("filmroom_contexts_refused_total", "reason" => "not_allowed", "service" => service).increment(1);
+        });
+    }
 }
 
 /// The line with which it ends.

@@ -1,11 +1,12 @@
 //! The audit of queries and retrieves: who asked for what of whom, and what came of it. Stores are audited with their catalogue row.
 
 use dicom_core::Tag;
-use filmroom_index::catalogue::AuditEvent;
+use filmroom_index::catalogue::{AuditEvent, AuditOutcome};
 use filmroom_index::query::glob::Glob;
 use filmroom_index::query::{Matcher, Query};
 
 use crate::association::PeerIdentity;
+use crate::dimse::{Status, StatusClass};
 use crate::services::Context;
 
 /// Values of a key that an audit row keeps.
@@ -16,13 +17,18 @@ const MAX_VALUE: usize = 512;
 /// An event of now, by the calling AE.
 pub fn event(node: &Context, peer: &PeerIdentity, action: &'static str) -> AuditEvent {
     AuditEvent {
-        at: node.archive.clock().now(),
-        action,
-        actor: peer.calling.to_string(),
+        user: peer.user.clone().unwrap_or_default(),
         address: peer.address.map(|address| address.to_string()).unwrap_or_default(),
-        patient_id: String::new(),
-        study_uid: String::new(),
-        detail: String::new(),
+        ..AuditEvent::new(node.archive.clock().now(), action, peer.calling.as_str())
+    }
+}
+
+/// How an operation that ended with a status is written down.
+pub fn outcome(status: Status) -> AuditOutcome {
+    match status.class() {
+        StatusClass::Success | StatusClass::Pending => AuditOutcome::Success,
+        StatusClass::Warning | StatusClass::Cancel => AuditOutcome::Minor,
+        StatusClass::Failure => AuditOutcome::Serious,
     }
 }
 

@@ -9,6 +9,7 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::AnswerContext;
 use filmroom_index::dataset::DataSet;
+use filmroom_index::model::Encoding;
 use filmroom_index::query::Query;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -53,7 +54,7 @@ impl Find<'_> {
         let (query, ended) = match self.query(association).await {
             Ok((query, asked)) => {
                 let ended = self.answer(association, &query, &asked).await;
-                (Some(query), ended)
+                (Some((query, asked)), ended)
             }
             Err(ended) => (None, Err(ended)),
         };
@@ -68,8 +69,8 @@ impl Find<'_> {
         metrics::histogram!("filmroom_find_seconds").record(started.elapsed());
         metrics::counter!("filmroom_finds_total", "status" => status.to_string()).increment(1);
         metrics::counter!("filmroom_find_answers_total").increment(self.answers);
-        if let Some(query) = query {
-            self.audit(association, &query, status).await;
+        if let Some((query, asked)) = query {
+            self.audit(association, &query, &asked, status).await;
         }
         result
     }
@@ -147,11 +148,20 @@ impl Find<'_> {
         }))
     }
 
-    /// Who asked with which keys; values of the unique keys only.
-    async fn audit<S: AsyncRead + AsyncWrite + Unpin + Send>(&self, association: &Association<S>, query: &Query, status: Status) {
+    /// Who asked for what.
+    async fn audit<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        association: &Association<S>,
+        query: &Query,
+        asked: &Asked,
+        status: Status,
+    ) {
         let mut event = audit::event(self.node, association.peer(), "find");
         event.patient_id = audit::value(query, tags::PATIENT_ID);
         event.study_uid = audit::value(query, tags::STUDY_INSTANCE_UID);
+        event.outcome = audit::outcome(status);
+        event.sop_class.clone_from(&self.request.sop_class);
+        event.query = asked.identifier.encode(Encoding::ExplicitLittle);
         let keys: Vec<String> = query.keys.iter().map(|key| key.tag.to_string()).collect();
         let (level, answers) = (query.level.as_str(), self.answers);
         event.detail = format!("{level} by {}: {answers} answers, status {status}", keys.join(" "));

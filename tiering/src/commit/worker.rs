@@ -218,13 +218,11 @@ impl Worker {
 
     fn resent(&self, arrival: &Arrival) -> AuditEvent {
         AuditEvent {
-            at: self.clock.now(),
-            action: "store",
-            actor: arrival.source.to_string(),
-            address: String::new(),
             patient_id: arrival.header.attributes.text(tags::PATIENT_ID).unwrap_or_default().to_owned(),
             study_uid: arrival.study.to_string(),
             detail: format!("{} redundant", arrival.sop_instance),
+            instances: 1,
+            ..AuditEvent::new(self.clock.now(), "store", arrival.source.as_str())
         }
     }
 

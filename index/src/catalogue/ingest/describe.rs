@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::columns::{SeriesColumns, StudyColumns};
 use super::super::database::{Connection, execute};
-use super::super::{AuditEvent, Result};
+use super::super::{AuditEvent, AuditOutcome, Result};
 use super::patient::{Conflict, PatientRow, compare};
 use super::resolve::{Holders, move_study};
 use super::{Decision, Entry};
@@ -135,32 +135,35 @@ pub(super) fn events(entries: &[Entry<'_>]) -> Vec<AuditEvent> {
     let mut events = Vec::new();
     for entry in entries {
         let arrival = entry.arrival;
-        let event = |detail: String| AuditEvent {
-            at: arrival.received_at,
-            action: "store",
-            actor: arrival.source.as_str().to_owned(),
-            address: String::new(),
+        let event = |outcome: AuditOutcome, detail: String| AuditEvent {
             patient_id: entry.patient.identity.patient_id.clone(),
             study_uid: arrival.study.as_str().to_owned(),
+            outcome,
+            instances: 1,
             detail,
+            ..AuditEvent::new(arrival.received_at, "store", arrival.source.as_str())
         };
         let instance = &arrival.sop_instance;
         match &entry.decision {
             Decision::Serve | Decision::Replace { .. } => {
                 stored
                     .entry((&arrival.study, arrival.source.as_str()))
-                    .or_insert_with(|| (0, event(String::new())))
+                    .or_insert_with(|| (0, event(AuditOutcome::Success, String::new())))
                     .0 += 1;
             }
-            Decision::Correct { superseded } => events.push(event(format!("corrected {instance}, superseded {superseded}"))),
-            Decision::Redundant { kept } => events.push(event(format!("had {instance} already as {kept}"))),
-            Decision::Quarantine { reason } => events.push(event(format!("quarantined {instance}: {reason}"))),
-            Decision::Withhold { reason } => events.push(event(format!("withheld {instance}: {reason}"))),
-            Decision::Reject { reason, .. } => events.push(event(format!("refused {instance}: {reason}"))),
+            Decision::Correct { superseded } => events.push(event(
+                AuditOutcome::Success,
+                format!("corrected {instance}, superseded {superseded}"),
+            )),
+            Decision::Redundant { kept } => events.push(event(AuditOutcome::Success, format!("had {instance} already as {kept}"))),
+            Decision::Quarantine { reason } => events.push(event(AuditOutcome::Minor, format!("quarantined {instance}: {reason}"))),
+            Decision::Withhold { reason } => events.push(event(AuditOutcome::Minor, format!("withheld {instance}: {reason}"))),
+            Decision::Reject { reason, .. } => events.push(event(AuditOutcome::Serious, format!("refused {instance}: {reason}"))),
         }
     }
     events.extend(stored.into_values().map(|(count, mut event)| {
         event.detail = format!("{count} instances");
+        event.instances = u64::from(count);
         event
     }));
     events

@@ -107,25 +107,6 @@ pub struct Quarantined {
     pub length: u64,
 }
 
-/// Who did what to which patient's images.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AuditEvent {
-    /// When
-    pub at: Timestamp,
-    /// store, find, move, get, import, quarantine, accept, discard, …
-    pub action: &'static str,
-    /// The AE title, or the user of the command line
-    pub actor: String,
-    /// IP address of the peer, where there is one
-    pub address: String,
-    /// Patient ID, where one is known
-    pub patient_id: String,
-    /// Study Instance UID, where one is known
-    pub study_uid: String,
-    /// What came of it: counts, status, reason
-    pub detail: String,
-}
-
 /// How answers of a C-FIND are to be completed.
 #[derive(Clone, Debug)]
 pub struct AnswerContext {

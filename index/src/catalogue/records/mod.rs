@@ -1,11 +1,13 @@
 //! The rows of the catalogue as its callers see them.
 
 mod admin;
+mod audit;
 mod cold;
 mod store;
 mod withdrawn;
 
-pub use admin::{AnswerContext, AuditEvent, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
+pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
+pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
 pub use cold::{EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
 pub use store::{Arrival, Located, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

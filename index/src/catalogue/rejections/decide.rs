@@ -173,13 +173,9 @@ async fn restorable(connection: &mut Connection, note: &NoteRow, listed: &[Liste
 impl NoteRow {
     fn event(&self, action: &'static str, actor: &str, reason: &str, now: Timestamp) -> AuditEvent {
         AuditEvent {
-            at: now,
-            action,
-            actor: actor.to_owned(),
-            address: String::new(),
-            patient_id: String::new(),
             study_uid: self.study_uid.clone(),
             detail: format!("rejection note {}: {reason}", self.note_uid),
+            ..AuditEvent::new(now, action, actor)
         }
     }
 }

@@ -310,10 +310,6 @@ impl Transition<'_> {
             journal::write_withdrawal(connection, &withdrawal).await?;
         }
         let event = AuditEvent {
-            at: self.now,
-            action: self.action,
-            actor: self.actor.to_owned(),
-            address: String::new(),
             patient_id: patient_id.to_owned(),
             study_uid: study.to_owned(),
             detail: format!(
@@ -322,6 +318,8 @@ impl Transition<'_> {
                 self.note.note_uid,
                 reason(self.rejection)
             ),
+            instances: u64::try_from(objects.len()).unwrap_or(u64::MAX),
+            ..AuditEvent::new(self.now, self.action, self.actor)
         };
         audit::write(connection, &[event]).await
     }

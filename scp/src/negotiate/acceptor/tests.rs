@@ -304,3 +304,67 @@ fn options_of_queries_are_granted_where_they_are_served() {
         [all, Extensions::default(), Extensions::default(), Extensions::default()]
     );
 }
+
+#[test]
+fn a_listed_title_is_accepted_from_its_addresses_only() {
+    let mut settings = settings();
+    settings.peers.push(Peer {
+        from: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.5".parse().unwrap()],
+        ..listed("BOUND", &Service::ALL)
+    });
+    settings.unknown_ae = UnknownAe::Allow;
+    let acceptor = Acceptor {
+        settings: Arc::new(settings),
+        full: false,
+    };
+    for (calling, address, expected) in [
+        ("BOUND", Some("10.1.2.3"), Ok(())),
+        ("BOUND", Some("::ffff:10.1.2.3"), Ok(())),
+        ("BOUND", Some("192.0.2.5"), Ok(())),
+        ("BOUND", Some("192.0.2.6"), Err(Rejection::CallingAddress)),
+        ("BOUND", None, Err(Rejection::CallingAddress)),
+        ("ALL", Some("192.0.2.6"), Ok(())),
+        ("STRANGER", Some("192.0.2.6"), Ok(())),
+    ] {
+        let address = address.map(|text| text.parse().unwrap());
+        let answer = accept(&acceptor, &request(calling, &[]), address).map(|_| ());
+        assert_eq!(answer, expected, "{calling} from {address:?}");
+    }
+}
+
+#[test]
+fn each_rejection_has_its_result_source_and_reason() {
+    use crate::access::identity::IdentityError;
+    // PS3.8 table 9-21; a failed identity as PS3.7 D.3.3.7.3 has it.
+    for (rejection, bytes) in [
+        (Rejection::ApplicationContext, [1, 1, 2]),
+        (Rejection::CallingAe, [1, 1, 3]),
+        (Rejection::CallingAddress, [1, 1, 3]),
+        (Rejection::CalledAe, [1, 1, 7]),
+        (Rejection::Identity(IdentityError::Missing), [1, 2, 1]),
+        (Rejection::ProtocolVersion, [1, 2, 2]),
+        (Rejection::Full, [2, 3, 2]),
+    ] {
+        let mut pdu = Vec::new();
+        dicom_ul::pdu::write_pdu(&mut pdu, &rejection.to_pdu().into()).unwrap();
+        assert_eq!(pdu.get(7..10), Some(&bytes[..]), "{rejection}");
+    }
+}
+
+#[test]
+fn who_is_not_at_his_address_is_refused_before_anything_is_spent_on_his_passcode() {
+    let mut settings = settings();
+    settings.identity = crate::access::IdentityPolicy::Required;
+    settings.peers.push(Peer {
+        from: vec!["10.0.0.0/8".parse().unwrap()],
+        ..listed("BOUND", &Service::ALL)
+    });
+    let acceptor = Acceptor {
+        settings: Arc::new(settings),
+        full: false,
+    };
+    let elsewhere = accept(&acceptor, &request("BOUND", &[]), Some("192.0.2.6".parse().unwrap()));
+    assert_eq!(elsewhere.unwrap_err(), Rejection::CallingAddress);
+    let here = accept(&acceptor, &request("BOUND", &[]), Some("10.0.0.1".parse().unwrap()));
+    assert!(matches!(here.unwrap_err(), Rejection::Identity(_)));
+}

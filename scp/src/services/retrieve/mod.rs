@@ -18,7 +18,7 @@ mod without_bulk;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{AuditEvent, Located};
+use filmroom_index::catalogue::{AuditEvent, AuditOutcome, Located};
 use filmroom_index::dataset::{DataSet, Value};
 use filmroom_index::model::{Encoding, Level, Uid};
 use filmroom_index::query::Query;
@@ -141,17 +141,35 @@ impl<'a> Operation<'a> {
         }
         self.pending(association).await?;
         self.what = format!("{} to {destination}", query.level.as_str());
+        let begun = match self.service {
+            Service::Get => "get-begun",
+            _ => "move-begun",
+        };
         self.audit = studies(&instances)
-            .map(|study| {
-                let mut event = audit::event(self.node, association.peer(), identifier::verb(self.service));
+            .filter_map(|study| {
+                let mut event = audit::event(self.node, association.peer(), begun);
                 event.patient_id = audit::value(&query, tags::PATIENT_ID);
-                event.study_uid = study.to_string();
+                event.study_uid = study.first()?.study_uid.to_string();
+                event.destination = destination.to_owned();
+                event.instances = u64::try_from(study.len()).unwrap_or(u64::MAX);
                 event.detail = format!("{} begun, {} instances in all", self.what, instances.len());
-                event
+                Some(event)
             })
             .collect();
         audit::write(self.node, &self.audit).await;
         Ok(instances)
+    }
+
+    /// What is asked for may not leave for `destination` at the wish of this AE: that is written down with what was asked.
+    fn not_authorized<S: AsyncRead + AsyncWrite + Unpin + Send>(&mut self, association: &Association<S>, asked: &Asked, destination: &str) {
+        let mut event = audit::event(self.node, association.peer(), identifier::verb(self.service));
+        if let Ok(query) = Query::retrieve(asked.root, &asked.identifier) {
+            event.patient_id = audit::value(&query, tags::PATIENT_ID);
+            event.study_uid = audit::value(&query, tags::STUDY_INSTANCE_UID);
+        }
+        event.destination = destination.to_owned();
+        self.what = format!("to {destination}");
+        self.audit.push(event);
     }
 
     fn record(&mut self, delivered: Delivered) {
@@ -191,21 +209,22 @@ impl<'a> Operation<'a> {
         association: &mut Association<S>,
         ended: Result<(), Ended>,
     ) -> Result<(), AssociationError> {
-        let (status, result) = match ended {
+        let (status, outcome, result) = match ended {
             Ok(()) => self.finish(association, End::Complete).await,
             Err(Ended::Cancelled) => self.finish(association, End::Cancelled).await,
             Err(Ended::Refused(refusal)) => {
-                tracing::info!(comment = refusal.comment, "refused");
+                tracing::info!(status = %refusal.status, comment = refusal.comment, "refused");
                 let status = refusal.status;
                 let response = self.response(RetrieveResponse {
                     offending: refusal.offending,
                     comment: Some(refusal.comment),
                     ..self.plain(status)
                 });
-                (status.to_string(), association.send(self.context, &response, None).await)
+                let sent = association.send(self.context, &response, None).await;
+                (status.to_string(), audit::outcome(status), sent)
             }
-            Err(Ended::Released) => ("released".to_owned(), Ok(())),
-            Err(Ended::Association(error)) => ("lost".to_owned(), Err(error)),
+            Err(Ended::Released) => ("released".to_owned(), AuditOutcome::Minor, Ok(())),
+            Err(Ended::Association(error)) => ("lost".to_owned(), AuditOutcome::Minor, Err(error)),
         };
         let summary = self.books.summary();
         tracing::info!(status, summary, "retrieve ended");
@@ -215,6 +234,8 @@ impl<'a> Operation<'a> {
         let now = self.node.archive.clock().now();
         for event in &mut self.audit {
             event.at = now;
+            event.action = service;
+            event.outcome = outcome;
             event.detail = format!("{} ended with {status}: {summary}", self.what);
         }
         audit::write(self.node, &self.audit).await;
@@ -225,7 +246,7 @@ impl<'a> Operation<'a> {
         &mut self,
         association: &mut Association<S>,
         end: End,
-    ) -> (String, Result<(), AssociationError>) {
+    ) -> (String, AuditOutcome, Result<(), AssociationError>) {
         let conclusion = self.books.conclude(end);
         let data_set = (!conclusion.failed.is_empty()).then(|| failed_list(&conclusion.failed).encode(self.encoding));
         let response = self.response(RetrieveResponse {
@@ -237,6 +258,7 @@ impl<'a> Operation<'a> {
         let outgoing = data_set.as_deref().map(Outgoing::Bytes);
         (
             conclusion.status.to_string(),
+            audit::outcome(conclusion.status),
             association.send(self.context, &response, outgoing).await,
         )
     }
@@ -262,11 +284,8 @@ impl<'a> Operation<'a> {
 }
 
 /// The studies of a list that is sorted by study.
-fn studies(instances: &[Located]) -> impl Iterator<Item = &Uid> {
-    instances
-        .chunk_by(|one, other| one.study_uid == other.study_uid)
-        .filter_map(|study| study.first())
-        .map(|first| &first.study_uid)
+fn studies(instances: &[Located]) -> impl Iterator<Item = &[Located]> {
+    instances.chunk_by(|one, other| one.study_uid == other.study_uid)
 }
 
 /// The data set of a final response (PS3.4 C.4.2.1.4.2).

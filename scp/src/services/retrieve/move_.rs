@@ -57,7 +57,15 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
 ) -> Result<(), Ended> {
     let asked = operation.read(association).await?;
     let node = operation.node;
-    let peer = resolve(&node.settings, destination)?;
+    let peer = match resolve(&node.settings, &association.peer().calling, destination) {
+        Ok(peer) => peer,
+        Err(refusal) => {
+            if refusal.status == Status::NotAuthorized {
+                operation.not_authorized(association, &asked, destination);
+            }
+            return Err(refusal.into());
+        }
+    };
     let instances = operation.plan(association, &asked, peer.title.as_str()).await?;
     let originator = (association.peer().calling.clone(), operation.message_id);
     let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator)).with_priority(priority);
@@ -100,14 +108,19 @@ async fn hear<S: AsyncRead + AsyncWrite + Unpin + Send>(
     interpret(association, operation.message_id, event?).await?.check()
 }
 
-/// The destination, which has to be listed with an address.
-fn resolve<'s>(settings: &'s Settings, destination: &str) -> Result<&'s Peer, Refusal> {
+/// The destination, which has to be listed with an address (A801 otherwise), and to be one to which this AE may have images sent (0124: Refused:
+/// Not Authorized, PS3.7 C.5.19).
+fn resolve<'s>(settings: &'s Settings, caller: &AeTitle, destination: &str) -> Result<&'s Peer, Refusal> {
     let unknown = |what: String| Refusal::new(Status::MoveDestinationUnknown, what);
     let title = AeTitle::parse(destination).map_err(|error| unknown(error.to_string()))?;
     let peer = settings
         .peer(&title)
         .ok_or_else(|| unknown(format!("{title} is not configured as a destination")))?;
     match peer.address {
+        Some(_) if !settings.may_send(caller, &peer.title) => {
+            let comment = format!("{caller} may not send to {}", peer.title);
+            Err(Refusal::new(Status::NotAuthorized, comment))
+        }
         Some(_) => Ok(peer),
         None => Err(unknown(format!("{title} is configured without an address"))),
     }
