@@ -13,10 +13,13 @@
 //! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
 //! - [`stream`]: plain TCP or TLS.
 //! - [`settings`]: what the configuration says about DICOM.
+//! - [`conformance`]: the tables of the conformance statement.
 
 pub mod access;
 #[cfg(feature = "archive")]
 pub mod association;
+#[cfg(feature = "archive")]
+pub mod conformance;
 #[cfg(feature = "archive")]
 pub mod destinations;
 pub mod dimse;

@@ -133,9 +133,15 @@ pub fn is_computed(tag: Tag) -> bool {
     )
 }
 
+/// Whether a key with a value is matched in a query of a level.
+pub fn is_matched(tag: Tag, at: Level) -> bool {
+    let computed = is_computed(tag) && !matches!(tag, tags::MODALITIES_IN_STUDY | tags::SOP_CLASSES_IN_STUDY);
+    !computed && (level(tag) <= at || matches_below(tag))
+}
+
 /// Whether a key of a narrower level than the query's is matched, by any series or instance below having it. Attributes of
 /// single instances would mean to read every header there is, but for those that have a column.
-pub(super) fn matches_below(tag: Tag) -> bool {
+fn matches_below(tag: Tag) -> bool {
     match level(tag) {
         Level::Patient | Level::Study | Level::Series => true,
         Level::Image => matches!(tag, tags::SOP_INSTANCE_UID | tags::SOP_CLASS_UID | tags::INSTANCE_NUMBER),

@@ -4,7 +4,7 @@
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::attributes::{is_computed, is_no_key, level, matches_below, representation};
+use super::attributes::{is_matched, is_no_key, representation};
 use super::condition::{Condition, MAX_VALUE, MAX_VALUES, combine_dates_and_times, condition, creator, is_reservation, refused, trim, uid};
 use super::glob::Glob;
 use super::matcher::{Matcher, texts};
@@ -39,7 +39,7 @@ impl Query {
             match condition(tag, element, identifier, extensions)? {
                 Condition::Universal => {}
                 Condition::Unsupported => query.unsupported.push(tag),
-                Condition::Match(_) if !is_supported(tag, level) => query.unsupported.push(tag),
+                Condition::Match(_) if !is_matched(tag, level) => query.unsupported.push(tag),
                 Condition::Match(key) => query.keys.push(key),
             }
         }
@@ -110,12 +110,6 @@ fn read_level(root: Root, identifier: &DataSet) -> Result<Level, QueryError> {
         (Some(Level::Patient | Level::Study | Level::Series), Root::Instance) => refuse("this retrieve has the level IMAGE only"),
         (Some(level), _) => Ok(level),
     }
-}
-
-/// Whether a key with a value can be matched at a level.
-fn is_supported(tag: Tag, at: Level) -> bool {
-    let computed = is_computed(tag) && !matches!(tag, tags::MODALITIES_IN_STUDY | tags::SOP_CLASSES_IN_STUDY);
-    !computed && (level(tag) <= at || matches_below(tag))
 }
 
 fn return_keys(identifier: &DataSet, top: bool) -> Vec<ReturnKey> {

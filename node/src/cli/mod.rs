@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and who does it.
 
 mod act;
+mod conformance;
 mod import;
 mod report;
 mod serve;
@@ -84,6 +85,15 @@ enum Command {
     Evict(Study),
     /// Bring a study back to the local disk
     Recall(Study),
+    /// Bring the tables of the conformance statement up to date with the code
+    #[command(hide = true)]
+    Conformance {
+        /// The statement, a Markdown file
+        statement: PathBuf,
+        /// Write nothing; fail if it is not up to date
+        #[arg(long)]
+        check: bool,
+    },
     /// What waits for a person's decision
     Quarantine {
         #[command(subcommand)]
@@ -173,6 +183,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
+        Command::Conformance { statement, check } => conformance::run(&statement, check),
         Command::Quarantine { command } => match command {
             Quarantine::List { json } => report::quarantine(&config, json).await,
             Quarantine::Show { object } => report::quarantined(&config, object).await,

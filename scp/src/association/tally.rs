@@ -2,7 +2,7 @@
 
 use metrics::{counter, gauge};
 
-use crate::dimse::{Command, Request, Response, Status, StatusClass};
+use crate::dimse::{Command, Operation, Request, Response, Status, StatusClass};
 
 /// Counts of one association.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,12 +28,16 @@ impl Tally {
 
     pub(super) fn sent(&mut self, command: &Command) {
         if let Command::Response(response) = command {
+            if !response.is_documented() {
+                let (operation, status) = (response.operation().name(), response.status());
+                tracing::error!(operation, %status, "a status that the conformance statement does not have");
+            }
             self.answered(response, "scp");
         }
     }
 
     fn answered(&mut self, response: &Response, role: &'static str) {
-        let (service, status) = describe(response);
+        let (service, status) = (label(response), response.status());
         match status.class() {
             StatusClass::Pending => return,
             StatusClass::Success => self.succeeded += 1,
@@ -44,14 +48,14 @@ impl Tally {
     }
 }
 
-fn describe(response: &Response) -> (&'static str, Status) {
-    match response {
-        Response::Echo(echo) => ("echo", echo.status),
-        Response::Store(store) => ("store", store.status),
-        Response::Find(find) => ("find", find.status),
-        Response::Move(retrieve) => ("move", retrieve.retrieve.status),
-        Response::Get(retrieve) => ("get", retrieve.retrieve.status),
-        Response::Unrecognized { status, .. } => ("unrecognized", *status),
+fn label(response: &Response) -> &'static str {
+    match response.operation() {
+        Operation::Echo => "echo",
+        Operation::Store => "store",
+        Operation::Find => "find",
+        Operation::Move => "move",
+        Operation::Get => "get",
+        Operation::Unrecognized => "unrecognized",
     }
 }
 

@@ -1,5 +1,6 @@
 //! DIMSE messages (PS3.7): typed requests, responses and statuses. The only place that knows the tags and the hex of a command.
 
+mod answers;
 mod decode;
 mod encode;
 mod refuse;
@@ -10,6 +11,7 @@ mod tests;
 use filmroom_index::dataset::DataSet;
 use filmroom_index::model::{AeTitle, Uid};
 
+pub use answers::{ANSWERS, Operation};
 pub use status::{Status, StatusClass};
 
 /// A command set (PS3.7 E), decoded.

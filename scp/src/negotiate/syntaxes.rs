@@ -93,6 +93,12 @@ const STORED: [&str; 57] = [
     ".4.110", ".4.111", ".4.112", ".4.201", ".4.202", ".4.203", ".4.204", ".4.205", ".8.1",
 ];
 
+/// The transfer syntaxes that data sets are stored in.
+pub fn stored_syntaxes() -> Vec<Uid> {
+    let whole = STORED.iter().map(|end| format!("{}{end}", transfer_syntax::IMPLICIT_LITTLE));
+    whole.filter_map(|uid| Uid::parse(&uid).ok()).collect()
+}
+
 /// Whether an object of a class is stored in a syntax as it comes. Deflated is not taken for images: some senders put compressed frames into
 /// a deflated data set, which no receiver can tell apart, and deflated pixels can be neither shown nor cut into frames without inflating all of them.
 fn stores(abstract_syntax: &Uid, syntax: &str) -> bool {
