@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("FILMROOM_BINARY", ROOT / "target/debug/filmroom"))
 
 
+UNDOCUMENTED = "a status that the conformance statement does not have"
+
 RUNNING = set()
 """Every node that was started and not yet ended, for the end of the session to end."""
 
@@ -108,6 +110,7 @@ listen = "127.0.0.1:{self.http_port}"
 
     def __exit__(self, *exc):
         self.kill()
+        assert UNDOCUMENTED not in self.log(), "a response had a status that docs/conformance.md does not have: see the node's log"
 
     # -- what an operator does --
 
