@@ -17,8 +17,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+fn main() -> ExitCode {
+    // Before anything else is started: a codec process has limits of its own, and nothing to do with the rest.
+    if std::env::args_os().nth(1).is_some_and(|word| word == config::CODEC) {
+        return match filmroom_transcode::codec::serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     #[cfg(feature = "failpoints")]
     if let Err(error) = abort_at::arm() {
         eprintln!("filmroom: {error:#}");

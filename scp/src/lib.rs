@@ -12,6 +12,7 @@
 //! - [`services`]: one module a service.
 //! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
 //! - [`stream`]: plain TCP or TLS.
+//! - [`transcoding`]: what is sent in another transfer syntax than it is stored in.
 //! - [`settings`]: what the configuration says about DICOM.
 //! - [`conformance`]: the tables of the conformance statement.
 
@@ -32,3 +33,5 @@ pub mod services;
 pub mod settings;
 #[cfg(feature = "archive")]
 pub mod stream;
+#[cfg(feature = "archive")]
+pub mod transcoding;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
+use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy, Uid};
+#[cfg(feature = "archive")]
+use filmroom_transcode::Program;
 
 use crate::access::{IdentityPolicy, Network, User};
 
@@ -42,6 +44,9 @@ pub struct Settings {
     pub pending_interval: Duration,
     /// What Deep Archive counts as: NEARLINE or OFFLINE
     pub deep_archive: Availability,
+    /// The program that decodes compressed frames; none: this process does it itself
+    #[cfg(feature = "archive")]
+    pub codec: Option<Program>,
 }
 
 /// Timers of an association.
@@ -105,6 +110,8 @@ pub struct Peer {
     pub partial_series: bool,
     /// Its rejection notes are obeyed; of anybody else they wait for a person
     pub may_reject: bool,
+    /// Transfer syntaxes in which it prefers what it retrieves, the best first
+    pub transfer_syntaxes: Vec<Uid>,
 }
 
 /// Services that an AE may be allowed.
@@ -141,6 +148,7 @@ impl Peer {
             issuer_of_patient_id: None,
             partial_series: false,
             may_reject: false,
+            transfer_syntaxes: Vec::new(),
         }
     }
 
@@ -170,6 +178,8 @@ impl Settings {
             find_limit: Duration::from_secs(20),
             pending_interval: Duration::from_secs(5),
             deep_archive: Availability::Nearline,
+            #[cfg(feature = "archive")]
+            codec: None,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::commit::Committer;
 use crate::data_dir::DataDir;
 use crate::durable;
 use crate::error::{ArchiveError, StoreError};
-use crate::hot::{HotStore, Incoming, Received, Sweep};
+use crate::hot::{HotStore, Incoming, Received, Spool, Sweep};
 use crate::mover::Signals;
 use crate::recall::Recalls;
 
@@ -189,6 +189,11 @@ impl Archive {
     pub async fn receive(&self, meta: FileMeta) -> Result<Incoming, StoreError> {
         self.inner.hot.check_space().inspect_err(StoreError::count)?;
         Ok(Incoming::new(&self.inner.hot, &self.inner.clock, meta))
+    }
+
+    /// A file without a name for what is sent once and dropped. Blocks.
+    pub fn spool(&self) -> Result<Spool, StoreError> {
+        Spool::open(&self.inner.hot)
     }
 
     /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says. A rejection

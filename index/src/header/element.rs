@@ -8,37 +8,42 @@ use crate::dataset::representation::has_short_length;
 
 /// How elements are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Syntax {
+pub enum Syntax {
+    /// Implicit VR Little Endian
     ImplicitLittle,
+    /// Explicit VR Little Endian
     ExplicitLittle,
+    /// Explicit VR Big Endian
     ExplicitBig,
     /// Inside UN of undefined length: implicit VR says PS3.5 6.2.2, explicit VR write some devices. The first element tells.
     Unknown,
 }
 
 /// The length that says: until a delimiter.
-pub(super) const UNDEFINED: u32 = 0xFFFF_FFFF;
+pub const UNDEFINED: u32 = 0xFFFF_FFFF;
 
 /// The longest fields there are: explicit VR with a 32-bit length.
-pub(super) const MAX_FIELDS: usize = 12;
+pub const MAX_FIELDS: usize = 12;
 
 /// The shortest fields there are.
-pub(super) const MIN_FIELDS: usize = 8;
+pub const MIN_FIELDS: usize = 8;
 
 /// The fields of an element, an item or a delimiter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Fields {
-    pub(super) tag: Tag,
+pub struct Fields {
+    /// Attribute tag
+    pub tag: Tag,
     /// As written; none in implicit VR, for items and delimiters, and where something else stands.
-    pub(super) vr: Option<VR>,
-    pub(super) length: u32,
+    pub vr: Option<VR>,
+    /// In bytes, or [`UNDEFINED`]
+    pub length: u32,
     /// Bytes that the fields take, 8 or 12.
-    pub(super) size: usize,
+    pub size: usize,
 }
 
 /// What the first bytes of an element say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Read {
+pub enum Read {
     /// [`MAX_FIELDS`] bytes are needed to tell.
     More,
     /// Fields of 8 or 12 bytes, and the syntax they were found to be in.
@@ -52,7 +57,7 @@ pub(super) enum Read {
 /// - blanks (or `??`, which DCMTK writes for what it does not know): unknown, with a length of 16 bits like the VR it stands for;
 /// - two capital letters: a VR that this program does not know, which has a length of 32 bits (PS3.5 7.1.2);
 /// - anything else: the element is in implicit VR, if its length fits then, as are the others of its data set.
-pub(super) fn read(bytes: &[u8; MAX_FIELDS], have: usize, syntax: Syntax, room: u64) -> Read {
+pub fn read(bytes: &[u8; MAX_FIELDS], have: usize, syntax: Syntax, room: u64) -> Read {
     let [a, b, c, d, v0, v1, l0, l1, l2, l3, l4, l5] = *bytes;
     let word = |bytes: [u8; 2]| match syntax {
         Syntax::ExplicitBig => u16::from_be_bytes(bytes),
@@ -122,7 +127,7 @@ pub(super) fn read(bytes: &[u8; MAX_FIELDS], have: usize, syntax: Syntax, room: 
 
 /// The representation of an element that does not name it (PS3.5 A.1, A.2): from the dictionary; UN for private elements and
 /// unknown ones, LO for private creators. `signed` is whether Pixel Representation (0028,0103) is 1.
-pub(super) fn implicit_vr(tag: Tag, signed: bool) -> VR {
+pub fn implicit_vr(tag: Tag, signed: bool) -> VR {
     // Overlay Data and Pixel Data are OW in implicit VR.
     if tag == Tag(0x7FE0, 0x0010) || (tag.group() & 0xFF01 == 0x6000 && tag.element() == 0x3000) {
         return VR::OW;

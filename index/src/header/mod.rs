@@ -20,7 +20,7 @@
 use crate::dataset::DataSet;
 use crate::model::Uid;
 
-mod element;
+pub mod element;
 mod inflate;
 mod keep;
 mod scan;

@@ -3,6 +3,7 @@
 
 mod access;
 mod source;
+mod syntaxes;
 mod values;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use filmroom_tiering::archive::{Sender, Senders};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
 
 use source::{Section, Setting, Source};
+pub(crate) use syntaxes::CODEC;
 
 /// Everything that the node needs to know.
 #[derive(Clone, Debug)]
@@ -146,6 +148,7 @@ impl Reader {
             find_limit: self.value("dicom", "find_timeout", values::duration, Duration::from_secs(20)),
             pending_interval: self.value("retrieve", "pending_interval", values::duration, Duration::from_secs(5)),
             deep_archive: if offline { Availability::Offline } else { Availability::Nearline },
+            codec: Some(syntaxes::codec()),
         };
         if !settings.listen.ip().is_loopback() && settings.peers.is_empty() && !unknown_is_said {
             self.problems.push(format!(
@@ -252,6 +255,7 @@ impl Reader {
                 issuer_of_patient_id: self.of_ae(&mut entry, "issuer_of_patient_id", |t| Ok(t.to_owned())),
                 partial_series: self.of_ae(&mut entry, "partial_series", values::truth).unwrap_or(false),
                 may_reject: self.of_ae(&mut entry, "may_reject", values::truth).unwrap_or(false),
+                transfer_syntaxes: self.transfer_syntaxes(&mut entry),
             });
         }
         peers

@@ -66,6 +66,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "issuer_of_patient_id",
             "partial_series",
             "may_reject",
+            "transfer_syntaxes",
         ],
     ),
     ("user", &["name", "passcode_hash"]),

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::Located;
 use filmroom_index::model::{AeTitle, Uid};
+use filmroom_tiering::Archive;
 use filmroom_tiering::hot::DataSetReader;
 use tokio::time::Instant;
 
-use super::plan::{context, plan};
+use super::plan::{contexts, plan};
 use super::{answer, connect};
 use crate::association::{Association, AssociationError, Outgoing};
 use crate::dimse::{CStoreRequest, Command, Priority, Request, Response, Status};
 use crate::negotiate::ProposedContext;
 use crate::settings::{Peer, Settings};
 use crate::stream::Stream;
+use crate::transcoding::{Transcoder, choices};
 
 /// An association without anything to send is closed after this time: destinations have few, and some take it for hung.
 const IDLE: Duration = Duration::from_secs(10);
@@ -31,6 +33,8 @@ pub struct Sender {
     proposals: Vec<Vec<ProposedContext>>,
     open: Option<Open>,
     last_message: u16,
+    /// None: everything is sent in its stored syntax
+    transcoder: Option<Transcoder>,
 }
 
 /// The open association.
@@ -48,8 +52,10 @@ struct Open {
 pub enum Sent {
     /// The destination's status
     Answered(Status),
-    /// The destination did not accept the SOP class, or not in the stored transfer syntax
+    /// The destination did not accept the SOP class, or in no transfer syntax that the instance can be sent in
     NotAccepted(String),
+    /// It could not be turned into what the destination accepts
+    NotTranscoded(String),
     /// The association could not be opened or was lost
     Failed(AssociationError),
 }
@@ -63,9 +69,10 @@ impl Sender {
             destination: destination.clone(),
             originator,
             priority: Priority::Medium,
-            proposals: plan(planned),
+            proposals: plan(planned, &destination.transfer_syntaxes),
             open: None,
             last_message: 0,
+            transcoder: None,
         }
     }
 
@@ -74,25 +81,75 @@ impl Sender {
         Sender { priority, ..self }
     }
 
-    /// Sends one instance.
+    /// What the destination does not take in its stored syntax is transcoded.
+    pub fn transcoding(self, archive: &Archive) -> Sender {
+        let transcoder = Transcoder::new(archive.clone(), self.settings.codec.clone());
+        Sender {
+            transcoder: Some(transcoder),
+            ..self
+        }
+    }
+
+    /// Sends one instance: in the best transfer syntax that is accepted and that it can be had in.
     pub async fn send(&mut self, instance: &Located, mut data_set: DataSetReader) -> Sent {
-        match self.attempt(instance, &mut data_set).await {
+        let syntaxes = match self.syntaxes(instance).await {
+            Ok(syntaxes) => syntaxes,
+            Err(error) => return Sent::Failed(error),
+        };
+        let mut failure = None;
+        for syntax in syntaxes {
+            if syntax == instance.transfer_syntax {
+                return self.send_in(&syntax, instance, &mut data_set).await;
+            }
+            let Some(transcoder) = &mut self.transcoder else { continue };
+            match transcoder.transcode(instance, &data_set, &syntax).await {
+                Ok(mut transcoded) => return self.send_in(&syntax, instance, &mut transcoded).await,
+                Err(error) => failure = Some(format!("{} to {syntax}: {error}", instance.transfer_syntax)),
+            }
+        }
+        if let Some(failure) = failure {
+            return Sent::NotTranscoded(failure);
+        }
+        let (class, syntax) = (&instance.sop_class, &instance.transfer_syntax);
+        Sent::NotAccepted(format!(
+            "{} does not accept SOP class {class} in {syntax}, nor in what that can be turned into",
+            self.destination.title
+        ))
+    }
+
+    /// The accepted transfer syntaxes that an instance may be sent in, the best first.
+    async fn syntaxes(&mut self, instance: &Located) -> Result<Vec<Uid>, AssociationError> {
+        let proposal = self.proposal_for(&instance.sop_class, &instance.transfer_syntax);
+        let open = match self.open_with(proposal).await {
+            Err(AssociationError::Lost(error)) if is_lost_connection(&error) => self.open_with(proposal).await?,
+            result => result?,
+        };
+        let contexts = open.association.contexts();
+        let preferred = &self.destination.transfer_syntaxes;
+        let choices = choices(instance, contexts, |context| context.requestor_scu, preferred);
+        let syntaxes = choices.iter().map(|context| context.transfer_syntax.clone()).collect();
+        self.open = Some(open);
+        Ok(syntaxes)
+    }
+
+    async fn send_in(&mut self, syntax: &Uid, instance: &Located, data_set: &mut DataSetReader) -> Sent {
+        match self.attempt(syntax, instance, data_set).await {
             // Closed while it was idle, or in the middle: once more on a new one. The answer was not received.
             Sent::Failed(AssociationError::Lost(error)) if is_lost_connection(&error) => {
                 tracing::debug!(%error, "the association to the destination was lost: opened again");
                 data_set.rewind();
-                self.attempt(instance, &mut data_set).await
+                self.attempt(syntax, instance, data_set).await
             }
             Sent::Failed(AssociationError::Aborted(reason)) => {
                 tracing::debug!(reason, "the destination aborted: association opened again");
                 data_set.rewind();
-                self.attempt(instance, &mut data_set).await
+                self.attempt(syntax, instance, data_set).await
             }
             sent => sent,
         }
     }
 
-    async fn attempt(&mut self, instance: &Located, data_set: &mut DataSetReader) -> Sent {
+    async fn attempt(&mut self, syntax: &Uid, instance: &Located, data_set: &mut DataSetReader) -> Sent {
         let proposal = self.proposal_for(&instance.sop_class, &instance.transfer_syntax);
         // Taken out: an association that fails, or whose sending is cancelled half-way, must not be used again.
         let mut open = match self.open_with(proposal).await {
@@ -103,12 +160,15 @@ impl Sender {
             .association
             .contexts()
             .iter()
-            .find(|c| c.abstract_syntax == instance.sop_class && c.transfer_syntax == instance.transfer_syntax && c.requestor_scu)
+            .find(|c| c.abstract_syntax == instance.sop_class && c.transfer_syntax == *syntax && c.requestor_scu)
             .map(|context| context.id);
         let Some(context) = context else {
             self.open = Some(open);
-            let (class, syntax) = (&instance.sop_class, &instance.transfer_syntax);
-            return Sent::NotAccepted(format!("{} does not accept SOP class {class} in {syntax}", self.destination.title));
+            let class = &instance.sop_class;
+            return Sent::NotAccepted(format!(
+                "{} does not accept SOP class {class} in {syntax} any more",
+                self.destination.title
+            ));
         };
         self.last_message = self.last_message.wrapping_add(1);
         let message_id = self.last_message;
@@ -162,13 +222,15 @@ impl Sender {
         }
     }
 
-    /// Which proposal has the context of a class and a syntax. One that was not planned is put where there is room.
+    /// Which proposal has the contexts of a class, that of a syntax among them. What was not planned gets a proposal of its own.
     fn proposal_for(&mut self, sop_class: &Uid, transfer_syntax: &Uid) -> usize {
-        let wanted = context(sop_class, transfer_syntax);
-        if let Some(found) = self.proposals.iter().position(|contexts| contexts.contains(&wanted)) {
+        let is_wanted =
+            |context: &ProposedContext| context.abstract_syntax == *sop_class && context.transfer_syntaxes.contains(transfer_syntax);
+        if let Some(found) = self.proposals.iter().position(|contexts| contexts.iter().any(is_wanted)) {
             return found;
         }
-        self.proposals.push(vec![wanted]);
+        self.proposals
+            .push(contexts(sop_class, &[transfer_syntax], &self.destination.transfer_syntaxes));
         self.proposals.len() - 1
     }
 

@@ -27,9 +27,12 @@ pub enum SendError {
     /// The destination answered with a failure.
     #[error("the destination answered with status {0}")]
     Refused(Status),
-    /// The destination does not take its SOP class in its transfer syntax.
+    /// The destination does not take its SOP class in a transfer syntax that it can be sent in.
     #[error("{0}")]
     NotAccepted(String),
+    /// It cannot be turned into what the destination takes.
+    #[error("it cannot be transcoded from {0}")]
+    NotTranscoded(String),
     /// There was no association.
     #[error("no association: {0}")]
     NoAssociation(String),
@@ -55,7 +58,7 @@ pub async fn send_study(
 ) -> Result<(usize, usize), SendError> {
     let instances = instances(archive, study).await?;
     let all = instances.len();
-    let mut sender = Sender::new(Arc::clone(&settings), destination, &instances, None);
+    let mut sender = Sender::new(Arc::clone(&settings), destination, &instances, None).transcoding(archive);
     let mut retrieval = archive.retrieve(instances, destination.partial_series);
     let (mut sent, mut failures) = (0, 0);
     loop {
@@ -75,6 +78,7 @@ pub async fn send_study(
                     Sent::Answered(status) if matches!(status.class(), StatusClass::Success | StatusClass::Warning) => Ok(status),
                     Sent::Answered(status) => Err(SendError::Refused(status)),
                     Sent::NotAccepted(what) => Err(SendError::NotAccepted(what)),
+                    Sent::NotTranscoded(what) => Err(SendError::NotTranscoded(what)),
                     Sent::Failed(error) => Err(SendError::NoAssociation(error.to_string())),
                 };
                 failures = if matches!(result, Err(SendError::NoAssociation(_))) {

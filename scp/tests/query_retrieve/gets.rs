@@ -59,6 +59,9 @@ async fn got(lab: &Lab, contexts: Vec<ProposedContext>, identifier: &DataSet) ->
     fetched(&mut association, |_| Status::Success, usize::MAX).await
 }
 
+/// MPEG-4 AVC/H.264 High Profile
+const VIDEO: &str = "1.2.840.10008.1.2.4.102";
+
 fn mixed() -> Vec<Image> {
     let mut images = series(Image::default(), 3);
     images[1].sop_class = MR;
@@ -91,7 +94,9 @@ async fn a_study_comes_back_byte_for_byte_on_the_same_association() {
 #[tokio::test]
 async fn what_the_requestor_did_not_propose_is_a_listed_failure() {
     let lab = Lab::new(|_| {}).await;
-    let images = mixed();
+    let mut images = mixed();
+    // Which is turned into nothing else
+    images[2].transfer_syntax = VIDEO;
     lab.store(&images).await;
     let (some, _, end) = got(&lab, vec![storage_context(CT, EXPLICIT_LITTLE)], &study_key(&images[0])).await;
     assert_eq!(some.len(), 1);

@@ -72,18 +72,18 @@ def getscu(node, folder, level="STUDY", root="-S", options=(), check=True, timeo
 
 
 class StoreScp:
-    """storescp: a C-MOVE destination that takes every transfer syntax and writes data sets as they come."""
+    """storescp: a C-MOVE destination that takes every transfer syntax, or those of one option, and writes data sets as they come."""
 
-    def __init__(self, folder, title="DEST", options=()):
+    def __init__(self, folder, title="DEST", options=(), accept="+xa"):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.title = title
         self.port = free_port()
-        self.options = options
+        self.options = [accept, *options]
 
     def __enter__(self):
         self.log = open(self.folder.parent / f"{self.title}.log", "wb")
-        self.process = subprocess.Popen(["storescp", "-v", "-pm", "+xa", "+B", "-aet", self.title, "-od", str(self.folder), *self.options, str(self.port)],
+        self.process = subprocess.Popen(["storescp", "-v", "-pm", "+B", "-aet", self.title, "-od", str(self.folder), *self.options, str(self.port)],
                                         stdout=self.log, stderr=self.log, env=ENVIRONMENT)
         wait_until(lambda: is_open(self.port), "storescp")
         return self

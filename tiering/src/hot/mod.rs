@@ -28,12 +28,14 @@ use crate::error::StoreError;
 mod incoming;
 mod reader;
 mod space;
+mod spool;
 mod staged;
 mod sweep;
 
 pub use incoming::{Incoming, Received};
 pub use reader::DataSetReader;
 pub use space::Space;
+pub use spool::Spool;
 pub use staged::Staged;
 pub(crate) use sweep::Sweep;
 

@@ -73,6 +73,11 @@ impl DataSetReader {
         self.length
     }
 
+    /// The file that the data set lies in, and where its first byte is: for who reads it by position.
+    pub fn place(&self) -> (Arc<File>, u64) {
+        (Arc::clone(&self.file), self.end.saturating_sub(self.length))
+    }
+
     /// Starts again at the first byte: for a receiver that was lost in the middle.
     pub fn rewind(&mut self) {
         self.position = self.end.saturating_sub(self.length);

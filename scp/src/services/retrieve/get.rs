@@ -1,7 +1,7 @@
 //! C-GET (PS3.4 C.4.3): the images come back on the requester's own association.
 //!
-//! One C-STORE is outstanding at a time. An image whose SOP class and stored transfer syntax the requester did not propose with the SCP role
-//! (PS3.7 D.3.3.4) is a failed sub-operation, as one is that cannot be read now: C-GET has no later.
+//! One C-STORE is outstanding at a time. An image whose SOP class the requester did not propose with the SCP role (PS3.7 D.3.3.4), in its stored transfer
+//! syntax or one that it can be turned into, is a failed sub-operation, as one is that cannot be read now: C-GET has no later.
 //!
 //! Composite Instance Retrieve Without Bulk Data (PS3.4 Z) is the same with shorter data sets ([`without_bulk`](super::without_bulk)), sent in
 //! the stored syntax or in any other that was accepted: where there are no pixels, there is nothing to decompress.
@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use filmroom_index::catalogue::Located;
 use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
-use filmroom_index::model::{ObjectId, transfer_syntax};
+use filmroom_index::model::{ObjectId, Uid, transfer_syntax};
 use filmroom_index::query::Root;
 use filmroom_tiering::hot::DataSetReader;
 use filmroom_tiering::recall::Release;
+use filmroom_transcode::Error as TranscodeError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +26,7 @@ use crate::services::Context;
 use crate::services::interruption::{Ended, Interruption, ask, interpret, listen};
 use crate::services::sub_operations::Reason;
 use crate::settings::Service;
+use crate::transcoding::{Transcoder, choices};
 
 /// Headers that are read from the catalogue at a time; each may be a megabyte.
 const HEADERS: usize = 16;
@@ -41,6 +43,7 @@ pub async fn serve_get<S: AsyncRead + AsyncWrite + Unpin + Send>(
         operation,
         priority: request.priority,
         last_id: 0,
+        transcoder: Transcoder::new(node.archive.clone(), node.settings.codec.clone()),
     };
     let ended = get.run(association).await;
     get.operation.conclude(association, ended).await
@@ -51,6 +54,7 @@ struct Get<'a> {
     priority: Priority,
     /// Message id of our last C-STORE: ours and the requester's are counted apart (PS3.7 9.3.1)
     last_id: u16,
+    transcoder: Transcoder,
 }
 
 impl Get<'_> {
@@ -151,25 +155,75 @@ impl Get<'_> {
         self.transmit(association, instance, context, Outgoing::Bytes(&bytes)).await
     }
 
+    /// Sends one instance, in the best accepted transfer syntax that it can be had in. A C-CANCEL meanwhile ends the operation once the answer is there.
     async fn store<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         association: &mut Association<S>,
         instance: &Located,
         mut data_set: DataSetReader,
     ) -> Result<(), Ended> {
-        let fitting = association.contexts().iter().find(|context| {
-            context.abstract_syntax == instance.sop_class && context.transfer_syntax == instance.transfer_syntax && context.requestor_scp
-        });
-        let Some(context) = fitting.map(|context| context.id) else {
-            self.not_accepted(instance);
-            return Ok(());
-        };
-        self.transmit(association, instance, context, Outgoing::Object(&mut data_set)).await
+        let caller = association.peer().calling.clone();
+        let preferred = self
+            .operation
+            .node
+            .settings
+            .peer(&caller)
+            .map(|peer| peer.transfer_syntaxes.as_slice());
+        let choices = choices(
+            instance,
+            association.contexts(),
+            |context| context.requestor_scp,
+            preferred.unwrap_or_default(),
+        );
+        let choices: Vec<(u8, Uid)> = choices
+            .into_iter()
+            .map(|context| (context.id, context.transfer_syntax.clone()))
+            .collect();
+        let mut failure = None;
+        for (context, syntax) in choices {
+            if syntax == instance.transfer_syntax {
+                return self.transmit(association, instance, context, Outgoing::Object(&mut data_set)).await;
+            }
+            match self.transcode(association, instance, &data_set, &syntax).await? {
+                Ok(mut transcoded) => {
+                    return self
+                        .transmit(association, instance, context, Outgoing::Object(&mut transcoded))
+                        .await;
+                }
+                Err(error) => failure = Some(format!("{} to {syntax}: {error}", instance.transfer_syntax)),
+            }
+        }
+        match failure {
+            Some(failure) => self
+                .operation
+                .record(Delivered::failed(&instance.sop_instance, Reason::NotTranscoded, failure)),
+            None => self.not_accepted(instance),
+        }
+        Ok(())
+    }
+
+    /// Transcodes, saying Pending meanwhile; a C-CANCEL ends the operation.
+    async fn transcode<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        instance: &Located,
+        data_set: &DataSetReader,
+        to: &Uid,
+    ) -> Result<Result<DataSetReader, TranscodeError>, Ended> {
+        let mut transcoding = std::pin::pin!(self.transcoder.transcode(instance, data_set, to));
+        loop {
+            tokio::select! {
+                biased;
+                event = association.receive() => interpret(association, self.operation.message_id, event?).await?.check()?,
+                () = sleep_until(self.operation.cadence.due()) => self.operation.pending(association).await?,
+                result = &mut transcoding => return Ok(result),
+            }
+        }
     }
 
     fn not_accepted(&mut self, instance: &Located) {
         let (class, syntax) = (&instance.sop_class, &instance.transfer_syntax);
-        let detail = format!("no context for {class} in {syntax} with the SCP role");
+        let detail = format!("no context with the SCP role for {class} in {syntax}, nor in what that can be turned into");
         self.operation
             .record(Delivered::failed(&instance.sop_instance, Reason::NotAccepted, detail));
     }

@@ -68,7 +68,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let instances = operation.plan(association, &asked, peer.title.as_str()).await?;
     let originator = (association.peer().calling.clone(), operation.message_id);
-    let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator)).with_priority(priority);
+    let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator))
+        .with_priority(priority)
+        .transcoding(&node.archive);
     let retrieval = node.archive.retrieve(instances, peer.partial_series);
 
     let (results, mut delivered) = mpsc::channel(RESULTS);
@@ -169,13 +171,14 @@ impl Patience {
             // Our file failed, not the destination.
             Sent::Failed(AssociationError::Source(_)) => {}
             Sent::Failed(_) => self.failures += 1,
-            Sent::Answered(_) | Sent::NotAccepted(_) => self.failures = 0,
+            Sent::Answered(_) | Sent::NotAccepted(_) | Sent::NotTranscoded(_) => self.failures = 0,
         }
         self.asked_again = (self.failures >= 2).then(|| Instant::now() + HOLD_OFF);
         match sent {
             Sent::Answered(status) => Delivered::answered(uid, status),
             Sent::NotAccepted(what) => Delivered::failed(uid, Reason::NotAccepted, what),
             Sent::Failed(error @ AssociationError::Source(_)) => Delivered::failed(uid, Reason::Local, error),
+            Sent::NotTranscoded(what) => Delivered::failed(uid, Reason::NotTranscoded, what),
             Sent::Failed(error) => Delivered::failed(uid, Reason::NoAssociation, error),
         }
     }

@@ -69,6 +69,8 @@ pub enum Reason {
     Local,
     /// No presentation context for its SOP class and transfer syntax, or none in the role.
     NotAccepted,
+    /// It cannot be turned into a transfer syntax that is accepted.
+    NotTranscoded,
     /// The destination's status.
     Refused(Status),
     /// No association with the destination, or it was lost.
@@ -96,6 +98,7 @@ impl fmt::Display for Reason {
             Reason::Unreachable => f.write_str("out of reach of this node"),
             Reason::Local => f.write_str("not readable: disk or catalogue failed"),
             Reason::NotAccepted => f.write_str("class or transfer syntax not accepted"),
+            Reason::NotTranscoded => f.write_str("not convertible to what is accepted"),
             Reason::Refused(status) => write!(f, "refused, first with {status}"),
             Reason::NoAssociation => f.write_str("not sent: association failed"),
             Reason::NotSent => f.write_str("not sent"),

@@ -13,7 +13,7 @@ fn failure(number: usize, reason: Reason) -> SubOperation {
     }
 }
 
-const REASONS: [Reason; 10] = [
+const REASONS: [Reason; 11] = [
     Reason::Archived {
         tier: "DEEP_ARCHIVE_ACCESS",
     },
@@ -23,6 +23,7 @@ const REASONS: [Reason; 10] = [
     Reason::Unreachable,
     Reason::Local,
     Reason::NotAccepted,
+    Reason::NotTranscoded,
     Reason::Refused(Status::OutOfResources),
     Reason::Refused(Status::Other(0xc123)),
     Reason::NoAssociation,
