@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{Arrival, Catalogue, Outcome};
+use filmroom_index::catalogue::{Arrival, Catalogue, Origin, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::header::{Header, scan};
 use filmroom_index::model::{AeTitle, Digest, DuplicatePolicy, NodeId, ObjectId, Uid};
@@ -102,5 +102,6 @@ fn slice(template: &Header, run: i64, number: u32) -> Result<Arrival, Failure> {
         default_issuer: None,
         duplicates: DuplicatePolicy::Correct,
         confirmed_copy: None,
+        origin: Origin::default(),
     })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::{AuditEvent, Located, Outcome};
+use filmroom_index::catalogue::{AuditEvent, AuditOutcome, Located, Outcome};
 use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId, Uid};
 use filmroom_scp::destinations::{SendError, send_study};
 use filmroom_scp::dimse::Status;
@@ -90,9 +90,16 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Does one thing and returns when it is done. `actor` is who asked, for the audit.
+    /// Does one thing and returns when it is done, or failed: the audit has either. `actor` is who asked.
     pub(crate) async fn perform(&self, action: &Action, actor: &str) -> anyhow::Result<Done> {
-        let message = match action {
+        let done = self.carry_out(action, actor).await;
+        self.archive.wake_mover();
+        self.audit(action, actor, &done).await?;
+        Ok(Done { message: done? })
+    }
+
+    async fn carry_out(&self, action: &Action, actor: &str) -> anyhow::Result<String> {
+        Ok(match action {
             Action::Offload { study } => {
                 self.archive.offload(study).await?;
                 format!("{study}: in the cold store, verified")
@@ -100,7 +107,7 @@ impl Node {
             Action::Evict { study } => format!("{study}: {} bytes of local disk freed", self.archive.evict(study).await?),
             Action::Recall { study } => format!("{study}: {} instances are hot", self.archive.recall(study).await?),
             Action::Send { ae, study } => self.send(ae, study).await?,
-            Action::Import { path } => self.import(path).await?,
+            Action::Import { path } => self.import(path, actor).await?,
             Action::Accept { object } => {
                 let found = self
                     .archive
@@ -136,19 +143,16 @@ impl Node {
                 }
                 format!("conflict {id}: resolved")
             }
-        };
-        self.archive.wake_mover();
-        self.audit(action, actor, &message).await?;
-        Ok(Done { message })
+        })
     }
 
-    async fn import(&self, path: &std::path::Path) -> anyhow::Result<String> {
+    async fn import(&self, path: &std::path::Path, actor: &str) -> anyhow::Result<String> {
         let sender = Sender {
             source: self.dicom.ae_title.clone(),
             default_issuer: None,
             duplicates: DuplicatePolicy::default(),
         };
-        match self.archive.import(path, sender).await? {
+        match self.archive.import_by(actor, path, sender).await? {
             (uid, Outcome::Quarantined { reason } | Outcome::Rejected { reason } | Outcome::Withdrawn { reason }) => {
                 bail!("{uid}: {reason}")
             }
@@ -178,12 +182,12 @@ impl Node {
         }
     }
 
-    async fn audit(&self, action: &Action, actor: &str, message: &str) -> anyhow::Result<()> {
-        let (name, study) = match action {
-            Action::Offload { study } => ("offload", study.as_str()),
-            Action::Evict { study } => ("evict", study.as_str()),
-            Action::Recall { study } => ("recall", study.as_str()),
-            Action::Send { study, .. } => ("send", study.as_str()),
+    async fn audit(&self, action: &Action, actor: &str, done: &anyhow::Result<String>) -> anyhow::Result<()> {
+        let (name, study, destination) = match action {
+            Action::Offload { study } => ("offload", study.as_str(), ""),
+            Action::Evict { study } => ("evict", study.as_str(), ""),
+            Action::Recall { study } => ("recall", study.as_str(), ""),
+            Action::Send { study, ae } => ("send", study.as_str(), ae.as_str()),
             // The catalogue audits these in the transaction that does them.
             Action::Import { .. }
             | Action::Accept { .. }
@@ -192,16 +196,20 @@ impl Node {
             | Action::UndoNote { .. }
             | Action::ResolveConflict { .. } => return Ok(()),
         };
-        let event = AuditEvent {
-            study_uid: study.to_owned(),
-            detail: message.to_owned(),
+        // An accession number may name several studies, each with its patient.
+        let named = self.archive.catalogue().studies_named(study).await?;
+        let event = |study_uid: String| AuditEvent {
+            study_uid,
+            destination: destination.to_owned(),
+            outcome: if done.is_ok() { AuditOutcome::Success } else { AuditOutcome::Minor },
+            detail: done.as_ref().map_or_else(|error| format!("{error:#}"), Clone::clone),
             ..AuditEvent::new(self.archive.clock().now(), name, actor)
         };
-        self.archive
-            .catalogue()
-            .audit(&[event])
-            .await
-            .context("the audit cannot be written")
+        let mut events: Vec<AuditEvent> = named.iter().map(|uid| event(uid.to_string())).collect();
+        if events.is_empty() {
+            events.push(event(study.to_owned()));
+        }
+        self.archive.catalogue().audit(&events).await.context("the audit cannot be written")
     }
 }
 

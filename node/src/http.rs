@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::actions::{Action, Node};
+use crate::audit::Warnings;
 
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,6 +37,7 @@ struct Shared {
     node: Node,
     metrics: PrometheusHandle,
     token: Arc<str>,
+    warnings: Warnings,
 }
 
 /// Where the token of a data directory lies.
@@ -61,7 +63,14 @@ pub(crate) fn make_token(data_dir: &Path) -> anyhow::Result<String> {
 }
 
 /// Serves until cancelled.
-pub(crate) async fn serve(listener: TcpListener, node: Node, metrics: PrometheusHandle, token: String, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    node: Node,
+    metrics: PrometheusHandle,
+    token: String,
+    warnings: Warnings,
+    stop: CancellationToken,
+) {
     let router = Router::new()
         .route("/health/live", get(async || "live\n"))
         .route("/health/ready", get(ready))
@@ -72,6 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, node: Node, metrics: Prometheus
             node,
             metrics,
             token: token.into(),
+            warnings,
         });
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -110,7 +120,11 @@ async fn ready(State(shared): State<Shared>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(json!({ "ready": missing.is_empty(), "missing": missing }))).into_response()
+    (
+        status,
+        Json(json!({ "ready": missing.is_empty(), "missing": missing, "warnings": shared.warnings.get() })),
+    )
+        .into_response()
 }
 
 async fn render(State(shared): State<Shared>) -> String {

@@ -3,11 +3,13 @@
 //! - [`config`]: what the node is told, checked as a whole.
 //! - [`cli`]: the commands; `serve` wires catalogue, archive and DICOM server together.
 //! - [`actions`]: what an administrator does, by command line or HTTP.
+//! - [`audit`]: the audit on its way to syslog servers and files.
 //! - [`http`]: health, metrics, actions. [`telemetry`]: logs and metrics.
 
 #[cfg(feature = "failpoints")]
 mod abort_at;
 mod actions;
+mod audit;
 mod cli;
 mod config;
 mod http;

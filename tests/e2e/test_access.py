@@ -51,7 +51,7 @@ def identity(kind, primary, secondary=b"", respond=True):
 
 def rejection(association):
     """Result, source and reason of the A-ASSOCIATE-RJ."""
-    assert association.is_rejected, "accepted"
+    assert association.is_rejected, f"established: {association.is_established}, aborted: {association.is_aborted}"
     primitive = association.acceptor.primitive
     return primitive.result, primitive.result_source, primitive.diagnostic
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Catalogue, Outcome};
+use filmroom_index::catalogue::{Catalogue, Origin, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
@@ -199,8 +199,18 @@ impl Archive {
     /// Makes a received object durable and findable: when this returns, it can be acknowledged as the outcome says. A rejection
     /// note has taken effect then, or is on record as waiting.
     pub async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
+        self.commit_from(received, sender, Origin::default()).await
+    }
+
+    /// The same, and the audit says where it came from.
+    pub async fn commit_from(&self, received: Received, sender: Sender, origin: Origin) -> Result<Outcome, StoreError> {
         let sop_class = received.meta.sop_class.clone();
-        let outcome = self.inner.committer.commit(received, sender).await.inspect_err(StoreError::count)?;
+        let outcome = self
+            .inner
+            .committer
+            .commit(received, sender, origin)
+            .await
+            .inspect_err(StoreError::count)?;
         self.obey_stored(&sop_class, &outcome).await;
         Ok(outcome)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dicom_core::Tag;
 use dicom_dictionary_std::{tags, uids};
-use filmroom_index::catalogue::Outcome;
+use filmroom_index::catalogue::{Origin, Outcome};
 use filmroom_index::header::{Header, Scanner};
 use filmroom_index::model::Uid;
 use filmroom_index::part10::{self, FileMeta, MAX_PREFACE, Preface, PrefaceError};
@@ -54,6 +54,11 @@ const NON_PATIENT: [&str; 8] = [
 impl Archive {
     /// Stores a file as if `sender` had sent it. Returns its SOP Instance UID and what became of it.
     pub async fn import(&self, path: &Path, sender: Sender) -> Result<(Uid, Outcome), ImportError> {
+        self.import_by("", path, sender).await
+    }
+
+    /// The same, and the audit says which user had it done.
+    pub async fn import_by(&self, user: &str, path: &Path, sender: Sender) -> Result<(Uid, Outcome), ImportError> {
         let path = path.to_owned();
         let (file, preface, length) = spawn_blocking(move || open(&path)).await.map_err(io::Error::other)??;
         let offset = preface.data_set_offset;
@@ -90,7 +95,11 @@ impl Archive {
             incoming.write(chunk).await?;
         }
         let received = incoming.finish().await?;
-        let outcome = self.commit(received, sender).await?;
+        let origin = Origin {
+            address: String::new(),
+            user: user.to_owned(),
+        };
+        let outcome = self.commit_from(received, sender, origin).await?;
         Ok((sop_instance, outcome))
     }
 }

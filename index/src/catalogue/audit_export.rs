@@ -141,16 +141,16 @@ impl Catalogue {
     }
 
     /// Removes rows from before `before` that every target has got, at most `limit`; how many. A target that nobody has exported to since
-    /// `before` keeps nothing, and without a target that somebody exports to nothing is removed.
-    pub async fn remove_exported_audit(&self, before: Timestamp, limit: u32) -> Result<u64> {
+    /// `seen_since` keeps nothing, and without a target that somebody exports to nothing is removed.
+    pub async fn remove_exported_audit(&self, before: Timestamp, seen_since: Timestamp, limit: u32) -> Result<u64> {
         let mut connection = self.write().await?;
         // Rows are written with the time of what they tell, which is nearly in the order of their ids: what stands behind a younger row goes later.
         let sql = "DELETE FROM audit WHERE id IN (SELECT id FROM audit
-                       WHERE id <= (SELECT min(position) FROM audit_targets WHERE seen_at >= $1)
+                       WHERE id <= (SELECT min(position) FROM audit_targets WHERE seen_at >= $3)
                          AND id < (SELECT max(id) FROM audit)
                        ORDER BY id LIMIT $2)
                    AND at < $1";
-        let removed = execute!(connection, sql, before.0, i64::from(limit))?;
+        let removed = execute!(connection, sql, before.0, i64::from(limit), seen_since.0)?;
         connection.commit().await?;
         Ok(removed)
     }

@@ -40,8 +40,8 @@ pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use records::{
     AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, ConflictRecord, Counts, EvictionCandidate,
-    JournalEntry, KnownObject, ListedInstance, Located, Member, NewPack, NoteEffect, NoteState, OffloadClaim, Outcome, PackClaim, PackKey,
-    PackState, Packed, Quarantined, RejectionNote, SeriesKey, ServedVersion, StudySummary, WaitingNote,
+    JournalEntry, KnownObject, ListedInstance, Located, Member, NewPack, NoteEffect, NoteState, OffloadClaim, Origin, Outcome, PackClaim,
+    PackKey, PackState, Packed, Quarantined, RejectionNote, SeriesKey, ServedVersion, StudySummary, WaitingNote,
 };
 
 /// The catalogue's database.

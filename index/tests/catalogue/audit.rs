@@ -9,6 +9,7 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::database::{Database, Kind};
 use crate::objects::{node, slice, tick};
+use crate::store::store;
 
 const LEASE: Duration = Duration::from_secs(60);
 const TARGET: &str = "udp://127.0.0.1:514";
@@ -44,7 +45,7 @@ async fn exported(catalogue: &Catalogue, from: u128, count: usize) -> Vec<AuditR
 pub(crate) async fn an_event_is_written_with_the_patient_of_its_study(database: Database) {
     let catalogue = database.open().await;
     let arrival = slice(1, 1, 1);
-    catalogue.ingest(node(1), std::slice::from_ref(&arrival)).await.unwrap();
+    store(&catalogue, &arrival).await;
     let event = AuditEvent {
         user: "alice".to_owned(),
         address: "10.0.0.5".to_owned(),
@@ -195,7 +196,7 @@ pub(crate) async fn what_every_target_has_got_may_be_removed(database: Database)
     let after = Timestamp(rows[3].at.0 + 1);
     let mut one = catalogue.claim_audit_target(node(1), TARGET, false, LEASE).await.unwrap().unwrap();
     assert_eq!(
-        catalogue.remove_exported_audit(after, 100).await.unwrap(),
+        catalogue.remove_exported_audit(after, Timestamp(0), 100).await.unwrap(),
         0,
         "nothing was exported"
     );
@@ -207,13 +208,17 @@ pub(crate) async fn what_every_target_has_got_may_be_removed(database: Database)
         .unwrap();
     catalogue.audit_exported(&mut other, rows[1].id, LEASE).await.unwrap();
     assert_eq!(
-        catalogue.remove_exported_audit(rows[1].at, 100).await.unwrap(),
+        catalogue.remove_exported_audit(rows[1].at, Timestamp(0), 100).await.unwrap(),
         1,
         "older than the second"
     );
-    assert_eq!(catalogue.remove_exported_audit(after, 100).await.unwrap(), 1, "what both have");
+    assert_eq!(
+        catalogue.remove_exported_audit(after, Timestamp(0), 100).await.unwrap(),
+        1,
+        "what both have"
+    );
     catalogue.audit_exported(&mut other, rows[3].id, LEASE).await.unwrap();
-    assert_eq!(catalogue.remove_exported_audit(after, 100).await.unwrap(), 1);
+    assert_eq!(catalogue.remove_exported_audit(after, Timestamp(0), 100).await.unwrap(), 1);
     assert_eq!(database.text("SELECT actor FROM audit").await, "D", "the last row stays");
     write(&catalogue, "E").await;
     assert_eq!(exported(&catalogue, 1, 1).await[0].actor, "E");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::Arrival;
+use filmroom_index::catalogue::{Arrival, Origin};
 use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
 use filmroom_index::model::{AeTitle, Digest, DuplicatePolicy, NodeId, ObjectId, Timestamp, Uid};
@@ -70,6 +70,7 @@ pub(crate) fn slice(study: u32, series: u32, instance: u32) -> Arrival {
         default_issuer: None,
         duplicates: DuplicatePolicy::Correct,
         confirmed_copy: None,
+        origin: Origin::default(),
     }
 }
 

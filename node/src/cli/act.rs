@@ -81,7 +81,7 @@ impl Performer {
     /// Does one action and returns when it is done.
     pub(crate) async fn perform(&self, action: &Action) -> anyhow::Result<Done> {
         match self {
-            Performer::Here { node, .. } => node.perform(action, &actor()).await,
+            Performer::Here { node, .. } => node.perform(action, &os_user()).await,
             Performer::Running(config) => ask(config, action).await,
         }
     }
@@ -98,7 +98,8 @@ impl Performer {
     }
 }
 
-fn actor() -> String {
+/// Who runs this process.
+pub(crate) fn os_user() -> String {
     let user: String = std::env::var("USER")
         .unwrap_or_default()
         .chars()
@@ -131,7 +132,7 @@ async fn ask(config: &Config, action: &Action) -> anyhow::Result<Done> {
         .header("host", config.http_listen.to_string())
         .header("content-type", "application/json")
         .header("authorization", format!("Bearer {}", token.trim()))
-        .header("x-filmroom-actor", actor())
+        .header("x-filmroom-actor", os_user())
         .body(Full::new(Bytes::from(serde_json::to_vec(action)?)))?;
     let response = sender.send_request(request).await?;
     let status = response.status();

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::audit;
 use crate::config::Config;
 
 /// Quarantined objects that one listing shows.
@@ -29,6 +30,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(Catalogue, NodeId)>
 pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
     let (catalogue, node) = open(config).await?;
     let counts = catalogue.counts(node).await?;
+    let spools = audit::lag(&catalogue).await?;
     let rows = [
         ("patients", counts.patients),
         ("studies", counts.studies),
@@ -48,11 +50,30 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         let mut object: serde_json::Map<String, serde_json::Value> =
             rows.iter().map(|(name, n)| (name.replace(' ', "_"), json!(n))).collect();
         object.insert("node".to_owned(), json!(node.to_string()));
+        let spool = |spool: &audit::Spool| {
+            let oldest = spool.oldest.map(|oldest| oldest.as_secs());
+            json!({ "target": spool.target, "rows": spool.rows, "oldest_seconds": oldest, "error": spool.error })
+        };
+        object.insert("audit".to_owned(), spools.iter().map(spool).collect());
         println!("{}", serde_json::Value::Object(object));
     } else {
         println!("node               {node}");
         println!("catalogue          {}", without_password(&config.catalogue_url));
         rows.iter().for_each(|(name, n)| println!("{name:<19}{n}"));
+        for spool in &spools {
+            let oldest = spool.oldest.map(|oldest| format!(", the oldest for {} s", oldest.as_secs()));
+            let error = if spool.error.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", spool.error)
+            };
+            let (rows, target) = (spool.rows, &spool.target);
+            println!(
+                "{:<19}{rows} rows to export to {target}{}{error}",
+                "audit",
+                oldest.unwrap_or_default()
+            );
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::Catalogue;
+use filmroom_index::catalogue::{AuditEvent, Catalogue};
 use filmroom_index::clock::Clock;
 use filmroom_scp::server::Server;
 use filmroom_scp::settings::UnknownAe;
@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::Node;
+use crate::audit::{Exports, Source, host_name};
+use crate::cli::act::os_user;
 use crate::config::Config;
 use crate::{http, telemetry};
 
@@ -34,6 +36,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("dicom.listen = \"{}\"", config.dicom.listen))?;
 
+    let host = host_name();
+    let source = Source {
+        ae_title: config.dicom.ae_title.to_string(),
+        host: host.clone(),
+    };
+    let exports = Exports::start(&config.audit, archive.catalogue(), archive.node(), &source)?;
+    activity(&archive, "start", format!("filmroom {} on {host}", env!("CARGO_PKG_VERSION"))).await;
+
     println!("{}", greeting(&config, server.local_addr()?, http.local_addr()?));
     let stop = CancellationToken::new();
     let node = Node {
@@ -42,7 +52,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(server.run(stop.clone(), GRACE));
-    tasks.spawn(http::serve(http, node, metrics, token, stop.clone()));
+    tasks.spawn(http::serve(http, node, metrics, token, exports.warnings.clone(), stop.clone()));
     tasks.spawn({
         let (archive, stop) = (archive.clone(), stop.clone());
         async move { archive.run(stop).await }
@@ -57,9 +67,22 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended.context("a part of the node failed")?;
     }
+    activity(&archive, "stop", format!("filmroom on {host}")).await;
+    exports.stop().await;
     archive.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Writes to the audit that the node starts or stops.
+async fn activity(archive: &Archive, action: &'static str, detail: String) {
+    let event = AuditEvent {
+        detail,
+        ..AuditEvent::new(archive.clock().now(), action, os_user())
+    };
+    if let Err(error) = archive.catalogue().audit(&[event]).await {
+        tracing::error!(%error, action, "the audit could not be written");
+    }
 }
 
 /// Opens the archive of a configuration with its catalogue.

@@ -2,6 +2,7 @@
 //! Whoever holds a [`Config`] holds settings that make sense together; whoever does not gets every problem at once, each with its place.
 
 mod access;
+mod audit;
 mod source;
 mod syntaxes;
 mod values;
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) http_listen: SocketAddr,
     /// How log lines are written
     pub(crate) log: Log,
+    /// Where the audit goes
+    pub(crate) audit: crate::audit::Settings,
 }
 
 /// `[log]`
@@ -112,6 +115,7 @@ impl Reader {
                 json: self.value("log", "format", log_format, false),
                 level: self.text("log", "level").unwrap_or_else(|| "info".to_owned()),
             },
+            audit: self.audit(),
         }
     }
 

@@ -54,6 +54,10 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("http", &["listen"]),
     ("log", &["format", "level"]),
     (
+        "audit",
+        &["syslog", "tls_ca", "tls_cert", "tls_key", "file", "start", "max_lag", "keep"],
+    ),
+    (
         "ae",
         &[
             "title",

@@ -175,7 +175,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     drop(handshake);
     let mut association = match accepted {
         Ok(association) => association,
-        Err(error) => return not_accepted(shared, peer.map(|peer| peer.ip()), &error).await,
+        Err(error) => {
+            drop(permit);
+            return not_accepted(shared, peer.map(|peer| peer.ip()), &error).await;
+        }
     };
     let since = Instant::now();
     log_start(&association);

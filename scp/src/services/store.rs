@@ -9,7 +9,7 @@
 //! Crash story: until [`Archive::commit`](filmroom_tiering::Archive::commit) returns, nothing was promised; dropping what is being received
 //! deletes its file. A peer that is lost before our answer arrives sends again, and the archive finds the duplicate equal.
 
-use filmroom_index::catalogue::{Error as CatalogueError, Outcome};
+use filmroom_index::catalogue::{Error as CatalogueError, Origin, Outcome};
 use filmroom_index::model::{DuplicatePolicy, Uid, UidError};
 use filmroom_index::part10::FileMeta;
 use filmroom_tiering::StoreError;
@@ -60,6 +60,10 @@ async fn store<S: AsyncRead + AsyncWrite + Unpin + Send>(
     request: &CStoreRequest,
 ) -> Result<Result<Outcome, Refusal>, AssociationError> {
     let sender = sender(node, association.peer());
+    let origin = Origin {
+        address: association.peer().address.map(|address| address.to_string()).unwrap_or_default(),
+        user: association.peer().user.clone().unwrap_or_default(),
+    };
     let meta = match file_meta(association.context(context), association.peer(), request) {
         Ok(meta) => meta,
         Err(refusal) => {
@@ -71,7 +75,11 @@ async fn store<S: AsyncRead + AsyncWrite + Unpin + Send>(
         Ok(received) => received,
         Err(error) => return Ok(Err(refusal(&error))),
     };
-    Ok(node.archive.commit(received, sender).await.map_err(|error| refusal(&error)))
+    Ok(node
+        .archive
+        .commit_from(received, sender, origin)
+        .await
+        .map_err(|error| refusal(&error)))
 }
 
 /// Streams the data set into `incoming/`.

@@ -17,7 +17,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Arrival, Catalogue, Outcome};
+use filmroom_index::catalogue::{Arrival, Catalogue, Origin, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::NodeId;
 use tokio::sync::{mpsc, oneshot};
@@ -76,7 +76,7 @@ impl Committer {
     }
 
     /// Queues an object and waits until it is durable and known. A caller that stops waiting changes nothing: the object is committed all the same.
-    pub(crate) async fn commit(&self, received: Received, sender: Sender) -> Result<Outcome, StoreError> {
+    pub(crate) async fn commit(&self, received: Received, sender: Sender, origin: Origin) -> Result<Outcome, StoreError> {
         let identity = identify(&received.meta, &received.header)?;
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -96,6 +96,7 @@ impl Committer {
                 default_issuer: sender.default_issuer,
                 duplicates: sender.duplicates,
                 confirmed_copy: None,
+                origin,
             },
             staged: received.staged,
             answer,

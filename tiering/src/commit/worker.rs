@@ -218,6 +218,8 @@ impl Worker {
 
     fn resent(&self, arrival: &Arrival) -> AuditEvent {
         AuditEvent {
+            user: arrival.origin.user.clone(),
+            address: arrival.origin.address.clone(),
             patient_id: arrival.header.attributes.text(tags::PATIENT_ID).unwrap_or_default().to_owned(),
             study_uid: arrival.study.to_string(),
             detail: format!("{} redundant", arrival.sop_instance),

@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use filmroom_index::catalogue::{Arrival, Catalogue, KnownObject, ServedVersion};
+use filmroom_index::catalogue::{Arrival, Catalogue, KnownObject, Origin, ServedVersion};
 use filmroom_index::clock::Clock;
 use filmroom_index::header::Scanner;
 use filmroom_index::model::{Digest, NodeId, ObjectId, Uid};
@@ -169,6 +169,7 @@ impl Sweep<'_> {
             default_issuer: sender.default_issuer,
             duplicates: sender.duplicates,
             confirmed_copy: None,
+            origin: Origin::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::columns::{SeriesColumns, StudyColumns};
 use super::super::database::{Connection, execute};
-use super::super::{AuditEvent, AuditOutcome, Result};
+use super::super::{AuditEvent, AuditOutcome, Origin, Result};
 use super::patient::{Conflict, PatientRow, compare};
 use super::resolve::{Holders, move_study};
 use super::{Decision, Entry};
@@ -131,11 +131,13 @@ async fn insert_conflict(connection: &mut Connection, patient: i64, entry: &Entr
 
 /// One event for what one AE stored of one study in this batch, and one for each object that was not simply stored.
 pub(super) fn events(entries: &[Entry<'_>]) -> Vec<AuditEvent> {
-    let mut stored: BTreeMap<(&Uid, &str), (u32, AuditEvent)> = BTreeMap::new();
+    let mut stored: BTreeMap<(&Uid, &str, &Origin), (u32, AuditEvent)> = BTreeMap::new();
     let mut events = Vec::new();
     for entry in entries {
         let arrival = entry.arrival;
         let event = |outcome: AuditOutcome, detail: String| AuditEvent {
+            user: arrival.origin.user.clone(),
+            address: arrival.origin.address.clone(),
             patient_id: entry.patient.identity.patient_id.clone(),
             study_uid: arrival.study.as_str().to_owned(),
             outcome,
@@ -147,7 +149,7 @@ pub(super) fn events(entries: &[Entry<'_>]) -> Vec<AuditEvent> {
         match &entry.decision {
             Decision::Serve | Decision::Replace { .. } => {
                 stored
-                    .entry((&arrival.study, arrival.source.as_str()))
+                    .entry((&arrival.study, arrival.source.as_str(), &arrival.origin))
                     .or_insert_with(|| (0, event(AuditOutcome::Success, String::new())))
                     .0 += 1;
             }

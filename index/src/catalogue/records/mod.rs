@@ -9,5 +9,5 @@ mod withdrawn;
 pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
 pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
 pub use cold::{EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
-pub use store::{Arrival, Located, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
+pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

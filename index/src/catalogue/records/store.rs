@@ -45,6 +45,17 @@ pub struct Arrival {
     /// An older copy of the same bytes that was just seen to be really there (hot file of its length): only such a copy, or
     /// one in a verified pack, makes this arrival redundant.
     pub confirmed_copy: Option<ObjectId>,
+    /// Where it came from, for the audit
+    pub origin: Origin,
+}
+
+/// Where an object came from, as far as it is known: what is adopted after a crash does not tell.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Origin {
+    /// IP address of the sender
+    pub address: String,
+    /// The user behind the sender, or who had it imported
+    pub user: String,
 }
 
 /// What became of an arrival. In every case its row is durable, and its bytes are no business of the store path any more.
