@@ -549,7 +549,7 @@ proptest! {
                 prop_assert!(error.comment.chars().count() <= 64);
             }
             match Query::retrieve(root, &identifier) {
-                Ok(query) => prop_assert!(query.keys.iter().any(|key| super::level(key.tag) == query.level)),
+                Ok(query) => prop_assert!(query.keys.iter().any(|key| crate::query::attributes::level(key.tag) == query.level)),
                 Err(error) => prop_assert!(error.comment.chars().count() <= 64),
             }
         }
