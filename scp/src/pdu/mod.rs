@@ -11,8 +11,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use dicom_ul::pdu::{AssociationAC, AssociationRQ, MAXIMUM_PDU_SIZE};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+mod mend;
 #[cfg(test)]
 mod tests;
+
+use mend::mended;
 
 /// The longest P-DATA-TF that we send, and the longest that a peer is told to send (PS3.8 D.1), bytes of its variable field.
 pub const MAX_PDU: u32 = 128 * 1024;
@@ -224,7 +227,7 @@ fn control_pdu(kind: u8, pdu: Bytes) -> Result<Frame, PduError> {
         0x05 => Ok(Frame::ReleaseRequest),
         0x06 => Ok(Frame::ReleaseReply),
         0x07 => four().map(|[_, _, source, reason]| Frame::Abort { source, reason }),
-        _ => match dicom_ul::pdu::read_pdu(pdu, MAXIMUM_PDU_SIZE, false) {
+        _ => match dicom_ul::pdu::read_pdu(mended(&pdu), MAXIMUM_PDU_SIZE, false) {
             Ok(Some(dicom_ul::Pdu::AssociationRQ(request))) => Ok(Frame::AssociateRequest(Box::new(request))),
             Ok(Some(dicom_ul::Pdu::AssociationAC(accept))) => Ok(Frame::AssociateAccept(Box::new(accept))),
             Ok(_) => Err(PduError::Malformed(format!("type {kind:02X} cut short"))),
