@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 from harness import dcmtk, sample, scu
 from harness.node import BINARY, ROOT, Node
+from harness.ports import wait_until
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
@@ -51,6 +52,8 @@ def identity(kind, primary, secondary=b"", respond=True):
 
 def rejection(association):
     """Result, source and reason of the A-ASSOCIATE-RJ."""
+    # associate() may return when the connection is closed, just before it has seen why.
+    wait_until(lambda: association.is_rejected or association.is_established or association.is_aborted, "the answer", timeout=10)
     assert association.is_rejected, f"established: {association.is_established}, aborted: {association.is_aborted}"
     primitive = association.acceptor.primitive
     return primitive.result, primitive.result_source, primitive.diagnostic

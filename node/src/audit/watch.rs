@@ -102,7 +102,6 @@ impl Watch {
         let mut warnings = Vec::new();
         for spool in spools.iter().filter(|spool| self.targets.contains(&spool.target)) {
             let oldest = spool.oldest.unwrap_or_default();
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             metrics::gauge!("filmroom_audit_spool_rows", "target" => spool.target.clone()).set(spool.rows as f64);
             metrics::gauge!("filmroom_audit_spool_oldest_seconds", "target" => spool.target.clone()).set(oldest.as_secs_f64());
             if oldest > self.settings.max_lag {
