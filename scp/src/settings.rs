@@ -47,6 +47,38 @@ pub struct Settings {
     /// The program that decodes compressed frames; none: this process does it itself
     #[cfg(feature = "archive")]
     pub codec: Option<Program>,
+    /// Storage commitment
+    pub commitment: Commitment,
+}
+
+/// `[commitment]`
+#[derive(Clone, Copy, Debug)]
+pub struct Commitment {
+    /// What has to hold of an instance before its safekeeping is promised
+    pub after: CommitAfter,
+    /// How long that is waited for before the rest is reported as failed, and for how long a report is tried to be delivered
+    pub expire: Duration,
+    /// A series that somebody waits for is packed once it has been quiet for this long, if `cold.offload_after` is longer
+    pub quiet: Duration,
+}
+
+/// `commitment.after`: the requester may delete its own copy once it has the report (PS3.4 J.3.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitAfter {
+    /// The hot file was read and has its SHA-256, or a verified pack has it
+    Hot,
+    /// A verified pack has it
+    Verified,
+}
+
+impl Default for Commitment {
+    fn default() -> Commitment {
+        Commitment {
+            after: CommitAfter::Hot,
+            expire: Duration::from_secs(7 * 86_400),
+            quiet: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Timers of an association.
@@ -81,9 +113,9 @@ impl Default for Timers {
 pub enum UnknownAe {
     /// Rejected (1/1/3)
     Reject,
-    /// May echo and store
+    /// May echo, store, and ask for commitment to what it stored
     Store,
-    /// May echo, store, find, move and get
+    /// May echo, store, find, move, get and ask for commitment
     Allow,
 }
 
@@ -127,11 +159,20 @@ pub enum Service {
     Move,
     /// C-GET
     Get,
+    /// Storage commitment: N-ACTION
+    Commit,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: [Service; 5] = [Service::Echo, Service::Store, Service::Find, Service::Move, Service::Get];
+    pub const ALL: [Service; 6] = [
+        Service::Echo,
+        Service::Store,
+        Service::Find,
+        Service::Move,
+        Service::Get,
+        Service::Commit,
+    ];
 }
 
 impl Peer {
@@ -180,6 +221,7 @@ impl Settings {
             deep_archive: Availability::Nearline,
             #[cfg(feature = "archive")]
             codec: None,
+            commitment: Commitment::default(),
         }
     }
 
@@ -199,7 +241,7 @@ impl Settings {
         match (self.peer(title), self.unknown_ae) {
             (Some(peer), _) => peer.allow.contains(&service),
             (None, UnknownAe::Allow) => true,
-            (None, UnknownAe::Store) => matches!(service, Service::Echo | Service::Store),
+            (None, UnknownAe::Store) => matches!(service, Service::Echo | Service::Store | Service::Commit),
             (None, UnknownAe::Reject) => false,
         }
     }

@@ -12,6 +12,7 @@
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
+//! - `soundness`: whether a hot file still is what was received.
 //! - [`withdraw`]: rejection notes, obeyed.
 
 mod admission;
@@ -28,9 +29,11 @@ pub mod mover;
 pub mod pack;
 pub mod policy;
 pub mod recall;
+mod soundness;
 mod withdraw;
 
 pub use archive::{Archive, Settings};
 pub use data_dir::node_of;
 pub use durable::make_dirs;
 pub use error::{RetrieveError, StoreError};
+pub use soundness::Soundness;

@@ -25,6 +25,7 @@ struct CountsRow {
     packs_pending: i64,
     journal_pending: i64,
     conflicts: i64,
+    commitments_pending: i64,
 }
 
 #[derive(FromRow)]
@@ -71,7 +72,8 @@ impl Catalogue {
             (SELECT CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE verified_at IS NOT NULL) AS pack_bytes,
             (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
             (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending,
-            (SELECT count(*) FROM conflicts WHERE resolved_at IS NULL) AS conflicts";
+            (SELECT count(*) FROM conflicts WHERE resolved_at IS NULL) AS conflicts,
+            (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending";
         let row: Option<CountsRow> = fetch_optional!(connection, sql, node.0)?;
         Ok(row.map(CountsRow::read).unwrap_or_default())
     }
@@ -142,6 +144,7 @@ impl CountsRow {
             packs_pending: unsigned(self.packs_pending),
             journal_pending: unsigned(self.journal_pending),
             conflicts: unsigned(self.conflicts),
+            commitments_pending: unsigned(self.commitments_pending),
         }
     }
 }

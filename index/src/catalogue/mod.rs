@@ -9,6 +9,7 @@
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
+//! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
 //!   `audit_export`, `admin`; `totals`: the maintained counts and lists.
 
@@ -17,6 +18,7 @@ mod audit;
 mod audit_export;
 mod classify;
 mod columns;
+mod commitments;
 mod conflicts;
 mod database;
 mod error;
@@ -32,6 +34,7 @@ mod quarantine;
 mod records;
 mod rejections;
 mod rows;
+mod standing;
 mod stored_header;
 mod totals;
 
@@ -39,9 +42,10 @@ pub use audit_export::Horizon;
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use records::{
-    AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, ConflictRecord, Counts, EvictionCandidate,
-    JournalEntry, KnownObject, ListedInstance, Located, Member, NewPack, NoteEffect, NoteState, OffloadClaim, Origin, Outcome, PackClaim,
-    PackKey, PackState, Packed, Quarantined, RejectionNote, SeriesKey, ServedVersion, StudySummary, WaitingNote,
+    Acceptance, AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, CommitmentClaim, CommitmentKey,
+    CommitmentState, CommitmentSummary, ConflictRecord, Counts, EvictionCandidate, HeldCopy, JournalEntry, KnownObject, ListedInstance,
+    Located, Member, NewCommitment, NewPack, NoteEffect, NoteState, OffloadClaim, Origin, Outcome, PackClaim, PackKey, PackState, Packed,
+    Quarantined, Reference, References, RejectionNote, SeriesKey, ServedVersion, Standing, StudySummary, WaitingNote,
 };
 
 /// The catalogue's database.

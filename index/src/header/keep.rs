@@ -82,6 +82,26 @@ impl Budget {
         }
         fits
     }
+
+    /// How much is used now.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// What was taken since `used` was asked for is kept no longer.
+    pub(super) fn give_back(&mut self, used: usize) {
+        self.used = used;
+    }
+}
+
+/// A sequence of the top level whose items are handed over one by one, as they are whole, instead of being kept.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    pub(super) tag: Tag,
+    /// What of the budget was used before the item that is open.
+    pub(super) used: usize,
+    /// Items that nobody has taken yet.
+    pub(super) items: Vec<DataSet>,
 }
 
 /// A data set, the outermost or an item, whose elements are coming.

@@ -1,10 +1,13 @@
 //! The push scanner.
 
+use dicom_core::Tag;
+
 use super::element::Syntax;
 use super::inflate::Inflater;
-use super::keep::Limits;
+use super::keep::{HandedOver, Limits};
 use super::walk::Walker;
 use super::{Header, ScanError};
+use crate::dataset::DataSet;
 use crate::model::{Encoding, Uid, transfer_syntax};
 
 /// Reads a data set in chunks of any size, keeps its header, and walks over the rest to see that it is whole.
@@ -44,6 +47,24 @@ impl Scanner {
             walker: Walker::new(syntax, native, limits),
             failure: None,
         }
+    }
+
+    /// The same, with a sequence of the top level whose items are not kept but handed over ([`Scanner::take_items`]): of those there may be
+    /// any number, each within the bounds of a header.
+    pub fn handing_over(transfer_syntax: &Uid, sequence: Tag) -> Scanner {
+        let mut scanner = Scanner::new(transfer_syntax);
+        scanner.walker.handed_over = Some(HandedOver {
+            tag: sequence,
+            used: 0,
+            items: Vec::new(),
+        });
+        scanner
+    }
+
+    /// The items of the sequence to be handed over that were whole since this was last asked: to be asked after every push.
+    pub fn take_items(&mut self) -> Vec<DataSet> {
+        let handed_over = self.walker.handed_over.as_mut();
+        handed_over.map(|over| std::mem::take(&mut over.items)).unwrap_or_default()
     }
 
     /// Takes the next bytes of the data set as they were received (deflated where the syntax is). After an error every further

@@ -71,6 +71,9 @@ impl Walker {
         match fields.tag {
             ITEM => {
                 let delimited = fields.length == UNDEFINED;
+                if let Some(handed_over) = self.handed_over.as_mut().filter(|_| parents == 0) {
+                    handed_over.used = self.budget.used();
+                }
                 let mut item = around.item(if delimited { sequence.end } else { end }, delimited, sequence.syntax);
                 item.kept = sequence.kept && self.budget.take(0, false);
                 sequence.item = Some(item);
@@ -184,11 +187,18 @@ impl Walker {
     }
 
     fn close_item(&mut self) {
+        let top_level = self.sequences.len() == 1;
         if let Some(sequence) = self.sequences.last_mut()
             && let Some(item) = sequence.item.take()
             && item.kept
         {
-            sequence.items.push(item.close());
+            match self.handed_over.as_mut().filter(|over| top_level && over.tag == sequence.tag) {
+                Some(handed_over) => {
+                    self.budget.give_back(handed_over.used);
+                    handed_over.items.push(item.close());
+                }
+                None => sequence.items.push(item.close()),
+            }
         }
     }
 

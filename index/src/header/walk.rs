@@ -12,7 +12,7 @@
 use dicom_core::{Tag, VR};
 
 use super::element::{self, Fields, MAX_FIELDS, MIN_FIELDS, Read, Syntax};
-use super::keep::{Budget, Limits, OpenDataSet, OpenSequence, Pending};
+use super::keep::{Budget, HandedOver, Limits, OpenDataSet, OpenSequence, Pending};
 use super::{Header, ScanError};
 use crate::dataset::Value;
 
@@ -51,6 +51,7 @@ pub(super) struct Walker {
     pub(super) fragments: Option<Fragments>,
     pub(super) past_pixels: bool,
     pub(super) budget: Budget,
+    pub(super) handed_over: Option<HandedOver>,
 }
 
 impl Walker {
@@ -66,6 +67,7 @@ impl Walker {
             fragments: None,
             past_pixels: false,
             budget: Budget::new(limits),
+            handed_over: None,
         }
     }
 

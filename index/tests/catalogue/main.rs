@@ -9,6 +9,7 @@
 mod answering;
 mod audit;
 mod cold;
+mod commitments;
 mod database;
 mod decisions;
 mod generated;
@@ -120,6 +121,19 @@ fn main() {
             a_row_that_commits_late_is_not_passed_over,
             a_target_is_exported_to_by_one_node_at_a_time,
             what_every_target_has_got_may_be_removed;
+        commitments:
+            a_request_is_kept_and_claimed_when_its_answer_has_left,
+            a_hundred_thousand_references_are_kept_and_come_back_in_order,
+            one_transaction_never_stands_for_two_lists,
+            the_same_request_many_times_at_once_is_one_commitment,
+            a_commitment_is_claimed_by_one_node_and_taken_over_when_that_is_dead,
+            two_nodes_that_claim_at_once_get_different_commitments,
+            what_waits_is_due_again_when_told_and_on_the_node_named,
+            a_report_is_tried_until_it_arrives_or_is_given_up,
+            a_requester_that_cannot_be_called_now_keeps_nobody_waiting,
+            an_instance_stands_as_it_is_on_record,
+            the_offload_of_what_somebody_waits_for_is_hastened_once_it_is_quiet,
+            a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_elsewhere;
         decisions:
             a_quarantined_object_is_not_counted_and_can_come_back,
             accepting_supersedes_what_was_served,

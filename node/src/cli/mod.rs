@@ -94,6 +94,15 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Storage commitments, open ones first
+    Commitments {
+        /// At most this many
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// What waits for a person's decision
     Quarantine {
         #[command(subcommand)]
@@ -184,6 +193,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
         Command::Conformance { statement, check } => conformance::run(&statement, check),
+        Command::Commitments { limit, json } => report::commitments(&config, limit, json).await,
         Command::Quarantine { command } => match command {
             Quarantine::List { json } => report::quarantine(&config, json).await,
             Quarantine::Show { object } => report::quarantined(&config, object).await,

@@ -42,6 +42,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         ("pack bytes", counts.pack_bytes),
         ("packs pending", counts.packs_pending),
         ("journal pending", counts.journal_pending),
+        ("commitments pending", counts.commitments_pending),
         ("quarantined", counts.quarantined),
         ("conflicts", counts.conflicts),
         ("rejections refused", catalogue.rejections_refused().await?),
@@ -57,9 +58,9 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         object.insert("audit".to_owned(), spools.iter().map(spool).collect());
         println!("{}", serde_json::Value::Object(object));
     } else {
-        println!("node               {node}");
-        println!("catalogue          {}", without_password(&config.catalogue_url));
-        rows.iter().for_each(|(name, n)| println!("{name:<19}{n}"));
+        println!("{:<20} {node}", "node");
+        println!("{:<20} {}", "catalogue", without_password(&config.catalogue_url));
+        rows.iter().for_each(|(name, n)| println!("{name:<20} {n}"));
         for spool in &spools {
             let oldest = spool.oldest.map(|oldest| format!(", the oldest for {} s", oldest.as_secs()));
             let error = if spool.error.is_empty() {
@@ -69,7 +70,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
             };
             let (rows, target) = (spool.rows, &spool.target);
             println!(
-                "{:<19}{rows} rows to export to {target}{}{error}",
+                "{:<20} {rows} rows to export to {target}{}{error}",
                 "audit",
                 oldest.unwrap_or_default()
             );
@@ -111,6 +112,43 @@ pub(crate) async fn studies(config: &Config, patient: Option<&str>, limit: u32, 
             study.packed_instances,
             study.study_uid
         );
+    }
+    Ok(())
+}
+
+/// `filmroom commitments`
+pub(crate) async fn commitments(config: &Config, limit: u32, as_json: bool) -> anyhow::Result<()> {
+    let (catalogue, _) = open(config).await?;
+    let commitments = catalogue.commitments(limit).await?;
+    if as_json {
+        for commitment in &commitments {
+            let line = json!({
+                "transaction_uid": commitment.transaction.as_str(), "ae": commitment.requester.as_str(), "state": commitment.state.as_str(),
+                "instances": commitment.instances, "failed": commitment.failed, "since": instant(commitment.asked_at),
+                "ended": commitment.ended_at.map(instant), "attempts": commitment.attempts, "error": commitment.error,
+            });
+            println!("{line}");
+        }
+        return Ok(());
+    }
+    println!(
+        "{:<16} {:<10} {:<20} {:>9} {:>7} {:>8}  TRANSACTION UID",
+        "AE", "STATE", "SINCE", "INSTANCES", "FAILED", "ATTEMPTS"
+    );
+    for commitment in &commitments {
+        let since = instant(Timestamp(commitment.asked_at.0 - commitment.asked_at.0.rem_euclid(1_000_000)));
+        println!(
+            "{:<16} {:<10} {since:<20} {:>9} {:>7} {:>8}  {}",
+            commitment.requester,
+            commitment.state.as_str(),
+            commitment.instances,
+            commitment.failed,
+            commitment.attempts,
+            commitment.transaction
+        );
+        if !commitment.error.is_empty() {
+            println!("{:<16} {}", "", commitment.error);
+        }
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         dicom,
     };
     let mut tasks = JoinSet::new();
+    tasks.spawn(server.reporter().run(stop.clone()));
     tasks.spawn(server.run(stop.clone(), GRACE));
     tasks.spawn(http::serve(http, node, metrics, token, exports.warnings.clone(), stop.clone()));
     tasks.spawn({

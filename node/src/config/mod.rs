@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod commitment;
 mod source;
 mod syntaxes;
 mod values;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
 use filmroom_scp::access::IdentityPolicy;
-use filmroom_scp::settings::{Peer, Service, Settings as DicomSettings, Timers, UnknownAe};
+use filmroom_scp::settings::{Commitment, Peer, Service, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::archive::{Sender, Senders};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
@@ -102,8 +103,9 @@ impl Reader {
         let catalogue_url = self
             .text("catalogue", "url")
             .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("catalogue.db").display()));
-        let dicom = self.dicom();
+        let mut dicom = self.dicom();
         let archive = self.archive(data_dir, senders(&dicom));
+        dicom.commitment = self.commitment(archive.cold.is_some());
         self.check_together(&archive);
         Config {
             file: None,
@@ -153,6 +155,7 @@ impl Reader {
             pending_interval: self.value("retrieve", "pending_interval", values::duration, Duration::from_secs(5)),
             deep_archive: if offline { Availability::Offline } else { Availability::Nearline },
             codec: Some(syntaxes::codec()),
+            commitment: Commitment::default(),
         };
         if !settings.listen.ip().is_loopback() && settings.peers.is_empty() && !unknown_is_said {
             self.problems.push(format!(
@@ -414,7 +417,10 @@ fn service(text: &str) -> Result<Service, String> {
         "find" => Ok(Service::Find),
         "move" => Ok(Service::Move),
         "get" => Ok(Service::Get),
-        _ => Err(format!("{text:?}: write any of \"echo\", \"store\", \"find\", \"move\", \"get\"")),
+        "commit" => Ok(Service::Commit),
+        _ => Err(format!(
+            "{text:?}: write any of \"echo\", \"store\", \"find\", \"move\", \"get\", \"commit\""
+        )),
     }
 }
 

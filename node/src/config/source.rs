@@ -51,6 +51,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("retrieve", &["pending_interval"]),
+    ("commitment", &["after", "expire", "quiet"]),
     ("http", &["listen"]),
     ("log", &["format", "level"]),
     (
@@ -86,7 +87,6 @@ const LATER: &[(&str, &str, &str)] = &[
     ("cold", "events_queue", "S3 events"),
     ("retrieve", "wait", "restoring from the archive tiers"),
     ("delivery", "", "delivering after a restore"),
-    ("commitment", "", "storage commitment"),
     ("ae", "restore", "restoring from the archive tiers"),
     ("ae", "restore_budget_per_day", "restoring from the archive tiers"),
     ("ae", "deliver_later", "delivering after a restore"),

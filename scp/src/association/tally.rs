@@ -55,6 +55,8 @@ fn label(response: &Response) -> &'static str {
         Operation::Find => "find",
         Operation::Move => "move",
         Operation::Get => "get",
+        Operation::Action => "action",
+        Operation::EventReport => "event_report",
         Operation::Unrecognized => "unrecognized",
     }
 }

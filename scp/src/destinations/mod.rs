@@ -1,4 +1,4 @@
-//! Associations that we open: for C-MOVE sub-operations, for `filmroom send`, for `filmroom echo`.
+//! Associations that we open: for C-MOVE sub-operations, for `filmroom send`, for `filmroom echo`, for reports of storage commitment.
 //!
 //! Mechanics: [`plan`] groups what may be sent into as few associations as 128 contexts allow. A [`Sender`] opens the one that an instance needs when
 //! there is something to send, keeps it while it is used, and never has two at once: some destinations take only one.
@@ -8,6 +8,7 @@
 
 mod connect;
 mod plan;
+mod report;
 mod sender;
 mod study;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::settings::{Peer, Settings};
 use crate::stream::Stream;
 
 pub use connect::connect;
+pub use report::ReportCall;
 pub use sender::{Sender, Sent};
 pub use study::{SendError, send_study};
 

@@ -16,6 +16,10 @@ pub enum Operation {
     Move,
     /// C-GET (PS3.4 C.4.3.1.4)
     Get,
+    /// N-ACTION (PS3.4 J.3.2, PS3.7 10.1.4.1.10)
+    Action,
+    /// N-EVENT-REPORT, to us
+    EventReport,
     /// Anything that we do not serve
     Unrecognized,
 }
@@ -29,6 +33,8 @@ impl Operation {
             Operation::Find => "C-FIND",
             Operation::Move => "C-MOVE",
             Operation::Get => "C-GET",
+            Operation::Action => "N-ACTION",
+            Operation::EventReport => "N-EVENT-REPORT",
             Operation::Unrecognized => "any other",
         }
     }
@@ -155,6 +161,37 @@ pub const ANSWERS: &[(Operation, Answers)] = &[
         ],
     ),
     (
+        Operation::Action,
+        &[
+            (Status::Success, "the request is on record and will be reported"),
+            (
+                Status::ProcessingFailure,
+                "the action information cannot be read; or the catalogue failed",
+            ),
+            (Status::NoSuchInstance, "the Requested SOP Instance UID is not the well-known one"),
+            (
+                Status::InvalidArgument,
+                "no Transaction UID, no references, or one without UIDs; Error Comment says which",
+            ),
+            (
+                Status::NoSuchClass,
+                "the Requested SOP Class UID is not Storage Commitment Push Model",
+            ),
+            CONTEXT,
+            (Status::NoSuchAction, "the Action Type ID is not 1"),
+            ROLE,
+            (Status::DuplicateTransaction, "the Transaction UID is in use for other instances"),
+            (
+                Status::ResourceLimitation,
+                "more than 100,000 references; the database is not there, or another operation of the association runs: try again later",
+            ),
+        ],
+    ),
+    (
+        Operation::EventReport,
+        &[(Status::UnrecognizedOperation, "always: reports are made here, not taken")],
+    ),
+    (
         Operation::Unrecognized,
         &[(Status::UnrecognizedOperation, "a command that is not served")],
     ),
@@ -169,6 +206,8 @@ impl Response {
             Response::Find(_) => Operation::Find,
             Response::Move(_) => Operation::Move,
             Response::Get(_) => Operation::Get,
+            Response::Action(_) => Operation::Action,
+            Response::EventReport(_) => Operation::EventReport,
             Response::Unrecognized { .. } => Operation::Unrecognized,
         }
     }
@@ -181,6 +220,8 @@ impl Response {
             Response::Find(find) => find.status,
             Response::Move(retrieve) => retrieve.retrieve.status,
             Response::Get(retrieve) => retrieve.retrieve.status,
+            Response::Action(action) => action.status,
+            Response::EventReport(report) => report.status,
             Response::Unrecognized { status, .. } => *status,
         }
     }

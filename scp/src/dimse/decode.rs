@@ -10,8 +10,8 @@ use filmroom_index::model::AeTitle;
 
 use super::{
     CEchoRequest, CEchoResponse, CFindRequest, CFindResponse, CGetRequest, CGetResponse, CMoveRequest, CMoveResponse, CStoreRequest,
-    CStoreResponse, Command, CommandError, MAX_TEXT, Priority, Received, Request, Response, RetrieveResponse, Status, SubOperationCounts,
-    element, field,
+    CStoreResponse, Command, CommandError, MAX_TEXT, NActionRequest, NActionResponse, NEventReportRequest, NEventReportResponse, Priority,
+    Received, Request, Response, RetrieveResponse, Status, SubOperationCounts, element, field,
 };
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Received, CommandError> {
@@ -67,6 +67,18 @@ fn request(set: &Elements<'_>, command_field: u16, data_set: bool) -> Result<Req
             sop_class: sop_class(),
             priority,
         }),
+        field::N_ACTION => Request::Action(NActionRequest {
+            message_id,
+            sop_class: set.either(element::REQUESTED_SOP_CLASS, element::AFFECTED_SOP_CLASS),
+            sop_instance: set.either(element::REQUESTED_SOP_INSTANCE, element::AFFECTED_SOP_INSTANCE),
+            action_type: set.u16(element::ACTION_TYPE).unwrap_or(0),
+        }),
+        field::N_EVENT_REPORT => Request::EventReport(NEventReportRequest {
+            message_id,
+            sop_class: sop_class(),
+            sop_instance: set.text(element::AFFECTED_SOP_INSTANCE),
+            event_type: set.u16(element::EVENT_TYPE).unwrap_or(0),
+        }),
         command_field => Request::Unrecognized {
             command_field,
             message_id,
@@ -107,6 +119,22 @@ fn response(set: &Elements<'_>, command_field: u16) -> Result<Response, CommandE
         }),
         field::C_MOVE => Response::Move(CMoveResponse { retrieve: retrieve() }),
         field::C_GET => Response::Get(CGetResponse { retrieve: retrieve() }),
+        field::N_ACTION => Response::Action(NActionResponse {
+            message_id,
+            sop_class: sop_class(),
+            sop_instance: set.text(element::AFFECTED_SOP_INSTANCE),
+            action_type: set.u16(element::ACTION_TYPE).unwrap_or(0),
+            status,
+            comment: set.comment(),
+        }),
+        field::N_EVENT_REPORT => Response::EventReport(NEventReportResponse {
+            message_id,
+            sop_class: sop_class(),
+            sop_instance: set.text(element::AFFECTED_SOP_INSTANCE),
+            event_type: set.u16(element::EVENT_TYPE).unwrap_or(0),
+            status,
+            comment: set.comment(),
+        }),
         command_field => Response::Unrecognized {
             command_field,
             message_id,
@@ -150,6 +178,12 @@ impl<'a> Elements<'a> {
         let value = self.0.get(&element).copied().unwrap_or_default();
         let text: String = value.iter().take(MAX_TEXT).map(|byte| char::from(*byte)).collect();
         text.trim_matches(['\0', ' ']).to_owned()
+    }
+
+    /// The one element, or the other where the first is missing.
+    fn either(&self, element: u16, other: u16) -> String {
+        let text = self.text(element);
+        if text.is_empty() { self.text(other) } else { text }
     }
 
     fn comment(&self) -> Option<String> {

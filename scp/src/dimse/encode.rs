@@ -63,6 +63,20 @@ fn encode_request(set: &mut Writer, request: &Request, data_set: bool) {
             set.priority(retrieve.priority);
             set.data_set_type(data_set);
         }
+        Request::Action(action) => {
+            set.uid(element::REQUESTED_SOP_CLASS, &action.sop_class);
+            set.head(field::N_ACTION, element::MESSAGE_ID, action.message_id);
+            set.data_set_type(data_set);
+            set.uid(element::REQUESTED_SOP_INSTANCE, &action.sop_instance);
+            set.u16(element::ACTION_TYPE, action.action_type);
+        }
+        Request::EventReport(report) => {
+            set.uid(element::AFFECTED_SOP_CLASS, &report.sop_class);
+            set.head(field::N_EVENT_REPORT, element::MESSAGE_ID, report.message_id);
+            set.data_set_type(data_set);
+            set.uid(element::AFFECTED_SOP_INSTANCE, &report.sop_instance);
+            set.u16(element::EVENT_TYPE, report.event_type);
+        }
         Request::Cancel { message_id } => {
             set.head(field::C_CANCEL, element::MESSAGE_ID_RESPONDED, *message_id);
             set.data_set_type(false);
@@ -96,6 +110,20 @@ fn encode_response(set: &mut Writer, response: &Response, data_set: bool) {
         }
         Response::Move(CMoveResponse { retrieve }) => encode_retrieve(set, field::C_MOVE, retrieve, data_set),
         Response::Get(CGetResponse { retrieve }) => encode_retrieve(set, field::C_GET, retrieve, data_set),
+        Response::Action(action) => {
+            set.uid(element::AFFECTED_SOP_CLASS, &action.sop_class);
+            set.response_head(field::N_ACTION, action.message_id, data_set, action.status);
+            set.comment(action.comment.as_deref());
+            set.uid(element::AFFECTED_SOP_INSTANCE, &action.sop_instance);
+            set.u16(element::ACTION_TYPE, action.action_type);
+        }
+        Response::EventReport(report) => {
+            set.uid(element::AFFECTED_SOP_CLASS, &report.sop_class);
+            set.response_head(field::N_EVENT_REPORT, report.message_id, data_set, report.status);
+            set.comment(report.comment.as_deref());
+            set.uid(element::AFFECTED_SOP_INSTANCE, &report.sop_instance);
+            set.u16(element::EVENT_TYPE, report.event_type);
+        }
         Response::Unrecognized {
             command_field,
             message_id,

@@ -3,6 +3,7 @@
 mod answers;
 mod decode;
 mod encode;
+mod normalized;
 mod refuse;
 mod status;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use filmroom_index::dataset::DataSet;
 use filmroom_index::model::{AeTitle, Uid};
 
 pub use answers::{ANSWERS, Operation};
+pub use normalized::{NActionRequest, NActionResponse, NEventReportRequest, NEventReportResponse};
 pub use status::{Status, StatusClass};
 
 /// A command set (PS3.7 E), decoded.
@@ -36,6 +38,10 @@ pub enum Request {
     Move(CMoveRequest),
     /// C-GET-RQ (9.3.3)
     Get(CGetRequest),
+    /// N-ACTION-RQ (10.3.4)
+    Action(NActionRequest),
+    /// N-EVENT-REPORT-RQ (10.3.1)
+    EventReport(NEventReportRequest),
     /// C-CANCEL-RQ (9.3.2.3)
     Cancel {
         /// Message ID Being Responded To (0000,0120)
@@ -134,6 +140,10 @@ pub enum Response {
     Move(CMoveResponse),
     /// C-GET-RSP
     Get(CGetResponse),
+    /// N-ACTION-RSP
+    Action(NActionResponse),
+    /// N-EVENT-REPORT-RSP
+    EventReport(NEventReportResponse),
     /// The response to a command that we do not serve
     Unrecognized {
         /// Command Field of the request
@@ -276,10 +286,12 @@ impl Command {
             Command::Request(request) => match request {
                 Request::Echo(_) | Request::Cancel { .. } => false,
                 Request::Store(_) | Request::Find(_) | Request::Move(_) | Request::Get(_) => true,
+                Request::Action(_) | Request::EventReport(_) => true,
                 Request::Unrecognized { has_data_set, .. } => *has_data_set,
             },
             Command::Response(response) => match response {
                 Response::Echo(_) | Response::Store(_) | Response::Unrecognized { .. } => false,
+                Response::Action(_) | Response::EventReport(_) => false,
                 Response::Find(find) => find.identifier.is_some(),
                 Response::Move(CMoveResponse { retrieve }) | Response::Get(CGetResponse { retrieve }) => !retrieve.failed.is_empty(),
             },
@@ -293,6 +305,7 @@ const MAX_TEXT: usize = 256;
 /// Element numbers of group 0000 (PS3.7 E.1).
 mod element {
     pub(super) const AFFECTED_SOP_CLASS: u16 = 0x0002;
+    pub(super) const REQUESTED_SOP_CLASS: u16 = 0x0003;
     pub(super) const COMMAND_FIELD: u16 = 0x0100;
     pub(super) const MESSAGE_ID: u16 = 0x0110;
     pub(super) const MESSAGE_ID_RESPONDED: u16 = 0x0120;
@@ -303,6 +316,9 @@ mod element {
     pub(super) const OFFENDING_ELEMENT: u16 = 0x0901;
     pub(super) const ERROR_COMMENT: u16 = 0x0902;
     pub(super) const AFFECTED_SOP_INSTANCE: u16 = 0x1000;
+    pub(super) const REQUESTED_SOP_INSTANCE: u16 = 0x1001;
+    pub(super) const EVENT_TYPE: u16 = 0x1002;
+    pub(super) const ACTION_TYPE: u16 = 0x1008;
     pub(super) const REMAINING: u16 = 0x1020;
     pub(super) const COMPLETED: u16 = 0x1021;
     pub(super) const FAILED: u16 = 0x1022;
@@ -320,6 +336,8 @@ mod field {
     pub(super) const C_FIND: u16 = 0x0020;
     pub(super) const C_MOVE: u16 = 0x0021;
     pub(super) const C_ECHO: u16 = 0x0030;
+    pub(super) const N_EVENT_REPORT: u16 = 0x0100;
+    pub(super) const N_ACTION: u16 = 0x0130;
     pub(super) const C_CANCEL: u16 = 0x0FFF;
     /// Command Data Set Type of a message without a data set
     pub(super) const NO_DATA_SET: u16 = 0x0101;

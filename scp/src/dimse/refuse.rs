@@ -1,6 +1,9 @@
 //! The response to a request that is not served.
 
-use super::{CEchoResponse, CFindResponse, CGetResponse, CMoveResponse, CStoreResponse, Request, Response, RetrieveResponse, Status};
+use super::{
+    CEchoResponse, CFindResponse, CGetResponse, CMoveResponse, CStoreResponse, NActionResponse, NEventReportResponse, Request, Response,
+    RetrieveResponse, Status,
+};
 
 impl Request {
     /// The response that refuses this request with a failure and an Error Comment (0000,0902). C-CANCEL has no response (PS3.7 9.3.2.3).
@@ -41,6 +44,22 @@ impl Request {
             }),
             Request::Get(request) => Response::Get(CGetResponse {
                 retrieve: retrieve(request.message_id, request.sop_class, comment),
+            }),
+            Request::Action(action) => Response::Action(NActionResponse {
+                message_id: action.message_id,
+                sop_class: action.sop_class,
+                sop_instance: action.sop_instance,
+                action_type: action.action_type,
+                status,
+                comment,
+            }),
+            Request::EventReport(report) => Response::EventReport(NEventReportResponse {
+                message_id: report.message_id,
+                sop_class: report.sop_class,
+                sop_instance: report.sop_instance,
+                event_type: report.event_type,
+                status,
+                comment,
             }),
             Request::Unrecognized {
                 command_field, message_id, ..

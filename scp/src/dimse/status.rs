@@ -29,14 +29,30 @@ pub enum Status {
     Withdrawn,
     /// B000: sub-operations complete with failures; coercion of data elements
     WarningSubOperations,
+    /// 0110: processing failure
+    ProcessingFailure,
+    /// 0112: no such SOP instance
+    NoSuchInstance,
+    /// 0115: an argument has a value that it may not have
+    InvalidArgument,
     /// 0117
     InvalidSopInstance,
+    /// 0118: no such SOP class
+    NoSuchClass,
+    /// 0119: the instance is of another SOP class
+    ClassInstanceConflict,
     /// 0122
     SopClassNotSupported,
+    /// 0123: no such action
+    NoSuchAction,
     /// 0124
     NotAuthorized,
+    /// 0131: the Transaction UID is in use (PS3.3 C.14.1.1)
+    DuplicateTransaction,
     /// 0211
     UnrecognizedOperation,
+    /// 0213: not enough resources
+    ResourceLimitation,
     /// Any other
     Other(u16),
 }
@@ -73,17 +89,25 @@ impl Status {
             Status::DuplicateRefused => 0xC001,
             Status::Withdrawn => 0xC002,
             Status::WarningSubOperations => 0xB000,
+            Status::ProcessingFailure => 0x0110,
+            Status::NoSuchInstance => 0x0112,
+            Status::InvalidArgument => 0x0115,
             Status::InvalidSopInstance => 0x0117,
+            Status::NoSuchClass => 0x0118,
+            Status::ClassInstanceConflict => 0x0119,
             Status::SopClassNotSupported => 0x0122,
+            Status::NoSuchAction => 0x0123,
             Status::NotAuthorized => 0x0124,
+            Status::DuplicateTransaction => 0x0131,
             Status::UnrecognizedOperation => 0x0211,
+            Status::ResourceLimitation => 0x0213,
             Status::Other(code) => code,
         }
     }
 
     /// The status with a value.
     pub fn from_code(code: u16) -> Status {
-        const NAMED: [Status; 17] = [
+        const NAMED: [Status; 25] = [
             Status::Success,
             Status::Pending,
             Status::PendingOptionalKeys,
@@ -97,10 +121,18 @@ impl Status {
             Status::DuplicateRefused,
             Status::Withdrawn,
             Status::WarningSubOperations,
+            Status::ProcessingFailure,
+            Status::NoSuchInstance,
+            Status::InvalidArgument,
             Status::InvalidSopInstance,
+            Status::NoSuchClass,
+            Status::ClassInstanceConflict,
             Status::SopClassNotSupported,
+            Status::NoSuchAction,
             Status::NotAuthorized,
+            Status::DuplicateTransaction,
             Status::UnrecognizedOperation,
+            Status::ResourceLimitation,
         ];
         NAMED
             .into_iter()

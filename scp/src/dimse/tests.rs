@@ -50,7 +50,23 @@ fn request() -> impl Strategy<Value = Request> {
                 destination
             }
         )),
-        (0x0100u16..0x0FFF, any::<u16>(), any::<bool>()).prop_map(|(command_field, message_id, has_data_set)| Request::Unrecognized {
+        (any::<u16>(), uid(), uid(), any::<u16>()).prop_map(|(message_id, sop_class, sop_instance, action_type)| Request::Action(
+            NActionRequest {
+                message_id,
+                sop_class,
+                sop_instance,
+                action_type
+            }
+        )),
+        (any::<u16>(), uid(), uid(), any::<u16>()).prop_map(|(message_id, sop_class, sop_instance, event_type)| {
+            Request::EventReport(NEventReportRequest {
+                message_id,
+                sop_class,
+                sop_instance,
+                event_type,
+            })
+        }),
+        (0x0140u16..0x0FFF, any::<u16>(), any::<bool>()).prop_map(|(command_field, message_id, has_data_set)| Request::Unrecognized {
             command_field,
             message_id,
             has_data_set
@@ -62,7 +78,7 @@ fn response() -> impl Strategy<Value = Response> {
     let status = any::<u16>().prop_map(Status::from_code);
     let offending = prop::option::of((any::<u16>(), any::<u16>()).prop_map(|(group, element)| Tag(group, element)));
     let counts = prop::option::of(any::<[u16; 4]>());
-    (any::<u16>(), uid(), uid(), status, offending, comment(), counts, 0..6).prop_map(
+    (any::<u16>(), uid(), uid(), status, offending, comment(), counts, 0..8).prop_map(
         |(message_id, sop_class, sop_instance, status, offending, comment, counts, kind)| {
             let sent_remaining = matches!(status.class(), StatusClass::Pending | StatusClass::Cancel);
             let retrieve = RetrieveResponse {
@@ -98,6 +114,22 @@ fn response() -> impl Strategy<Value = Response> {
                 }),
                 3 => Response::Move(CMoveResponse { retrieve }),
                 4 => Response::Get(CGetResponse { retrieve }),
+                5 => Response::Action(NActionResponse {
+                    message_id,
+                    sop_class: sop_class.clone(),
+                    sop_instance,
+                    action_type: message_id,
+                    status,
+                    comment,
+                }),
+                6 => Response::EventReport(NEventReportResponse {
+                    message_id,
+                    sop_class: sop_class.clone(),
+                    sop_instance,
+                    event_type: message_id,
+                    status,
+                    comment,
+                }),
                 _ => Response::Unrecognized {
                     command_field: 0x0140,
                     message_id,

@@ -164,6 +164,7 @@ fn answer(
         Purpose::Find => (wants_scu && allows(Service::Find), false),
         Purpose::Move => (wants_scu && allows(Service::Move), false),
         Purpose::Get => (wants_scu && allows(Service::Get), false),
+        Purpose::Commit => (wants_scu && allows(Service::Commit), false),
     };
     if !requestor_scu && !requestor_scp {
         return Err(Answer::UserRejection);

@@ -62,7 +62,8 @@ pub struct ProposedContext {
     pub abstract_syntax: Uid,
     /// Transfer syntaxes in order of preference
     pub transfer_syntaxes: Vec<Uid>,
-    /// Whether we offer to be SCP of it as well as SCU (PS3.7 D.3.3.4), as the requestor of a C-GET does
+    /// Whether we offer to be SCP of it as well as SCU (PS3.7 D.3.3.4), as the requestor of a C-GET does; of Storage
+    /// Commitment to be SCP only
     pub also_scp: bool,
 }
 

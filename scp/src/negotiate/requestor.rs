@@ -9,6 +9,7 @@ use dicom_ul::pdu::{
 use filmroom_index::model::Uid;
 use filmroom_index::query::Extensions;
 
+use super::syntaxes::{Purpose, purpose};
 use super::{
     APPLICATION_CONTEXT, AcceptedContext, Agreement, PeerIdentity, Proposal, ProposedContext, our_user_information, read_user_information,
 };
@@ -22,12 +23,11 @@ pub fn propose(proposal: &Proposal) -> AssociationRQ {
         .filter(|context| context.also_scp)
         .map(|context| &context.abstract_syntax)
         .collect();
-    let roles = RequestorRoles { scu: true, scp: true };
-    user_variables.extend(
-        also_scp
-            .into_iter()
-            .map(|uid| UserVariableItem::ScuScpRoleSelectionSubItem(uid.to_string(), roles)),
-    );
+    user_variables.extend(also_scp.into_iter().map(|uid| {
+        // We report commitments and never ask for one (PS3.4 J.3.3).
+        let scu = purpose(uid) != Purpose::Commit;
+        UserVariableItem::ScuScpRoleSelectionSubItem(uid.to_string(), RequestorRoles { scu, scp: true })
+    }));
     AssociationRQ {
         protocol_version: 1,
         calling_ae_title: proposal.calling.to_string(),

@@ -20,6 +20,8 @@ pub enum Purpose {
     Move,
     /// Retrieve by C-GET in one of these (C.4.3), or without bulk data (Z)
     Get,
+    /// Storage Commitment Push Model (J)
+    Commit,
     /// Not served
     Other,
 }
@@ -54,6 +56,7 @@ pub fn purpose(abstract_syntax: &Uid) -> Purpose {
     let uid = abstract_syntax.as_str();
     match uid {
         uids::VERIFICATION => return Purpose::Verification,
+        uids::STORAGE_COMMITMENT_PUSH_MODEL => return Purpose::Commit,
         uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
         | uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
         | PATIENT_STUDY_ONLY_FIND => return Purpose::Find,
@@ -137,7 +140,7 @@ pub fn choose<'a>(abstract_syntax: &Uid, purpose: Purpose, proposed: &'a [Uid]) 
     };
     let served = |syntax: &&'a Uid| match purpose {
         Purpose::Storage | Purpose::UnknownStorage => stores(abstract_syntax, syntax.as_str()),
-        Purpose::Verification | Purpose::Find | Purpose::Move | Purpose::Get => matches!(
+        Purpose::Verification | Purpose::Find | Purpose::Move | Purpose::Get | Purpose::Commit => matches!(
             syntax.as_str(),
             transfer_syntax::IMPLICIT_LITTLE | transfer_syntax::EXPLICIT_LITTLE | transfer_syntax::EXPLICIT_BIG
         ),
@@ -175,12 +178,12 @@ mod tests {
             ("1.2.840.10008.5.1.4.1.2.3.2", Purpose::Move),
             ("1.2.840.10008.5.1.4.1.2.3.3", Purpose::Get),
             ("1.2.840.10008.5.1.4.1.2.5.3", Purpose::Get),
-            // Composite Instance Root, worklist, performed procedure step, print, storage commitment, hanging protocol, implicit VR
+            // Composite Instance Root, worklist, performed procedure step, print, hanging protocol, implicit VR
             ("1.2.840.10008.5.1.4.1.2.4.2", Purpose::Other),
             ("1.2.840.10008.5.1.4.31", Purpose::Other),
             ("1.2.840.10008.3.1.2.3.3", Purpose::Other),
             ("1.2.840.10008.5.1.1.9", Purpose::Other),
-            ("1.2.840.10008.1.20.1", Purpose::Other),
+            ("1.2.840.10008.1.20.1", Purpose::Commit),
             ("1.2.840.10008.5.1.4.38.1", Purpose::Other),
             ("1.2.840.10008.1.2", Purpose::Other),
         ] {

@@ -6,7 +6,8 @@ use tracing::{Span, info_span};
 use crate::association::{AcceptedContext, Association, AssociationError};
 use crate::dimse::{Command, Request, Status};
 use crate::negotiate::syntaxes::{Purpose, purpose};
-use crate::services::{Context, echo, find, retrieve, store};
+use crate::services::commitment::desk::Mailbox;
+use crate::services::{Context, commitment, echo, find, retrieve, store};
 
 /// The span of one operation.
 pub(super) fn operation_span(request: &Request) -> Span {
@@ -18,6 +19,8 @@ pub(super) fn operation_span(request: &Request) -> Span {
             info_span!("C-MOVE", message = retrieve.message_id, destination = %retrieve.destination.escape_default())
         }
         Request::Get(retrieve) => info_span!("C-GET", message = retrieve.message_id),
+        Request::Action(action) => info_span!("N-ACTION", message = action.message_id),
+        Request::EventReport(report) => info_span!("N-EVENT-REPORT", message = report.message_id),
         Request::Cancel { message_id } => info_span!("C-CANCEL", message = message_id),
         Request::Unrecognized {
             command_field, message_id, ..
@@ -31,6 +34,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     association: &mut Association<S>,
     context: u8,
     request: Request,
+    mailbox: &mut Mailbox,
 ) -> Result<(), AssociationError> {
     if let Err((status, comment)) = admit(association.context(context), &request) {
         while association.next_fragment().await?.is_some() {}
@@ -46,7 +50,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
         Request::Find(request) => find::serve(node, association, context, request).await,
         Request::Move(request) => retrieve::serve_move(node, association, context, request).await,
         Request::Get(request) => retrieve::serve_get(node, association, context, request).await,
-        Request::Cancel { .. } | Request::Unrecognized { .. } => Ok(()),
+        Request::Action(request) => commitment::action::serve(node, association, context, request, mailbox).await,
+        Request::Cancel { .. } | Request::EventReport(_) | Request::Unrecognized { .. } => Ok(()),
     }
 }
 
@@ -60,7 +65,9 @@ fn admit(context: Option<&AcceptedContext>, request: &Request) -> Result<(), (St
         Request::Find(find) => (&[Purpose::Find], Some(&find.sop_class)),
         Request::Move(retrieve) => (&[Purpose::Move], Some(&retrieve.sop_class)),
         Request::Get(retrieve) => (&[Purpose::Get], Some(&retrieve.sop_class)),
-        Request::Unrecognized { .. } => return Err((Status::UnrecognizedOperation, "operation not supported")),
+        // Whether the SOP class is the one of the context is the service's to judge, with a status of its own.
+        Request::Action(_) => (&[Purpose::Commit], None),
+        Request::EventReport(_) | Request::Unrecognized { .. } => return Err((Status::UnrecognizedOperation, "operation not supported")),
     };
     let Some(context) = context else {
         return Err((Status::SopClassNotSupported, "presentation context not accepted"));

@@ -33,10 +33,12 @@ use tracing::{Instrument, Span, field};
 
 use self::refusals::Refusals;
 use crate::association::{Association, AssociationError, Event};
-use crate::dimse::{Command, Request};
+use crate::dimse::{Command, Request, Response};
 use crate::negotiate::Acceptor;
 use crate::negotiate::syntaxes::purpose;
 use crate::services::Context;
+use crate::services::commitment::desk::Mailbox;
+use crate::services::commitment::reporter::Reporter;
 use crate::settings::Settings;
 
 /// Connections that have not proposed an association yet: as many as may wait, each with at most one A-ASSOCIATE-RQ in memory.
@@ -77,12 +79,21 @@ impl Server {
             next: AtomicU64::new(1),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
-            node: Context { settings, archive },
+            node: Context {
+                settings,
+                archive,
+                desk: Arc::default(),
+            },
         };
         Ok(Server {
             listener,
             shared: Arc::new(shared),
         })
+    }
+
+    /// What reports the storage commitments that are asked for here.
+    pub fn reporter(&self) -> Reporter {
+        Reporter::new(self.shared.node.clone())
     }
 
     /// Where it listens.
@@ -203,11 +214,16 @@ enum End {
 
 /// Serves messages until the association ends.
 async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, association: &mut Association<S>) -> End {
+    let mut mailbox = Mailbox::new(Arc::clone(&shared.node.desk));
     loop {
         let event = tokio::select! {
             biased;
             () = shared.stop.cancelled() => return End::Stopped,
             event = association.receive() => event,
+            report = mailbox.next() => match mailbox.deliver(association, report).await {
+                Ok(()) => continue,
+                Err(error) => return End::Broken(error),
+            },
         };
         let (context, request) = match event {
             Ok(Event::Released) => return End::Released,
@@ -216,6 +232,13 @@ async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, ass
                 command: Command::Request(Request::Cancel { .. }),
                 ..
             }) => continue,
+            Ok(Event::Message {
+                command: Command::Response(Response::EventReport(response)),
+                ..
+            }) => {
+                mailbox.answered(&response);
+                continue;
+            }
             Ok(Event::Message {
                 command: Command::Response(_),
                 ..
@@ -232,7 +255,7 @@ async fn messages<S: AsyncRead + AsyncWrite + Unpin + Send>(shared: &Shared, ass
         let span = dispatch::operation_span(&request);
         let served = tokio::select! {
             biased;
-            served = dispatch::serve(&shared.node, association, context, request).instrument(span) => served,
+            served = dispatch::serve(&shared.node, association, context, request, &mut mailbox).instrument(span) => served,
             () = shared.kill.cancelled() => return End::Stopped,
         };
         if let Err(error) = served {

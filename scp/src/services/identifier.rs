@@ -111,6 +111,7 @@ pub fn verb(service: Service) -> &'static str {
         Service::Find => "find",
         Service::Move => "move",
         Service::Get => "get",
+        Service::Commit => "commit",
     }
 }
 

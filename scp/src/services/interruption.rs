@@ -132,7 +132,8 @@ fn busy(request: Request) -> Option<Response> {
     let status = match &request {
         Request::Echo(_) => Status::Success,
         Request::Move(_) | Request::Get(_) => Status::CannotPerformSubOperations,
-        Request::Unrecognized { .. } => Status::UnrecognizedOperation,
+        Request::Action(_) => Status::ResourceLimitation,
+        Request::EventReport(_) | Request::Unrecognized { .. } => Status::UnrecognizedOperation,
         Request::Store(_) | Request::Find(_) | Request::Cancel { .. } => Status::OutOfResources,
     };
     request.refuse(status, BUSY)
@@ -141,7 +142,9 @@ fn busy(request: Request) -> Option<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dimse::{CEchoRequest, CFindRequest, CGetRequest, CGetResponse, CMoveRequest, CMoveResponse, CStoreRequest, Priority};
+    use crate::dimse::{
+        CEchoRequest, CFindRequest, CGetRequest, CGetResponse, CMoveRequest, CMoveResponse, CStoreRequest, NActionRequest, Priority,
+    };
 
     #[test]
     fn whoever_asks_out_of_turn_is_answered() {
@@ -172,8 +175,14 @@ mod tests {
                 sop_class: text(),
                 priority,
             }),
+            Request::Action(NActionRequest {
+                message_id,
+                sop_class: text(),
+                sop_instance: text(),
+                action_type: 1,
+            }),
             Request::Unrecognized {
-                command_field: 0x0130,
+                command_field: 0x0140,
                 message_id,
                 has_data_set: true,
             },
@@ -185,8 +194,9 @@ mod tests {
             Some(Response::Move(CMoveResponse { retrieve }) | Response::Get(CGetResponse { retrieve })) => {
                 (retrieve.message_id, retrieve.status)
             }
+            Some(Response::Action(action)) => (action.message_id, action.status),
             Some(Response::Unrecognized { message_id, status, .. }) => (message_id, status),
-            None => panic!("no answer"),
+            Some(Response::EventReport(_)) | None => panic!("no answer"),
         });
         let expected = [
             Status::Success,
@@ -194,6 +204,7 @@ mod tests {
             Status::OutOfResources,
             Status::CannotPerformSubOperations,
             Status::CannotPerformSubOperations,
+            Status::ResourceLimitation,
             Status::UnrecognizedOperation,
         ];
         assert_eq!(statuses, expected.map(|status| (message_id, status)));

@@ -1,6 +1,7 @@
 //! One module a service: each reads its request, does its work and sends its responses on the association that it is given.
 
 pub mod audit;
+pub mod commitment;
 pub mod echo;
 pub mod find;
 pub mod identifier;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use filmroom_tiering::Archive;
 
+use crate::services::commitment::desk::Desk;
 use crate::settings::Settings;
 
 /// What a service works with.
@@ -22,4 +24,6 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// The archive
     pub archive: Archive,
+    /// Where a storage commitment may be reported on the association that asked for it
+    pub desk: Arc<Desk>,
 }

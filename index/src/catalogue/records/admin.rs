@@ -57,6 +57,8 @@ pub struct Counts {
     pub journal_pending: u64,
     /// Open conflicts
     pub conflicts: u64,
+    /// Storage commitments whose report was not answered yet
+    pub commitments_pending: u64,
 }
 
 /// A study as the command line lists it.

@@ -3,11 +3,17 @@
 mod admin;
 mod audit;
 mod cold;
+mod commitment;
 mod store;
 mod withdrawn;
 
 pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
 pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
 pub use cold::{EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
+pub use commitment::{
+    Acceptance, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, HeldCopy, NewCommitment, Reference, References,
+    Standing,
+};
+pub(super) use commitment::{pack, unpack};
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

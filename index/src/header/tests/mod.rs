@@ -1,6 +1,7 @@
 //! Behaviour of the scanner on data sets built byte by byte.
 
 mod bounds;
+mod handing_over;
 mod leniency;
 
 use super::*;

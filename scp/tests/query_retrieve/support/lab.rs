@@ -72,6 +72,7 @@ impl Lab {
             context: Context {
                 settings: Arc::new(settings),
                 archive,
+                desk: Arc::default(),
             },
             dir,
             serving: Mutex::default(),
