@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::actions::{Action, Node};
 use crate::audit::Warnings;
+use crate::certificates;
 
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -114,7 +115,11 @@ pub(crate) async fn serve(
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    let missing = shared.node.archive.missing().await;
+    let tls = shared.node.dicom.tls.as_ref();
+    let mut missing = shared.node.archive.missing().await;
+    missing.extend(certificates::missing(tls));
+    let mut warnings = shared.warnings.get();
+    warnings.extend(certificates::warnings(tls));
     let status = if missing.is_empty() {
         StatusCode::OK
     } else {
@@ -122,7 +127,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
     };
     (
         status,
-        Json(json!({ "ready": missing.is_empty(), "missing": missing, "warnings": shared.warnings.get() })),
+        Json(json!({ "ready": missing.is_empty(), "missing": missing, "warnings": warnings })),
     )
         .into_response()
 }

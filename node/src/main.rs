@@ -4,12 +4,15 @@
 //! - [`cli`]: the commands; `serve` wires catalogue, archive and DICOM server together.
 //! - [`actions`]: what an administrator does, by command line or HTTP.
 //! - [`audit`]: the audit on its way to syslog servers and files.
+//! - [`authority`]: a CA of the site's own. [`certificates`]: those of TLS, kept up to date while the node runs.
 //! - [`http`]: health, metrics, actions. [`telemetry`]: logs and metrics.
 
 #[cfg(feature = "failpoints")]
 mod abort_at;
 mod actions;
 mod audit;
+mod authority;
+mod certificates;
 mod cli;
 mod config;
 mod http;
@@ -37,6 +40,7 @@ async fn run() -> ExitCode {
         eprintln!("filmroom: {error:#}");
         return ExitCode::FAILURE;
     }
+    filmroom_scp::tls::install_provider();
     match cli::run(cli::Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,8 +11,8 @@
 //! - [`server`]: accepts connections, bounds them, hands each message to its service.
 //! - [`services`]: one module a service.
 //! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
-//! - [`stream`]: plain TCP or TLS.
 //! - [`transcoding`]: what is sent in another transfer syntax than it is stored in.
+//! - [`stream`]: plain TCP or TLS. [`tls`]: certificates, handshakes, and what goes wrong with them in words.
 //! - [`settings`]: what the configuration says about DICOM.
 //! - [`conformance`]: the tables of the conformance statement.
 
@@ -33,5 +33,6 @@ pub mod services;
 pub mod settings;
 #[cfg(feature = "archive")]
 pub mod stream;
+pub mod tls;
 #[cfg(feature = "archive")]
 pub mod transcoding;

@@ -8,6 +8,9 @@ use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy, Uid};
 use filmroom_transcode::Program;
 
 use crate::access::{IdentityPolicy, Network, User};
+#[cfg(feature = "archive")]
+use crate::tls::Tls;
+use crate::tls::{Binding, PeerTls};
 
 /// `[node]`, `[dicom]`, `[retrieve]` and the `[[ae]]` list.
 #[derive(Clone, Debug)]
@@ -18,8 +21,13 @@ pub struct Settings {
     pub aliases: Vec<AeTitle>,
     /// Whether an association for any other called AE title is rejected (1/1/7)
     pub check_called_ae: bool,
-    /// Where plain DICOM is listened for
-    pub listen: SocketAddr,
+    /// Where plain DICOM is listened for, if it is
+    pub listen: Option<SocketAddr>,
+    /// Where DICOM over TLS is listened for, if it is
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificates in force, where TLS is used in either direction
+    #[cfg(feature = "archive")]
+    pub tls: Option<Tls>,
     /// Associations at once; one more is rejected as transient (2/3/2)
     pub max_associations: usize,
     /// What AEs that are not listed may do
@@ -144,6 +152,10 @@ pub struct Peer {
     pub may_reject: bool,
     /// Transfer syntaxes in which it prefers what it retrieves, the best first
     pub transfer_syntaxes: Vec<Uid>,
+    /// How it is connected to over TLS; none: plain DICOM
+    pub tls: Option<PeerTls>,
+    /// Certificates of which it must present one, in both directions; none: it is known by its AE title
+    pub certificates: Vec<Binding>,
 }
 
 /// Services that an AE may be allowed.
@@ -190,6 +202,8 @@ impl Peer {
             partial_series: false,
             may_reject: false,
             transfer_syntaxes: Vec::new(),
+            tls: None,
+            certificates: Vec::new(),
         }
     }
 
@@ -206,7 +220,10 @@ impl Settings {
             ae_title,
             aliases: Vec::new(),
             check_called_ae: true,
-            listen: SocketAddr::from(([127, 0, 0, 1], 11112)),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 11112))),
+            tls_listen: None,
+            #[cfg(feature = "archive")]
+            tls: None,
             max_associations: 200,
             unknown_ae: UnknownAe::Allow,
             accept_unknown_sop_classes: true,

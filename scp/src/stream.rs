@@ -1,6 +1,7 @@
 //! The stream of a connection: plain TCP, or TLS on it (PS3.8 9.1, PS3.15 B). One type for both, so that an association is compiled once.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,6 +16,17 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS over TCP, its handshake done
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Address of the other end.
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        let tcp = match self {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref().0,
+        };
+        tcp.peer_addr().ok().map(|peer| peer.ip())
+    }
 }
 
 impl AsyncRead for Stream {

@@ -5,6 +5,7 @@ mod conformance;
 mod import;
 mod report;
 mod serve;
+mod tls;
 mod user;
 mod withdrawn;
 
@@ -103,6 +104,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Certificates for DICOM over TLS, and what is wrong with a connection
+    Tls {
+        #[command(subcommand)]
+        command: tls::Command,
+    },
     /// What waits for a person's decision
     Quarantine {
         #[command(subcommand)]
@@ -167,8 +173,12 @@ enum Quarantine {
 
 /// Does what was said.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Command::Tls { command } = arguments.command {
+        return tls::run(arguments.config.as_deref(), command).await;
+    }
     let config = Config::load(arguments.config.as_deref())?;
     match arguments.command {
+        Command::Tls { .. } => Ok(()),
         Command::Serve => {
             telemetry::start_logs(&config.log)?;
             serve::run(config).await

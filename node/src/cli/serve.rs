@@ -1,5 +1,6 @@
 //! `filmroom serve`: opens the catalogue and the archive, listens, and ends in order when told to.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::actions::Node;
 use crate::audit::{Exports, Source, host_name};
 use crate::cli::act::os_user;
 use crate::config::Config;
-use crate::{http, telemetry};
+use crate::{certificates, http, telemetry};
 
 /// Running operations may take this long to end after a SIGTERM.
 const GRACE: Duration = Duration::from_secs(20);
@@ -32,9 +33,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let http = TcpListener::bind(config.http_listen)
         .await
         .with_context(|| format!("http.listen = \"{}\"", config.http_listen))?;
-    let server = Server::bind(dicom.clone(), archive.clone())
-        .await
-        .with_context(|| format!("dicom.listen = \"{}\"", config.dicom.listen))?;
+    let server = Server::bind(dicom.clone(), archive.clone()).await?;
+    let hangups = certificates::hangups()?;
 
     let host = host_name();
     let source = Source {
@@ -44,7 +44,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let exports = Exports::start(&config.audit, archive.catalogue(), archive.node(), &source)?;
     activity(&archive, "start", format!("filmroom {} on {host}", env!("CARGO_PKG_VERSION"))).await;
 
-    println!("{}", greeting(&config, server.local_addr()?, http.local_addr()?));
+    println!("{}", greeting(&config, &server, http.local_addr()?));
     let stop = CancellationToken::new();
     let node = Node {
         archive: archive.clone(),
@@ -52,6 +52,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(server.reporter().run(stop.clone()));
+    tasks.spawn(certificates::watch(config.dicom.tls.clone(), hangups, stop.clone()));
     tasks.spawn(server.run(stop.clone(), GRACE));
     tasks.spawn(http::serve(http, node, metrics, token, exports.warnings.clone(), stop.clone()));
     tasks.spawn({
@@ -104,19 +105,23 @@ async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn greeting(config: &Config, dicom: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
+fn greeting(config: &Config, server: &Server, http: SocketAddr) -> String {
     let title = &config.dicom.ae_title;
     let who = match (config.dicom.unknown_ae, config.dicom.peers.len()) {
         (UnknownAe::Allow, _) => "any AE may store, query and retrieve".to_owned(),
         (UnknownAe::Store, listed) => format!("{listed} AEs are listed, any other may store"),
         (UnknownAe::Reject, listed) => format!("{listed} AEs are listed, any other is rejected"),
     };
-    format!(
-        "filmroom {} is listening\n  DICOM      {title} at {dicom} ({who})\n  HTTP       http://{http}/health/ready\n  data       {}\n  first image:\n    \
-         storescu -aec {title} {} {} FILE.dcm      (DCMTK)\n    filmroom import FILE.dcm",
-        env!("CARGO_PKG_VERSION"),
-        config.archive.data_dir.display(),
-        dicom.ip(),
-        dicom.port(),
-    )
+    let mut lines = vec![format!("filmroom {} is listening", env!("CARGO_PKG_VERSION"))];
+    lines.extend(server.plain_addr().map(|plain| format!("  DICOM      {title} at {plain} ({who})")));
+    lines.extend(server.tls_addr().map(|tls| format!("  DICOM TLS  {title} at {tls} ({who})")));
+    lines.push(format!("  HTTP       http://{http}/health/ready"));
+    lines.push(format!("  data       {}", config.archive.data_dir.display()));
+    lines.push("  first image:".to_owned());
+    lines.extend(server.plain_addr().map(|plain| {
+        let (ip, port) = (plain.ip(), plain.port());
+        format!("    storescu -aec {title} {ip} {port} FILE.dcm      (DCMTK)")
+    }));
+    lines.push("    filmroom import FILE.dcm".to_owned());
+    lines.join("\n")
 }

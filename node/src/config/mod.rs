@@ -6,8 +6,10 @@ mod audit;
 mod commitment;
 mod source;
 mod syntaxes;
+pub(crate) mod tls;
 mod values;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -20,7 +22,7 @@ use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::archive::{Sender, Senders};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
 
-use source::{Section, Setting, Source};
+use source::{Origin, Section, Setting, Source};
 pub(crate) use syntaxes::CODEC;
 
 /// Everything that the node needs to know.
@@ -36,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) catalogue_url: String,
     /// Where HTTP for operators is listened for
     pub(crate) http_listen: SocketAddr,
+    /// The files of TLS that a command may use without the node
+    pub(crate) tls_files: tls::Files,
     /// How log lines are written
     pub(crate) log: Log,
     /// Where the audit goes
@@ -64,6 +68,15 @@ pub(crate) struct ConfigError {
 impl Config {
     /// Reads and checks the configuration. A file that was asked for has to be there; `./filmroom.toml` need not.
     pub(crate) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+        Config::load_with(file, true)
+    }
+
+    /// The same for who makes certificates: the files that `[tls]` names need not be there yet.
+    pub(crate) fn load_before_certificates(file: Option<&Path>) -> Result<Config, ConfigError> {
+        Config::load_with(file, false)
+    }
+
+    fn load_with(file: Option<&Path>, reads_certificates: bool) -> Result<Config, ConfigError> {
         let default = Path::new("filmroom.toml");
         let chosen = file.or_else(|| default.exists().then_some(default));
         let name = chosen.map_or_else(|| "built-in defaults".to_owned(), |path| path.display().to_string());
@@ -76,16 +89,32 @@ impl Config {
                 });
             }
         };
-        let mut config = Config::parse(&text, std::env::vars()).map_err(|problems| ConfigError { file: name, problems })?;
+        let mut config =
+            Config::parse_with(&text, std::env::vars(), reads_certificates).map_err(|problems| ConfigError { file: name, problems })?;
         config.file = chosen.map(Path::to_path_buf);
         Ok(config)
     }
 
     /// The same from text.
+    #[cfg(test)]
     pub(crate) fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, Vec<String>> {
+        Config::parse_with(text, environment, true)
+    }
+
+    fn parse_with(
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+        reads_certificates: bool,
+    ) -> Result<Config, Vec<String>> {
         let mut problems = Vec::new();
         let source = source::read(text, environment, &mut problems);
-        let mut reader = Reader { source, problems };
+        let mut reader = Reader {
+            source,
+            problems,
+            reads_certificates,
+            tls_cas: BTreeMap::new(),
+            tls_files: tls::Files::default(),
+        };
         let config = reader.config();
         reader.problems.is_empty().then_some(config).ok_or(reader.problems)
     }
@@ -95,6 +124,12 @@ impl Config {
 struct Reader {
     source: Source,
     problems: Vec<String>,
+    /// Whether the files of `[tls]` are read
+    reads_certificates: bool,
+    /// Where each `ae.tls_ca` was written
+    tls_cas: BTreeMap<PathBuf, Origin>,
+    /// The files of TLS, once they are known
+    tls_files: tls::Files,
 }
 
 impl Reader {
@@ -103,12 +138,13 @@ impl Reader {
         let catalogue_url = self
             .text("catalogue", "url")
             .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("catalogue.db").display()));
-        let mut dicom = self.dicom();
+        let mut dicom = self.dicom(&data_dir);
         let archive = self.archive(data_dir, senders(&dicom));
         dicom.commitment = self.commitment(archive.cold.is_some());
         self.check_together(&archive);
         Config {
             file: None,
+            tls_files: std::mem::take(&mut self.tls_files),
             dicom,
             archive,
             catalogue_url,
@@ -121,7 +157,7 @@ impl Reader {
         }
     }
 
-    fn dicom(&mut self) -> DicomSettings {
+    fn dicom(&mut self, data_dir: &Path) -> DicomSettings {
         let peers = self.peers();
         let unknown = if peers.is_empty() { UnknownAe::Allow } else { UnknownAe::Reject };
         let unknown_is_said = self
@@ -131,11 +167,13 @@ impl Reader {
             .is_some_and(|dicom| dicom.contains_key("unknown_ae"));
         let timers = Timers::default();
         let offline = self.value("cold", "deep_archive_is_offline", values::truth, false);
-        let settings = DicomSettings {
+        let mut settings = DicomSettings {
             ae_title: self.value("node", "ae_title", ae_title, default_title()),
             aliases: self.list("dicom", "aliases", ae_title),
             check_called_ae: self.value("dicom", "check_called_ae", values::truth, true),
-            listen: self.value("dicom", "listen", address, SocketAddr::from(([127, 0, 0, 1], 11112))),
+            listen: self.value("dicom", "listen", tls::listen, Some(SocketAddr::from(([127, 0, 0, 1], 11112)))),
+            tls_listen: self.value("dicom", "tls_listen", tls::listen, None),
+            tls: None,
             max_associations: self.value("dicom", "max_associations", |t| count(t, 1, 100_000), 200),
             unknown_ae: self.value("dicom", "unknown_ae", unknown_ae, unknown),
             accept_unknown_sop_classes: self.value("dicom", "accept_unknown_sop_classes", values::truth, true),
@@ -157,14 +195,21 @@ impl Reader {
             codec: Some(syntaxes::codec()),
             commitment: Commitment::default(),
         };
-        if !settings.listen.ip().is_loopback() && settings.peers.is_empty() && !unknown_is_said {
-            self.problems.push(format!(
-                "dicom.listen = \"{}\" is open to the network while any AE may store, query and retrieve: list remote AEs as [[ae]], or say so with \
-                 dicom.unknown_ae = \"allow\"",
-                settings.listen
-            ));
+        for (key, listen) in [("listen", settings.listen), ("tls_listen", settings.tls_listen)] {
+            let open = listen.filter(|listen| !listen.ip().is_loopback());
+            if let Some(listen) = open.filter(|_| settings.peers.is_empty() && !unknown_is_said) {
+                self.problems.push(format!(
+                    "dicom.{key} = \"{listen}\" is open to the network while any AE may store, query and retrieve: list remote AEs as [[ae]], or say \
+                     so with dicom.unknown_ae = \"allow\""
+                ));
+            }
         }
         self.check_access(&settings);
+        if settings.listen.is_none() && settings.tls_listen.is_none() {
+            self.problems
+                .push("dicom.listen = \"off\" without dicom.tls_listen: nobody could reach this node".to_owned());
+        }
+        settings.tls = self.tls(data_dir, &settings);
         settings
     }
 
@@ -251,8 +296,11 @@ impl Reader {
                     "line {line}: {title} is listed twice: merge the two [[ae]], `from` is a list"
                 ));
             }
+            let (tls, certificates) = self.peer_tls(&mut entry);
             peers.push(Peer {
                 title,
+                tls,
+                certificates,
                 address: self.of_ae(&mut entry, "address", host_and_port),
                 from: self.from(&mut entry),
                 allow: self.allow(&mut entry),
@@ -374,7 +422,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     SocketAddr::from_str(text).map_err(|_| format!("{text:?} is not an address and port: write such as \"127.0.0.1:11112\""))
 }
 
-fn host_and_port(text: &str) -> Result<(String, u16), String> {
+pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
     let advice = || format!("{text:?} is not a host and port: write such as \"10.0.0.5:104\"");
     let (host, port) = text.rsplit_once(':').ok_or_else(advice)?;
     let host = host.trim_matches(['[', ']']);

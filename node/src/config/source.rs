@@ -13,6 +13,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         "dicom",
         &[
             "listen",
+            "tls_listen",
             "aliases",
             "check_called_ae",
             "max_associations",
@@ -29,6 +30,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "find_timeout",
         ],
     ),
+    ("tls", &["cert", "key", "client_ca", "client_auth", "ca", "profile"]),
     ("catalogue", &["url"]),
     (
         "hot",
@@ -72,6 +74,10 @@ const KNOWN: &[(&str, &[&str])] = &[
             "partial_series",
             "may_reject",
             "transfer_syntaxes",
+            "tls",
+            "tls_server_name",
+            "tls_ca",
+            "certificate",
         ],
     ),
     ("user", &["name", "passcode_hash"]),
@@ -79,9 +85,6 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
 const LATER: &[(&str, &str, &str)] = &[
-    ("dicom", "tls_listen", "DICOM over TLS"),
-    ("tls", "", "DICOM over TLS"),
-    ("ae", "tls", "DICOM over TLS"),
     ("cold", "layout", "any other layout than packs"),
     ("cold", "archive", "the archive tiers of Intelligent-Tiering"),
     ("cold", "events_queue", "S3 events"),

@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 #[test]
 fn without_a_file_the_node_listens_on_loopback_and_lets_any_ae_in() {
     let config = parse("").unwrap();
-    assert_eq!(config.dicom.listen.to_string(), "127.0.0.1:11112");
+    assert_eq!(config.dicom.listen.unwrap().to_string(), "127.0.0.1:11112");
     assert_eq!(config.dicom.unknown_ae, UnknownAe::Allow);
     assert_eq!(config.catalogue_url, "sqlite:filmroom-data/catalogue.db");
     assert!(config.archive.cold.is_none());

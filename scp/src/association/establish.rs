@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dicom_ul::pdu::{AbortRQServiceProviderReason, AbortRQSource};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::end::{abort_reason, aborted};
 use super::tally::Open;
@@ -23,18 +24,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
         acceptor: &Acceptor,
         timers: Timers,
     ) -> Result<Association<S>, AssociationError> {
-        Association::accept_when_asked(stream, address, || acceptor.clone(), timers).await
+        Association::accept_when_asked(stream, address, || acceptor.clone(), timers, Instant::now()).await
     }
 
     /// The same, with an acceptor that decides by what holds when the A-ASSOCIATE-RQ is there: a connection that says nothing takes no place.
+    /// ARTIM runs from `connected`: a TLS handshake took its part of it.
     pub async fn accept_when_asked(
         stream: S,
         address: Option<IpAddr>,
         acceptor: impl FnOnce() -> Acceptor,
         timers: Timers,
+        connected: Instant,
     ) -> Result<Association<S>, AssociationError> {
         let mut wire = Wire::new(stream);
-        let result = match tokio::time::timeout(timers.artim, answer(&mut wire, address, acceptor)).await {
+        let result = match tokio::time::timeout_at(connected + timers.artim, answer(&mut wire, address, acceptor)).await {
             Ok(result) => result,
             Err(_) => Err(give_up(
                 &mut wire,

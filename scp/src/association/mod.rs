@@ -31,6 +31,7 @@ use crate::negotiate::Refused;
 pub use crate::negotiate::{AcceptedContext, PeerIdentity};
 use crate::pdu::{Fragment, Frame, Wire};
 use crate::settings::Timers;
+use crate::tls::Failure;
 pub use tally::Tally;
 
 /// How long the peer's close is waited for after the last PDU, at most; ARTIM if it is shorter.
@@ -107,6 +108,9 @@ pub enum AssociationError {
     /// The connection is gone.
     #[error("connection lost: {0}")]
     Lost(#[from] std::io::Error),
+    /// There is no TLS connection, in words.
+    #[error("TLS: {0}")]
+    Tls(Failure),
     /// The source of a data set that was being sent failed in the middle; the association was aborted.
     #[error("cannot read what is to be sent: {0}")]
     Source(std::io::Error),

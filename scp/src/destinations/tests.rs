@@ -25,7 +25,7 @@ fn uid(text: &str) -> Uid {
 
 fn settings(title: &str) -> Settings {
     Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         ..Settings::new(AeTitle::parse(title).unwrap())
     }
 }
@@ -109,6 +109,7 @@ async fn serve(stream: TcpStream, fault: Fault, seen: Arc<Mutex<Seen>>) {
     let acceptor = Acceptor {
         settings: Arc::new(settings("VIEWER")),
         full: false,
+        certificate: None,
     };
     let mut association = Association::accept(stream, None, &acceptor, Timers::default()).await.unwrap();
     {

@@ -17,7 +17,8 @@ use super::{
     read_user_information,
 };
 use crate::access::identity::identify;
-use crate::settings::{Service, Settings, UnknownAe};
+use crate::settings::{Peer, Service, Settings, UnknownAe};
+use crate::tls::Certificate;
 
 /// The title under which an AE that gives none is known here, where the policy lets unknown AEs in. It never has the rights of a listed AE.
 pub const BLANK_CALLING_AE: &str = "(BLANK)";
@@ -35,6 +36,7 @@ pub fn accept(acceptor: &Acceptor, request: &AssociationRQ, address: Option<IpAd
     }
     let called = called_ae(settings, &request.called_ae_title)?;
     let calling = calling_ae(settings, &request.calling_ae_title, address)?;
+    check_certificate(settings.peer(&calling), acceptor.certificate.as_ref())?;
     if acceptor.full {
         return Err(Rejection::Full);
     }
@@ -134,6 +136,18 @@ fn calling_ae(settings: &Settings, text: &str, address: Option<IpAddr>) -> Resul
         },
         (Some(_), _) | (None, UnknownAe::Reject) => Err(Rejection::CallingAe),
         (None, UnknownAe::Store | UnknownAe::Allow) => Ok(title),
+    }
+}
+
+/// An AE title is a name that anybody can give: where the AE is bound to certificates, one of them has to be shown, on the TLS port.
+fn check_certificate(peer: Option<&Peer>, shown: Option<&Certificate>) -> Result<(), Rejection> {
+    let Some(peer) = peer.filter(|peer| !peer.certificates.is_empty()) else {
+        return Ok(());
+    };
+    match shown {
+        None => Err(Rejection::NoCertificate),
+        Some(shown) if peer.certificates.iter().any(|binding| binding.matches(shown)) => Ok(()),
+        Some(_) => Err(Rejection::OtherCertificate),
     }
 }
 

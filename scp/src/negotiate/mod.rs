@@ -29,6 +29,7 @@ pub use requestor::{agree, propose};
 use crate::access::identity::IdentityError;
 use crate::access::passcode::Challenge;
 use crate::settings::Settings;
+use crate::tls::Certificate;
 
 /// The one application context of DICOM (PS3.7 A.2.1).
 const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
@@ -40,6 +41,19 @@ pub struct Acceptor {
     pub settings: Arc<Settings>,
     /// Whether the node has no room for one more association: the answer is rejected-transient, local-limit-exceeded
     pub full: bool,
+    /// The certificate that the peer showed, where the connection is TLS
+    pub certificate: Option<Certificate>,
+}
+
+impl Acceptor {
+    /// A node with room, on a connection without a certificate.
+    pub fn new(settings: Arc<Settings>) -> Acceptor {
+        Acceptor {
+            settings,
+            full: false,
+            certificate: None,
+        }
+    }
 }
 
 /// What a requestor proposes.
@@ -153,6 +167,12 @@ pub enum Rejection {
     /// 1/1/3 as well: the calling AE title is listed, but not at this address
     #[error("calling AE title not recognized at this address")]
     CallingAddress,
+    /// 1/1/3 as well: the AE is bound to a certificate and showed none
+    #[error("the calling AE is bound to a certificate (ae.certificate) and showed none")]
+    NoCertificate,
+    /// 1/1/3 as well: the AE is bound to a certificate and showed another
+    #[error("the calling AE is bound to another certificate (ae.certificate) than the one that it showed")]
+    OtherCertificate,
     /// 1/1/7
     #[error("called AE title not recognized")]
     CalledAe,
@@ -173,7 +193,9 @@ impl Rejection {
         let user = |reason| (AssociationRJResult::Permanent, AssociationRJSource::ServiceUser(reason));
         let (result, source) = match self {
             Rejection::ApplicationContext => user(AssociationRJServiceUserReason::ApplicationContextNameNotSupported),
-            Rejection::CallingAe | Rejection::CallingAddress => user(AssociationRJServiceUserReason::CallingAETitleNotRecognized),
+            Rejection::CallingAe | Rejection::CallingAddress | Rejection::NoCertificate | Rejection::OtherCertificate => {
+                user(AssociationRJServiceUserReason::CallingAETitleNotRecognized)
+            }
             Rejection::CalledAe => user(AssociationRJServiceUserReason::CalledAETitleNotRecognized),
             Rejection::Identity(_) => (
                 AssociationRJResult::Permanent,
@@ -197,6 +219,8 @@ impl Rejection {
             Rejection::ApplicationContext => "application_context",
             Rejection::CallingAe => "calling_ae",
             Rejection::CallingAddress => "calling_address",
+            Rejection::NoCertificate => "no_certificate",
+            Rejection::OtherCertificate => "other_certificate",
             Rejection::CalledAe => "called_ae",
             Rejection::Identity(_) => "user_identity",
             Rejection::ProtocolVersion => "protocol_version",

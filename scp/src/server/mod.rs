@@ -1,6 +1,6 @@
 //! Accepts connections and serves each in a task of its own.
 //!
-//! Mechanics: a connection is served in a task. When its A-ASSOCIATE-RQ is there, it takes one of `max_associations` permits, or is rejected
+//! Mechanics: plain DICOM and DICOM over TLS have a port each. A connection is served in a task. When its A-ASSOCIATE-RQ is there, it takes one of `max_associations` permits, or is rejected
 //! (transient, local limit exceeded). Only [`MAX_HANDSHAKES`] may be before that point at once; beyond, connections are closed unheard.
 //! A request goes to its service; the next one of the same association is not read before the service is done.
 //!
@@ -11,6 +11,7 @@
 //! operation ends or the grace is over; what was not answered by then was not promised.
 
 mod dispatch;
+mod entrance;
 mod refusals;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ use crate::services::Context;
 use crate::services::commitment::desk::Mailbox;
 use crate::services::commitment::reporter::Reporter;
 use crate::settings::Settings;
+use entrance::{Entered, Port};
 
 /// Connections that have not proposed an association yet: as many as may wait, each with at most one A-ASSOCIATE-RQ in memory.
 const MAX_HANDSHAKES: usize = 128;
@@ -49,7 +51,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// A listening DICOM server.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    plain: Option<TcpListener>,
+    tls: Option<TcpListener>,
     shared: Arc<Shared>,
 }
 
@@ -69,9 +72,10 @@ struct Shared {
 }
 
 impl Server {
-    /// Binds the port.
+    /// Binds the ports; an error says which.
     pub async fn bind(settings: Arc<Settings>, archive: Archive) -> std::io::Result<Server> {
-        let listener = TcpListener::bind(settings.listen).await?;
+        let plain = bind("dicom.listen", settings.listen).await?;
+        let tls = bind("dicom.tls_listen", settings.tls_listen).await?;
         let shared = Shared {
             associations: Arc::new(Semaphore::new(settings.max_associations)),
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
@@ -86,7 +90,8 @@ impl Server {
             },
         };
         Ok(Server {
-            listener,
+            plain,
+            tls,
             shared: Arc::new(shared),
         })
     }
@@ -96,33 +101,40 @@ impl Server {
         Reporter::new(self.shared.node.clone())
     }
 
-    /// Where it listens.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Where plain DICOM is listened for, if it is.
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.plain.as_ref()?.local_addr().ok()
+    }
+
+    /// Where DICOM over TLS is listened for, if it is.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls.as_ref()?.local_addr().ok()
     }
 
     /// Serves until cancelled; then takes no new associations, lets running operations end for at most `grace`, and aborts the rest.
     pub async fn run(self, stop: CancellationToken, grace: Duration) {
-        let Server { listener, shared } = self;
+        let Server { plain, tls, shared } = self;
         let tasks = TaskTracker::new();
         tasks.spawn({
             let shared = Arc::clone(&shared);
             async move { shared.refusals.run(&shared.node, shared.stop.clone()).await }
         });
         loop {
-            tokio::select! {
+            let (port, accepted) = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => take(&shared, &tasks, stream, peer),
-                    // Out of file descriptors, or a connection that was gone before it was taken: neither ends the node.
-                    Err(error) => {
-                        tracing::error!(%error, "cannot accept a connection");
-                        sleep(Duration::from_millis(100)).await;
-                    }
-                },
+                accepted = accept(plain.as_ref()) => (Port::Plain, accepted),
+                accepted = accept(tls.as_ref()) => (Port::Tls, accepted),
+            };
+            match accepted {
+                Ok((stream, peer)) => take(&shared, &tasks, stream, peer, port),
+                // Out of file descriptors, or a connection that was gone before it was taken: neither ends the node.
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
             }
         }
-        drop(listener);
+        drop((plain, tls));
         shared.stop.cancel();
         tasks.close();
         if timeout(grace, tasks.wait()).await.is_err() {
@@ -133,21 +145,37 @@ impl Server {
     }
 }
 
+async fn bind(setting: &str, address: Option<SocketAddr>) -> std::io::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => Err(std::io::Error::new(error.kind(), format!("{setting} = \"{address}\": {error}"))),
+    }
+}
+
+/// The next connection of a port; never, where there is none.
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Starts the task of a connection.
-fn take(shared: &Arc<Shared>, tasks: &TaskTracker, stream: TcpStream, peer: SocketAddr) {
+fn take(shared: &Arc<Shared>, tasks: &TaskTracker, stream: TcpStream, peer: SocketAddr, port: Port) {
     let Ok(handshake) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
         counter!("filmroom_associations_rejected_total", "reason" => "unheard").increment(1);
         tracing::warn!(%peer, "too many connections without an association: closed unheard");
         return;
     };
     let id = shared.next.fetch_add(1, Ordering::Relaxed);
-    let span = tracing::info_span!("association", id, address = %peer.ip(), ae = field::Empty);
+    let span = tracing::info_span!("association", id, address = %peer.ip(), ae = field::Empty, certificate = field::Empty);
     let shared = Arc::clone(shared);
     let task = async move {
         if let Err(error) = prepare(&stream) {
             tracing::debug!(%error, "socket options refused");
         }
-        let work = serve(&shared, stream, Some(peer), handshake);
+        let work = serve(&shared, stream, peer, port, handshake);
         if AssertUnwindSafe(work).catch_unwind().await.is_err() {
             tracing::error!("the task of this association panicked; others are not affected");
         }
@@ -163,32 +191,35 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// One connection from its first byte to its last.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
-    shared: &Shared,
-    stream: S,
-    peer: Option<SocketAddr>,
-    handshake: OwnedSemaphorePermit,
-) {
+async fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr, port: Port, handshake: OwnedSemaphorePermit) {
     let settings = &shared.node.settings;
+    let connected = Instant::now();
+    let entered = tokio::select! {
+        biased;
+        () = shared.stop.cancelled() => return,
+        entered = entrance::enter(stream, port, settings, connected) => entered,
+    };
+    let Some(Entered { stream, certificate }) = entered else { return };
     let mut permit = None;
     let acceptor = || {
         permit = Arc::clone(&shared.associations).try_acquire_owned().ok();
         Acceptor {
             settings: Arc::clone(settings),
             full: permit.is_none(),
+            certificate,
         }
     };
     let accepted = tokio::select! {
         biased;
         () = shared.stop.cancelled() => return,
-        accepted = Association::accept_when_asked(stream, peer.map(|peer| peer.ip()), acceptor, settings.timers) => accepted,
+        accepted = Association::accept_when_asked(stream, Some(peer.ip()), acceptor, settings.timers, connected) => accepted,
     };
     drop(handshake);
     let mut association = match accepted {
         Ok(association) => association,
         Err(error) => {
             drop(permit);
-            return not_accepted(shared, peer.map(|peer| peer.ip()), &error).await;
+            return not_accepted(shared, Some(peer.ip()), &error).await;
         }
     };
     let since = Instant::now();

@@ -46,7 +46,7 @@ pub(crate) fn uid(text: &str) -> Uid {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         max_associations: 50,
         find_cap: 1000,
         pending_interval: Duration::from_secs(1),
@@ -81,7 +81,7 @@ pub(crate) async fn start(settings: Settings, reserve: u64) -> Node {
     };
     let archive = Archive::open(archive_settings, catalogue, Clock::System).await.unwrap();
     let server = Server::bind(Arc::new(settings), archive.clone()).await.unwrap();
-    let address = server.local_addr().unwrap();
+    let address = server.plain_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(server.run(stop.clone(), GRACE));
     Node {

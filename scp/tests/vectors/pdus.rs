@@ -215,6 +215,7 @@ fn decide(request: &AssociationRQ) -> Result<AssociationAC, Rejection> {
     let acceptor = Acceptor {
         settings: Arc::new(Settings::new(AeTitle::parse("FILMROOM").unwrap())),
         full: false,
+        certificate: None,
     };
     accept(&acceptor, request, None).map(|(_, reply)| reply)
 }

@@ -135,6 +135,7 @@ async fn a_full_node_says_try_again_and_a_stranger_is_told_why() {
             Acceptor {
                 settings: Arc::new(settings()),
                 full: true,
+                certificate: None,
             },
             "transient, local limit exceeded (2/3/2)",
         ),
@@ -145,6 +146,7 @@ async fn a_full_node_says_try_again_and_a_stranger_is_told_why() {
                     ..settings()
                 }),
                 full: false,
+                certificate: None,
             },
             "permanent, called AE title not recognized (1/1/7)",
         ),
@@ -155,6 +157,7 @@ async fn a_full_node_says_try_again_and_a_stranger_is_told_why() {
                     ..settings()
                 }),
                 full: false,
+                certificate: None,
             },
             "permanent, calling AE title not recognized (1/1/3)",
         ),

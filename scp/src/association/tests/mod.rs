@@ -25,6 +25,7 @@ fn acceptor() -> Acceptor {
     Acceptor {
         settings: Arc::new(settings()),
         full: false,
+        certificate: None,
     }
 }
 

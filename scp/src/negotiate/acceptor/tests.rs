@@ -62,6 +62,7 @@ fn decide(settings: Settings, request: &AssociationRQ) -> Result<(Agreement, Ass
     let acceptor = Acceptor {
         settings: Arc::new(settings),
         full: false,
+        certificate: None,
     };
     accept(&acceptor, request, None)
 }
@@ -240,6 +241,7 @@ fn version_and_application_context_are_checked_and_a_wrong_title_is_told_even_by
     let full = Acceptor {
         settings: Arc::new(settings()),
         full: true,
+        certificate: None,
     };
     assert_eq!(accept(&full, &request("CT1", &[]), None).unwrap_err(), Rejection::Full);
     assert_eq!(accept(&full, &request("NOBODY", &[]), None).unwrap_err(), Rejection::CallingAe);
@@ -316,6 +318,7 @@ fn a_listed_title_is_accepted_from_its_addresses_only() {
     let acceptor = Acceptor {
         settings: Arc::new(settings),
         full: false,
+        certificate: None,
     };
     for (calling, address, expected) in [
         ("BOUND", Some("10.1.2.3"), Ok(())),
@@ -362,6 +365,7 @@ fn who_is_not_at_his_address_is_refused_before_anything_is_spent_on_his_passcode
     let acceptor = Acceptor {
         settings: Arc::new(settings),
         full: false,
+        certificate: None,
     };
     let elsewhere = accept(&acceptor, &request("BOUND", &[]), Some("192.0.2.6".parse().unwrap()));
     assert_eq!(elsewhere.unwrap_err(), Rejection::CallingAddress);

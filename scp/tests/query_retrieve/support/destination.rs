@@ -58,6 +58,7 @@ impl Destination {
                             ..settings()
                         }),
                         full: false,
+                        certificate: None,
                     };
                     let mut association = Association::accept(stream, None, &acceptor, Timers::default()).await.unwrap();
                     while let Ok(Event::Message { context, command }) = association.receive().await {

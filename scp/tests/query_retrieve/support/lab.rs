@@ -145,7 +145,7 @@ fn sender(title: &str) -> Sender {
 pub(crate) fn settings() -> Settings {
     Settings {
         check_called_ae: false,
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         max_pdu: 16_384,
         find_cap: 1000,
         find_limit: PATIENCE,
@@ -164,6 +164,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(node: Context, stream: 
     let acceptor = Acceptor {
         settings: Arc::clone(&node.settings),
         full: false,
+        certificate: None,
     };
     let mut association = Association::accept(stream, None, &acceptor, node.settings.timers).await?;
     while let Event::Message { context, command } = association.receive().await? {
