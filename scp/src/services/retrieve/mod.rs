@@ -162,7 +162,7 @@ impl<'a> Operation<'a> {
 
     /// What is asked for may not leave for `destination` at the wish of this AE: that is written down with what was asked.
     fn not_authorized<S: AsyncRead + AsyncWrite + Unpin + Send>(&mut self, association: &Association<S>, asked: &Asked, destination: &str) {
-        let mut event = audit::event(self.node, association.peer(), identifier::verb(self.service));
+        let mut event = audit::event(self.node, association.peer(), "refuse");
         if let Ok(query) = Query::retrieve(asked.root, &asked.identifier) {
             event.patient_id = audit::value(&query, tags::PATIENT_ID);
             event.study_uid = audit::value(&query, tags::STUDY_INSTANCE_UID);
@@ -234,7 +234,9 @@ impl<'a> Operation<'a> {
         let now = self.node.archive.clock().now();
         for event in &mut self.audit {
             event.at = now;
-            event.action = service;
+            if event.action != "refuse" {
+                event.action = service;
+            }
             event.outcome = outcome;
             event.detail = format!("{} ended with {status}: {summary}", self.what);
         }
