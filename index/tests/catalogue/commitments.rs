@@ -10,7 +10,7 @@ use filmroom_index::model::{AeTitle, DuplicatePolicy, Timestamp};
 use crate::cold::offload;
 use crate::database::Database;
 use crate::objects::{Changed, node, slice, tick, uid};
-use crate::store::{store, store_all};
+use crate::store::store;
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const LEASE: Duration = Duration::from_secs(600);
@@ -394,9 +394,9 @@ pub(crate) async fn the_offload_of_what_somebody_waits_for_is_hastened_once_it_i
 pub(crate) async fn a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_elsewhere(database: Database) {
     let catalogue = database.open().await;
     let (alone, packed) = (slice(1, 1, 1), slice(2, 1, 1));
-    store_all(&catalogue, &[packed.clone()]).await;
+    store(&catalogue, &packed).await;
     offload(&catalogue).await;
-    store_all(&catalogue, &[alone.clone()]).await;
+    store(&catalogue, &alone).await;
     for arrival in [&alone, &packed] {
         catalogue
             .hot_copy_rotten(node(2), arrival.object, "not this node's", tick())
