@@ -21,6 +21,7 @@ mod nodes;
 mod objects;
 mod opening;
 mod rejections;
+mod standing;
 mod store;
 
 use std::future::Future;
@@ -130,7 +131,8 @@ fn main() {
             two_nodes_that_claim_at_once_get_different_commitments,
             what_waits_is_due_again_when_told_and_on_the_node_named,
             a_report_is_tried_until_it_arrives_or_is_given_up,
-            a_requester_that_cannot_be_called_now_keeps_nobody_waiting,
+            a_requester_that_cannot_be_called_now_keeps_nobody_waiting;
+        standing:
             an_instance_stands_as_it_is_on_record,
             the_offload_of_what_somebody_waits_for_is_hastened_once_it_is_quiet,
             a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_elsewhere;
