@@ -7,7 +7,9 @@ and syntaxes that is some years old.
 
 import struct
 import time
+from io import BytesIO
 
+import pydicom
 import pytest
 from harness import part10, raw, sample, scu, stream
 from harness.node import Node
@@ -100,7 +102,7 @@ def counters(status):
 
 @pytest.fixture
 def study(tmp_path):
-    """Two images that it takes, a segmentation that it does not, and an ultrasound image in a syntax that is not in its list: SOP Instance UIDs by kind."""
+    """Two images that it takes, a segmentation that it does not, and an ultrasound image in a syntax that is not in its list."""
     uid, cts = sample.make_study(tmp_path / "ct", images=2)
     _, (seg,) = sample.make_study(tmp_path / "seg", images=1, template="seg_rt/liver.dcm", study_uid=uid)
     _, (us,) = sample.make_study(tmp_path / "us", images=1, template="us/examples_ybr_color.dcm", study_uid=uid)
@@ -114,12 +116,17 @@ def test_dicoogle_gets_what_it_takes_and_the_rest_is_listed(tmp_path, study):
     with dicoogle_scp() as dicoogle, Node(tmp_path / "node", None, {dicoogle.title: dicoogle.port}) as node:
         assert set(scu.store(node, paths).values()) == {0x0000}
         final, identifier = scu.move(node, dicoogle.title, StudyInstanceUID=uid)[-1]
-        # PS3.4 C.4.2.1.5: sub-operations complete with failures, each of them named.
+        # PS3.4 C.4.2.1.5: sub-operations complete with failures, each of them named. Nothing makes a segmentation another class.
         assert final.Status == 0xB000
-        assert counters(final) == (2, 2, 0)
-        assert sorted(identifier.FailedSOPInstanceUIDList) == sorted([seg, us])
-        assert set(dicoogle.stored) == {ct1, ct2}
+        assert counters(final) == (3, 1, 0)
+        assert identifier.FailedSOPInstanceUIDList == seg
+        assert set(dicoogle.stored) == {ct1, ct2, us}
         assert dicoogle.stored[ct1] == (raw.CT, EXPLICIT, part10.data_set(paths[0]))
+        # What it does not take as JPEG Baseline comes decompressed.
+        sop_class, syntax, content = dicoogle.stored[us]
+        assert (sop_class, syntax) == (US, EXPLICIT)
+        came = pydicom.filereader.read_dataset(BytesIO(content), is_implicit_VR=False, is_little_endian=True)
+        assert len(came.PixelData) == came.Rows * came.Columns * came.SamplesPerPixel * int(came.NumberOfFrames)
         assert max(dicoogle.pdus) <= 17364 and dicoogle.error is None
         # The association is one, and says for whom it is (PS3.7 9.1.1.1).
         assert [title for title, _, _ in dicoogle.proposals] == ["FILMROOM"]

@@ -59,6 +59,9 @@ ACCEPTED = [
     ("9.3.2.2 UIDs padded with NUL", {"contexts": [(1, CT + "\0", [EXPLICIT + "\0"])]}, {1: (0, EXPLICIT)}),
     ("9.3.2 nothing proposed", {"contexts": []}, {}),
     ("PS3.7 D.3.3.2 a padded Implementation Class UID", {"contexts": [ECHO], "implementation": b"1.2.3\0"}, {1: (0, IMPLICIT)}),
+    ("9.3.1 an item of the proposal that nobody knows", {"contexts": [ECHO], "more": raw.item(0x99, b"?")}, {1: (0, IMPLICIT)}),
+    ("9.3.2.2 a context without abstract syntax: 3", {"contexts": [ECHO], "more": raw.item(0x20, bytes([3, 0, 0, 0]) + raw.item(0x40, EXPLICIT.encode()))},
+     {1: (0, IMPLICIT), 3: (3, None)}),
     ("PS3.7 D.3.3 items that nobody knows, and an empty one", {"contexts": [ECHO], "user": raw.item(0x5F, b"?" * 300) + raw.item(0x60, b"")}, {1: (0, IMPLICIT)}),
 ]
 
@@ -78,6 +81,7 @@ REJECTED = [
     ("9.3.4 a called title in lower case", {"called": "filmroom"}, (1, 1, 7)),
     ("9.3.4 a blank called title", {"called": ""}, (1, 1, 7)),
     ("9.3.4 without the one version bit", {"version": 0xFFFE}, (1, 2, 2)),
+    ("9.3.4 no application context", {"application": None}, (1, 1, 2)),
     ("9.3.4 another application context", {"application": "1.2.840.10008.3.1.1.2"}, (1, 1, 2)),
 ]
 

@@ -21,14 +21,15 @@ def title(text):
     return text.encode().ljust(16)[:16] if isinstance(text, str) else text
 
 
-def associate_rq(contexts, calling="RAW", called="FILMROOM", max_pdu=16384, version=1, application="1.2.840.10008.3.1.1.1", implementation=b"1.2.3.4", user=b""):
-    """`contexts` are (id, abstract syntax, transfer syntaxes); `user` are more items of the user information."""
+def associate_rq(contexts, calling="RAW", called="FILMROOM", max_pdu=16384, version=1, application="1.2.840.10008.3.1.1.1", implementation=b"1.2.3.4", more=b"", user=b""):
+    """`contexts` are (id, abstract syntax, transfer syntaxes); `more` are more items of the PDU, `user` of its user information."""
     body = struct.pack(">HH", version, 0) + title(called) + title(calling) + bytes(32)
-    body += item(0x10, application.encode())
+    if application:
+        body += item(0x10, application.encode())
     for number, abstract, syntaxes in contexts:
         syntax_items = b"".join(item(0x40, s.encode()) for s in syntaxes)
         body += item(0x20, struct.pack(">BBBB", number, 0, 0, 0) + item(0x30, abstract.encode()) + syntax_items)
-    body += item(0x50, item(0x51, struct.pack(">I", max_pdu)) + item(0x52, implementation) + user)
+    body += more + item(0x50, item(0x51, struct.pack(">I", max_pdu)) + item(0x52, implementation) + user)
     return pdu(ASSOCIATE_RQ, body)
 
 

@@ -1,5 +1,6 @@
 """A whole visit of an independent client, the same for each: echo; store of the real files in their own transfer syntaxes; find at every level in both roots;
-move to a third AE; get. What goes in is compared with what the node keeps, and that with what comes out.
+move to a third AE; get. What goes in is compared with what the node keeps, and that with what comes out. (Storage Commitment, by those that can ask for
+it, is in test_commitment.py.)
 
 A client is an object with `title` and the methods that `visit` calls. What it cannot do by its own fault it says in `cannot_store` and `changes`
 (file name → why) and `can_get`; `decodes` says whether it takes data sets apart and writes them anew, so that only what they say can be compared, not their bytes.
