@@ -1,7 +1,6 @@
 //! Native rewriting (PS3.5 A.1 to A.5): every pair of native transfer syntaxes on the real files, compared element by element as another reader sees them.
 
-mod support;
-
+use crate::support::{NATIVE, files, object, patience, stored_bytes, uid};
 use dicom_core::value::Value;
 use dicom_core::{Tag, VR};
 use dicom_object::{InMemDicomObject, OpenFileOptions};
@@ -9,7 +8,6 @@ use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry
 use filmroom_index::model::Uid;
 use filmroom_transcode::syntax::is_native;
 use filmroom_transcode::{Codec, transcode};
-use support::{NATIVE, files, object, patience, stored_bytes, uid};
 
 fn read(bytes: &[u8], syntax: &Uid) -> InMemDicomObject {
     let syntax = TransferSyntaxRegistry.get(syntax.as_str()).unwrap();

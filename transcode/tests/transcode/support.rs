@@ -11,30 +11,30 @@ use filmroom_index::part10::{MAX_PREFACE, read_preface};
 use filmroom_transcode::{Patience, Stored};
 
 /// Implicit, Explicit Little Endian, Explicit Big Endian, Deflated
-pub const NATIVE: [&str; 4] = [
+pub(crate) const NATIVE: [&str; 4] = [
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.2",
     "1.2.840.10008.1.2.1.99",
 ];
 
-pub fn uid(text: &str) -> Uid {
+pub(crate) fn uid(text: &str) -> Uid {
     Uid::parse(text).unwrap()
 }
 
-pub fn patience() -> Patience {
+pub(crate) fn patience() -> Patience {
     Patience {
         until: Instant::now() + Duration::from_secs(120),
         cancelled: Arc::default(),
     }
 }
 
-pub fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
 }
 
 /// Every file of the fixtures.
-pub fn files() -> Vec<PathBuf> {
+pub(crate) fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![fixtures()];
     while let Some(directory) = directories.pop() {
@@ -52,7 +52,7 @@ pub fn files() -> Vec<PathBuf> {
 }
 
 /// The data set of a file that has a preface.
-pub fn object(path: &Path) -> Option<(Stored, Vec<u8>)> {
+pub(crate) fn object(path: &Path) -> Option<(Stored, Vec<u8>)> {
     let bytes = fs::read(path).unwrap();
     let preface = read_preface(bytes.get(..MAX_PREFACE).unwrap_or(&bytes)).ok()?;
     let offset = preface.data_set_offset;
@@ -66,7 +66,7 @@ pub fn object(path: &Path) -> Option<(Stored, Vec<u8>)> {
 }
 
 /// A data set that is stored as these bytes.
-pub fn stored_bytes(bytes: &[u8], syntax: &Uid) -> Stored {
+pub(crate) fn stored_bytes(bytes: &[u8], syntax: &Uid) -> Stored {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     Stored {

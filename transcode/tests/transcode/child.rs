@@ -1,13 +1,11 @@
 //! A codec process that does not do its work is an error of one frame, in time.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::patience;
 use filmroom_transcode::codec::{CodecError, Format};
 use filmroom_transcode::syntax::Compression;
 use filmroom_transcode::{Codec, Program};
-use support::patience;
 
 const FRAME: Format = Format {
     compression: Compression::Rle,

@@ -1,15 +1,13 @@
 //! Decompression: what different codecs make of the same image is the same to the bit; what they make of any bytes is an image or an error.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{fixtures, object, patience, stored_bytes, uid};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry};
 use filmroom_transcode::{Codec, Error, transcode};
 use proptest::prelude::{any, prop, proptest};
-use support::{fixtures, object, patience, stored_bytes, uid};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
