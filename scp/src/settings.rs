@@ -156,6 +156,8 @@ pub struct Peer {
     pub tls: Option<PeerTls>,
     /// Certificates of which it must present one, in both directions; none: it is known by its AE title
     pub certificates: Vec<Binding>,
+    /// Associations that C-MOVEs may have with it at once; one more C-MOVE waits
+    pub max_associations: usize,
 }
 
 /// Services that an AE may be allowed.
@@ -204,6 +206,7 @@ impl Peer {
             transfer_syntaxes: Vec::new(),
             tls: None,
             certificates: Vec::new(),
+            max_associations: 4,
         }
     }
 

@@ -311,6 +311,7 @@ impl Reader {
                 partial_series: self.of_ae(&mut entry, "partial_series", values::truth).unwrap_or(false),
                 may_reject: self.of_ae(&mut entry, "may_reject", values::truth).unwrap_or(false),
                 transfer_syntaxes: self.transfer_syntaxes(&mut entry),
+                max_associations: self.of_ae(&mut entry, "max_associations", |t| count(t, 1, 1000)).unwrap_or(4),
             });
         }
         peers

@@ -78,6 +78,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "tls_server_name",
             "tls_ca",
             "certificate",
+            "max_associations",
         ],
     ),
     ("user", &["name", "passcode_hash"]),

@@ -1,12 +1,14 @@
 //! Associations that we open: for C-MOVE sub-operations, for `filmroom send`, for `filmroom echo`, for reports of storage commitment.
 //!
 //! Mechanics: [`plan`] groups what may be sent into as few associations as 128 contexts allow. A [`Sender`] opens the one that an instance needs when
-//! there is something to send, keeps it while it is used, and never has two at once: some destinations take only one.
+//! there is something to send, keeps it while it is used, and never has two at once: some destinations take only one. How many senders of C-MOVEs
+//! a destination has at once is a matter of [`Places`].
 //!
 //! Invariants: an instance whose success was received is not sent again. A connection that is lost before the answer is opened once more for
 //! the same instance, not oftener; the destination may then have it twice, byte for byte the same.
 
 mod connect;
+mod places;
 mod plan;
 mod report;
 mod sender;
@@ -25,6 +27,7 @@ use crate::settings::{Peer, Settings};
 use crate::stream::Stream;
 
 pub use connect::connect;
+pub use places::{Place, Places};
 pub use report::ReportCall;
 pub use sender::{Sender, Sent};
 pub use study::{SendError, send_study};

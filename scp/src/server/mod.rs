@@ -87,6 +87,7 @@ impl Server {
                 settings,
                 archive,
                 desk: Arc::default(),
+                places: Arc::default(),
             },
         };
         Ok(Server {

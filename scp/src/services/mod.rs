@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use filmroom_tiering::Archive;
 
+use crate::destinations::Places;
 use crate::services::commitment::desk::Desk;
 use crate::settings::Settings;
 
@@ -26,4 +27,6 @@ pub struct Context {
     pub archive: Archive,
     /// Where a storage commitment may be reported on the association that asked for it
     pub desk: Arc<Desk>,
+    /// Who sends to which destination
+    pub places: Arc<Places>,
 }

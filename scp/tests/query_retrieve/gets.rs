@@ -1,20 +1,22 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::dataset::DataSet;
-use filmroom_index::model::transfer_syntax::{EXPLICIT_LITTLE, IMPLICIT_LITTLE};
+use filmroom_index::model::Uid;
+use filmroom_index::model::transfer_syntax::{EXPLICIT_LITTLE, IMPLICIT_LITTLE, encoding};
 use filmroom_scp::association::Association;
 use filmroom_scp::dimse::{CGetRequest, CStoreRequest, CStoreResponse, Command, Priority, Request, Response, Status};
 use filmroom_scp::negotiate::ProposedContext;
 use tokio::io::DuplexStream;
 
 use crate::support::{
-    CT, GET, Image, Lab, MR, Reply, Stored, ask, cancel, context, identifier, next, reply, series, storage_context, study_key,
+    CT, GET, Image, Lab, MR, Reply, Stored, WITHOUT_BULK_DATA, ask, cancel, context, identifier, next, reply, series, storage_context,
+    study_key,
 };
 
 async fn start(association: &mut Association<DuplexStream>, identifier: &DataSet) {
     let request = Request::Get(CGetRequest {
         message_id: 7,
-        sop_class: GET.to_owned(),
+        sop_class: association.contexts()[0].abstract_syntax.to_string(),
         priority: Priority::High,
     });
     ask(association, request, identifier).await;
@@ -61,6 +63,40 @@ async fn got(lab: &Lab, contexts: Vec<ProposedContext>, identifier: &DataSet) ->
 
 /// MPEG-4 AVC/H.264 High Profile
 const VIDEO: &str = "1.2.840.10008.1.2.4.102";
+/// PS3.4 Z: from the catalogue alone, in whatever syntax was accepted.
+#[tokio::test]
+async fn an_image_comes_without_its_bulk_data_and_without_opening_its_file() {
+    let lab = Lab::new(|_| {}).await;
+    let images = mixed();
+    lab.store(&images).await;
+    lab.hide_files();
+    let list = images.iter().map(Image::uid).collect::<Vec<_>>().join("\\");
+    let contexts = [
+        context(WITHOUT_BULK_DATA),
+        storage_context(CT, EXPLICIT_LITTLE),
+        storage_context(MR, IMPLICIT_LITTLE),
+    ];
+    let mut association = lab.associate("VIEWER", contexts.to_vec()).await;
+    start(&mut association, &identifier("IMAGE", &[(tags::SOP_INSTANCE_UID, VR::UI, &list)])).await;
+    let (got, pendings, end) = fetched(&mut association, |_| Status::Success, usize::MAX).await;
+    assert_eq!(pendings[0].counts(), Some([3, 0, 0, 0]));
+    assert_eq!((end.retrieve.status, end.counts()), (Status::Success, Some([0, 3, 0, 0])));
+    for (image, (request, bytes)) in images.iter().zip(&got) {
+        assert_eq!(request.sop_instance, image.uid());
+        let mut expected = image.data_set();
+        expected.remove(tags::PIXEL_DATA);
+        let syntax = if image.sop_class == MR { IMPLICIT_LITTLE } else { EXPLICIT_LITTLE };
+        assert_eq!(*bytes, expected.encode(encoding(&Uid::parse(syntax).unwrap())));
+    }
+    // The model has one level (PS3.4 Y.6.1).
+    for level in ["STUDY", "SERIES", "PATIENT"] {
+        let mut key = study_key(&images[0]);
+        key.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
+        start(&mut association, &key).await;
+        let (none, _, end) = fetched(&mut association, |_| Status::Success, usize::MAX).await;
+        assert_eq!((none.len(), end.retrieve.status), (0, Status::DoesNotMatchSopClass), "{level}");
+    }
+}
 
 fn mixed() -> Vec<Image> {
     let mut images = series(Image::default(), 3);

@@ -10,4 +10,5 @@
 mod finds;
 mod gets;
 mod moves;
+mod places;
 mod support;

@@ -18,7 +18,7 @@ use crate::support::{
 /// Private, so that the destinations of these tests do not accept it.
 const PRIVATE: &str = "1.3.46.670589.5.0.2";
 
-async fn lab(destination: SocketAddr) -> Lab {
+pub(crate) async fn lab(destination: SocketAddr) -> Lab {
     Lab::new(|settings| {
         settings.peers = vec![peer("DEST", Some(destination)), peer("NOWHERE", None)];
         settings.pending_interval = Duration::from_millis(500);
@@ -35,17 +35,17 @@ fn move_request(sop_class: &str, destination: &str) -> Request {
     })
 }
 
-async fn start(association: &mut Association<DuplexStream>, identifier: &DataSet) {
+pub(crate) async fn start(association: &mut Association<DuplexStream>, identifier: &DataSet) {
     ask(association, move_request(MOVE, "DEST"), identifier).await;
 }
 
-async fn moved(lab: &Lab, identifier: &DataSet) -> (Vec<Reply>, Reply) {
+pub(crate) async fn moved(lab: &Lab, identifier: &DataSet) -> (Vec<Reply>, Reply) {
     let mut association = lab.associate("VIEWER", vec![context(MOVE)]).await;
     start(&mut association, identifier).await;
     replies(&mut association).await
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");

@@ -3,6 +3,7 @@
 //! # Mechanics
 //! A task of its own takes what the archive releases and sends it; this one hears the requester, says Pending and keeps the books, so that a slow
 //! destination delays neither. C-CANCEL, a requester that releases, aborts or vanishes: the image that is being sent is completed, nothing follows.
+//! A destination has `[[ae]] max_associations` of these tasks at once; the next waits its turn, and its requester hears Pending.
 //! The final response comes after the last C-STORE response and after the release of the destination's associations, which is not waited for long:
 //! the listener of a viewer may live no longer than its C-MOVE.
 
@@ -32,6 +33,8 @@ use crate::settings::{Peer, Service, Settings};
 
 /// Results that may wait for the books.
 const RESULTS: usize = 64;
+/// How long a C-MOVE waits for others that send to its destination, saying Pending.
+const PLACE: Duration = Duration::from_secs(600);
 /// How long the release of the destination's associations may delay the final response.
 const RELEASE: Duration = Duration::from_secs(5);
 /// A destination that failed twice in a row is left alone for this long; what is released meanwhile fails at once.
@@ -71,13 +74,13 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator))
         .with_priority(priority)
         .transcoding(&node.archive);
-    let retrieval = node.archive.retrieve(instances, peer.partial_series);
 
     let (results, mut delivered) = mpsc::channel(RESULTS);
     let stop = CancellationToken::new();
     // Dropped with this future, it takes the task along.
     let mut courier = JoinSet::new();
-    courier.spawn(deliver(sender, retrieval, results, stop.clone()).in_current_span());
+    let errand = deliver_in_turn(node.clone(), peer.clone(), sender, instances, results, stop.clone());
+    courier.spawn(errand.in_current_span());
 
     let mut ended = Ok(());
     loop {
@@ -125,6 +128,35 @@ fn resolve<'s>(settings: &'s Settings, caller: &AeTitle, destination: &str) -> R
         }
         Some(_) => Ok(peer),
         None => Err(unknown(format!("{title} is configured without an address"))),
+    }
+}
+
+/// Waits for a place at the destination, then sends. Nothing is recalled before: it would take disk and descriptors from those who send.
+async fn deliver_in_turn(
+    node: Context,
+    destination: Peer,
+    sender: Sender,
+    instances: Vec<Located>,
+    results: mpsc::Sender<Delivered>,
+    stop: CancellationToken,
+) {
+    if instances.is_empty() {
+        return;
+    }
+    let place = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        place = timeout(PLACE, node.places.take(&destination)) => place,
+    };
+    if let Ok(_place) = place {
+        let retrieval = node.archive.retrieve(instances, destination.partial_series);
+        return deliver(sender, retrieval, results, stop).await;
+    }
+    for instance in instances {
+        let busy = Delivered::failed(&instance.sop_instance, Reason::Busy, "no place at the destination");
+        if results.send(busy).await.is_err() {
+            return;
+        }
     }
 }
 

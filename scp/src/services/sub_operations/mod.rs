@@ -5,8 +5,8 @@
 //! - Success is said only if every planned instance was answered with Success: one that was never heard of again has failed.
 //! - Memory does not grow with the number of instances. The counters go beyond 65,535; on the wire, where they are 16 bits wide
 //!   (PS3.7 9.3.4), each stands still at 65,535 and never wraps. The status follows the true counters.
-//! - The Failed SOP Instance UID List is cut where Explicit VR ends: a UI value has a 16-bit length (PS3.5 7.1.2), so that at
-//!   least the first 1,008 failures are listed. The failure counter tells how many there were.
+//! - The Failed SOP Instance UID List has at most 1 MiB, so that at least the first 16,000 failures are listed. The failure counter tells
+//!   how many there were. Beyond 65,534 bytes it is written as UN where the VR is explicit (PS3.5 6.2.2).
 
 #[cfg(test)]
 mod tests;
@@ -18,8 +18,8 @@ use filmroom_tiering::RetrieveError;
 
 use crate::dimse::{Status, SubOperationCounts};
 
-/// Bytes that the value of Failed SOP Instance UID List (0008,0058) may have: the longest even value of VR UI in Explicit VR.
-pub const MAX_FAILED_LIST: usize = 65_534;
+/// Bytes that the value of Failed SOP Instance UID List (0008,0058) may have.
+pub const MAX_FAILED_LIST: usize = 1024 * 1024;
 
 /// Characters that Error Comment (0000,0902) may have: VR LO.
 const MAX_COMMENT: usize = 64;
@@ -75,6 +75,8 @@ pub enum Reason {
     Refused(Status),
     /// No association with the destination, or it was lost.
     NoAssociation,
+    /// No place at the destination in the time that is waited for one.
+    Busy,
     /// Planned, and never heard of again.
     NotSent,
 }
@@ -101,6 +103,7 @@ impl fmt::Display for Reason {
             Reason::NotTranscoded => f.write_str("not convertible to what is accepted"),
             Reason::Refused(status) => write!(f, "refused, first with {status}"),
             Reason::NoAssociation => f.write_str("not sent: association failed"),
+            Reason::Busy => f.write_str("not sent: destination is busy"),
             Reason::NotSent => f.write_str("not sent"),
         }
     }

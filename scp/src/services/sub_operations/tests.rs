@@ -198,7 +198,7 @@ fn the_list_of_failures_is_the_first_ones_that_fit_a_value() {
         });
     }
     let failed = books.conclude(End::Complete).failed;
-    assert_eq!(failed, (0..1008).map(long).collect::<Vec<_>>());
+    assert_eq!(failed, (0..16_131).map(long).collect::<Vec<_>>());
     let value = failed.iter().map(Uid::as_str).collect::<Vec<_>>().join("\\");
     assert!(
         value.len() <= MAX_FAILED_LIST && value.len() + 65 > MAX_FAILED_LIST,

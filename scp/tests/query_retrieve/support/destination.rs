@@ -1,6 +1,7 @@
 //! A scripted Storage SCP on loopback.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use filmroom_scp::association::{Association, Event};
@@ -17,6 +18,8 @@ use super::lab::settings;
 pub(crate) enum Act {
     Answer(Status),
     Abort,
+    /// Closes the connection, without an answer or a release
+    Close,
 }
 
 /// A C-STORE and its data set.
@@ -27,6 +30,8 @@ pub(crate) struct Destination {
     pub(crate) address: SocketAddr,
     /// Requests that were answered, with their data sets
     pub(crate) stored: Arc<Mutex<Vec<Stored>>>,
+    /// Connections that were opened so far
+    pub(crate) connections: Arc<AtomicUsize>,
     /// Each C-STORE waits for a permit
     pub(crate) gate: Arc<Semaphore>,
 }
@@ -45,11 +50,14 @@ impl Destination {
         let destination = Destination {
             address: listener.local_addr().unwrap(),
             stored: Arc::default(),
+            connections: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
         };
         let (stored, gate, script) = (Arc::clone(&destination.stored), Arc::clone(&destination.gate), Arc::new(script));
+        let connections = Arc::clone(&destination.connections);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
                 let (stored, gate, script) = (Arc::clone(&stored), Arc::clone(&gate), Arc::clone(&script));
                 tokio::spawn(async move {
                     let acceptor = Acceptor {
@@ -70,6 +78,7 @@ impl Destination {
                         let status = match script(&request) {
                             Act::Answer(status) => status,
                             Act::Abort => return association.abort().await,
+                            Act::Close => return,
                         };
                         stored.lock().unwrap().push((request.clone(), bytes));
                         let response = Response::Store(CStoreResponse {
@@ -87,6 +96,10 @@ impl Destination {
             }
         });
         destination
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self) -> usize {

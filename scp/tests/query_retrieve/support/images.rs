@@ -11,6 +11,7 @@ pub(crate) const FIND: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_
 pub(crate) const MOVE: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE;
 pub(crate) const PATIENT_MOVE: &str = uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE;
 pub(crate) const GET: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET;
+pub(crate) const WITHOUT_BULK_DATA: &str = uids::COMPOSITE_INSTANCE_RETRIEVE_WITHOUT_BULK_DATA_GET;
 pub(crate) const CT: &str = uids::CT_IMAGE_STORAGE;
 pub(crate) const MR: &str = uids::MR_IMAGE_STORAGE;
 

@@ -73,6 +73,7 @@ impl Lab {
                 settings: Arc::new(settings),
                 archive,
                 desk: Arc::default(),
+                places: Arc::default(),
             },
             dir,
             serving: Mutex::default(),
@@ -95,6 +96,12 @@ impl Lab {
             }
         }
         assert!(lost > 0);
+    }
+
+    /// Nobody can open a hot file any more.
+    pub(crate) fn hide_files(&self) {
+        let data = self.dir.path().join("data");
+        std::fs::rename(data.join("hot"), data.join("hidden")).unwrap();
     }
 
     pub(crate) async fn store(&self, images: &[Image]) {
