@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use filmroom_scp::dimse::Status;
 
-use crate::moves::{lab, moved, start, uids, until};
+use crate::moves::{lab, moved, start, until};
 use crate::support::{Act, Destination, Image, Lab, MOVE, cancel, context, next, peer, replies, reply, series, study_key};
 
 async fn narrow(destination: &Destination) -> Lab {
