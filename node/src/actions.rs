@@ -109,10 +109,11 @@ impl Node {
             Action::Send { ae, study } => self.send(ae, study).await?,
             Action::Import { path } => self.import(path, actor).await?,
             Action::Accept { object } => {
+                let issuer_of = |source: &AeTitle| self.dicom.peer(source)?.issuer_of_patient_id.clone();
                 let found = self
                     .archive
                     .catalogue()
-                    .accept(ObjectId(*object), actor, self.archive.clock().now())
+                    .accept(ObjectId(*object), &issuer_of, actor, self.archive.clock().now())
                     .await?;
                 decided(found, object, "served")?
             }

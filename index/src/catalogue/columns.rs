@@ -58,13 +58,29 @@ pub(super) struct SeriesColumns {
 
 impl PatientColumns {
     pub(super) fn of(arrival: &Arrival) -> PatientColumns {
-        let header = &arrival.header.attributes;
+        PatientColumns::said(
+            &arrival.header.attributes,
+            arrival.study.as_str(),
+            arrival.default_issuer.as_deref(),
+        )
+    }
+
+    /// What a header says of its patient. The issuer is Issuer of Patient ID (0010,0021); where only its qualifiers are there, their
+    /// universal entity (PS3.3 C.7.1.1); where neither is, its sender's.
+    pub(super) fn said(header: &DataSet, study: &str, default_issuer: Option<&str>) -> PatientColumns {
         let patient_id = text(header, tags::PATIENT_ID);
         let mut issuer = text(header, tags::ISSUER_OF_PATIENT_ID);
         if issuer.is_empty() {
-            issuer = clean(arrival.default_issuer.as_deref().unwrap_or_default(), MAX_TEXT);
+            let qualifiers = header.items(tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE);
+            issuer = qualifiers
+                .first()
+                .map(|item| text(item, tags::UNIVERSAL_ENTITY_ID))
+                .unwrap_or_default();
         }
-        let own_study = if patient_id.is_empty() { arrival.study.as_str() } else { "" };
+        if issuer.is_empty() {
+            issuer = clean(default_issuer.unwrap_or_default(), MAX_TEXT);
+        }
+        let own_study = if patient_id.is_empty() { study } else { "" };
         let name = name(header, tags::PATIENT_NAME);
         PatientColumns {
             identity: PatientIdentity {

@@ -242,7 +242,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
 }
 
 /// Brings the schema up to date. PostgreSQL serialises nodes that start together by an advisory lock; of two processes that
-/// make the same SQLite file, the slower finds the tables made and looks again.
+/// make the same SQLite file, the slower finds a migration made and looks again, once for each that there is.
 async fn migrate<'a, A>(migrations: &Migrator, pool: A) -> Result<()>
 where
     A: sqlx::Acquire<'a> + Copy,
@@ -250,7 +250,10 @@ where
 {
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     let mut outcome = migrations.run(pool).await;
-    if matches!(outcome, Err(MigrateError::ExecuteMigration(..) | MigrateError::Execute(_))) {
+    for _ in migrations.iter() {
+        if !matches!(outcome, Err(MigrateError::ExecuteMigration(..) | MigrateError::Execute(_))) {
+            break;
+        }
         outcome = migrations.run(pool).await;
     }
     match outcome {

@@ -41,6 +41,7 @@ mod totals;
 pub use audit_export::Horizon;
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
+pub use quarantine::IssuerOf;
 pub use records::{
     Acceptance, AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, CommitmentClaim, CommitmentKey,
     CommitmentState, CommitmentSummary, ConflictRecord, Counts, EvictionCandidate, HeldCopy, JournalEntry, KnownObject, ListedInstance,

@@ -9,10 +9,14 @@ use uuid::Uuid;
 
 use super::columns::clean;
 use super::database::{Connection, execute, fetch_optional};
+use super::ingest::{Accepted, belong};
 use super::journal::{self, Transition};
-use super::rows::{lock_studies, recount_hot};
-use super::{AuditEvent, Catalogue, Result, audit, totals};
-use crate::model::{ObjectId, Timestamp};
+use super::rows::{lock_studies, read_title, read_uid, recount_hot};
+use super::{AuditEvent, Catalogue, Result, audit, rejections, totals};
+use crate::model::{AeTitle, ObjectId, Timestamp};
+
+/// The Issuer of Patient ID that the configuration has for the objects of an AE that name none.
+pub type IssuerOf<'a> = dyn Fn(&AeTitle) -> Option<String> + Sync + 'a;
 
 /// Longest reason on record, in characters.
 const MAX_REASON: usize = 1024;
@@ -25,6 +29,8 @@ struct ObjectRow {
     state: String,
     reason: String,
     sop_instance_uid: String,
+    sop_class_uid: String,
+    source: String,
     series: i64,
     series_uid: String,
     study: i64,
@@ -37,7 +43,7 @@ struct ObjectRow {
 macro_rules! object_row {
     ($condition:literal) => {
         concat!(
-            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
+            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.sop_class_uid, o.source, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
                     (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten, k.verified_at
              FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient
              LEFT JOIN packs k ON k.id = o.pack WHERE ",
@@ -65,10 +71,17 @@ impl Catalogue {
         connection.commit().await
     }
 
-    /// A person accepts a quarantined object: it is served, a version served until now is superseded. Journalled. False if the
-    /// object is not quarantined, or if its file rotted and nothing else has its bytes.
-    pub async fn accept(&self, object: ObjectId, actor: &str, now: Timestamp) -> Result<bool> {
+    /// A person accepts a quarantined object: it is served, a version served until now is superseded. Its study is its patient's
+    /// if nothing else of it is served; otherwise another patient is a conflict. `issuer_of` names the Issuer of Patient ID of an AE
+    /// whose objects name none. Journalled. False if the object is not quarantined, or if its file rotted and nothing else has
+    /// its bytes.
+    pub async fn accept(&self, object: ObjectId, issuer_of: &IssuerOf<'_>, actor: &str, now: Timestamp) -> Result<bool> {
+        // A stored header never changes.
+        let Some((_, header)) = self.headers(&[object]).await?.pop() else {
+            return Ok(false);
+        };
         let mut connection = self.write().await?;
+        rejections::lock_shared(&mut connection).await?;
         let Some(row) = locked(&mut connection, object, "quarantined").await? else {
             return Ok(false);
         };
@@ -86,9 +99,24 @@ impl Catalogue {
             execute!(connection, sql, served.id)?;
             served.record(&mut connection, "superseded", Some(object), "", actor, now).await?;
         }
+        if served.is_some() {
+            // Without what was superseded, so that the first to be served describes a patient anew.
+            totals::recount(&mut connection, row.study).await?;
+        }
         let superseded = served.as_ref().map(|served| ObjectId(served.object_id));
         let sql = "UPDATE objects SET state = 'served', reason = '', counterpart = $2 WHERE id = $1";
         execute!(connection, sql, row.id, superseded.map(|object| object.0))?;
+        let accepted = Accepted {
+            object: row.id,
+            series: row.series,
+            study: row.study,
+            study_uid: &row.study_uid,
+            source: &row.source,
+            header: &header.attributes,
+            default_issuer: issuer_of(&read_title(&row.source)?),
+        };
+        belong(&mut connection, &accepted, now).await?;
+        rejections::note_accepted(&mut connection, object, &read_uid(&row.sop_class_uid)?, &header).await?;
         row.record(&mut connection, "accepted", superseded, &row.reason, actor, now).await?;
         totals::recount(&mut connection, row.study).await?;
         if let Some(served) = served.filter(|served| served.study != row.study) {

@@ -278,7 +278,7 @@ pub(crate) async fn a_rotten_member_dissolves_its_pack_and_is_never_packed(datab
     assert_eq!(catalogue.offload_backlog(&uid("1.2.1")).await.unwrap(), (0, 0));
     assert_eq!(catalogue.claim_offload(node(1), tick(), LEASE).await.unwrap(), None);
     assert!(
-        !catalogue.accept(rotten.object, "admin", tick()).await.unwrap(),
+        !catalogue.accept(rotten.object, &|_| None, "admin", tick()).await.unwrap(),
         "its bytes are not what was received"
     );
     database.counts_are_right().await;

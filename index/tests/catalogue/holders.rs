@@ -3,6 +3,7 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{Arrival, Outcome};
+use filmroom_index::dataset::{DataSet, Value};
 
 use crate::database::Database;
 use crate::objects::{Changed, node, slice, uid};
@@ -59,8 +60,22 @@ pub(crate) async fn one_patient_id_of_two_issuers_is_two_patients(database: Data
     let stated = slice(2, 1, 1).with(tags::ISSUER_OF_PATIENT_ID, VR::LO, "HOSPITAL-B");
     let mut both = slice(3, 1, 1).with(tags::ISSUER_OF_PATIENT_ID, VR::LO, "HOSPITAL-B");
     both.default_issuer = Some("HOSPITAL-A".to_owned());
-    store_all(&catalogue, &[configured, stated, both, slice(4, 1, 1)]).await;
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().patients, 3);
+    // PS3.3 C.7.1.1: the qualifiers may name what no local issuer does.
+    let mut qualified = slice(5, 1, 1);
+    let mut qualifiers = DataSet::new();
+    qualifiers.put_text(tags::UNIVERSAL_ENTITY_ID, VR::UT, "2.16.840.1.1");
+    qualified.header.attributes.put(
+        tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE,
+        VR::SQ,
+        Value::Items(vec![qualifiers]),
+    );
+    qualified.default_issuer = Some("HOSPITAL-A".to_owned());
+    store_all(&catalogue, &[configured, stated, both, slice(4, 1, 1), qualified]).await;
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().patients, 4);
+    assert_eq!(
+        database.text("SELECT issuer FROM patients WHERE issuer LIKE '2.%'").await,
+        "2.16.840.1.1"
+    );
 }
 
 pub(crate) async fn another_name_or_birth_date_is_stored_and_listed_once(database: Database) {

@@ -140,6 +140,7 @@ fn main() {
             a_quarantined_object_is_not_counted_and_can_come_back,
             accepting_supersedes_what_was_served,
             discarded_bytes_do_not_come_back,
+            what_is_accepted_belongs_to_the_patient_that_it_names,
             nothing_is_decided_about_an_unknown_object;
         rejections:
             a_note_takes_what_it_lists_out_of_service_and_nothing_else,
@@ -154,6 +155,8 @@ fn main() {
             a_key_object_that_rejects_nothing_waits_for_nothing,
             notes_and_images_at_once_leave_nothing_served_that_is_listed,
             a_note_of_five_thousand_instances_is_one_transition,
+            a_note_alone_does_not_keep_a_study_with_the_wrong_patient,
+            a_note_that_a_person_accepts_waits_to_be_obeyed,
             a_note_that_is_not_there_changes_nothing,
             conflicts_are_listed_until_a_person_resolves_them;
     };

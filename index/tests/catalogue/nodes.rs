@@ -162,7 +162,12 @@ pub(crate) async fn two_processes_share_one_database(database: Database) {
                     .quarantine(batch[1].object, "by hand", crate::objects::tick())
                     .await
                     .unwrap();
-                assert!(catalogue.accept(batch[1].object, "by hand", crate::objects::tick()).await.unwrap());
+                assert!(
+                    catalogue
+                        .accept(batch[1].object, &|_| None, "by hand", crate::objects::tick())
+                        .await
+                        .unwrap()
+                );
                 stored
             })
         })

@@ -180,7 +180,7 @@ pub(crate) async fn what_a_note_lists_and_comes_later_is_withheld_and_kept(datab
     offload(&catalogue).await;
     assert_eq!(database.number("SELECT count(*) FROM packs WHERE serving = 'rejected'").await, 1);
     // A person may take the other bytes all the same, and the note does not take them back.
-    assert!(catalogue.accept(other_bytes.object, "admin", tick()).await.unwrap());
+    assert!(catalogue.accept(other_bytes.object, &|_| None, "admin", tick()).await.unwrap());
     assert_eq!(withdrawn(&catalogue).await, 3);
     database.counts_are_right().await;
 }
@@ -258,7 +258,7 @@ pub(crate) async fn what_is_served_since_is_not_pushed_aside_by_an_undo(database
     obey(&catalogue, &note, Rejection::PatientSafety, &[&first]).await;
     let corrected = first.clone().again().with_bytes("corrected");
     store(&catalogue, &corrected).await;
-    assert!(catalogue.accept(corrected.object, "admin", tick()).await.unwrap());
+    assert!(catalogue.accept(corrected.object, &|_| None, "admin", tick()).await.unwrap());
     let undone = catalogue.undo_note(&note.sop_instance, "admin", tick()).await.unwrap();
     assert_eq!(undone, effect(1, 0, 1));
     assert_eq!(state(&catalogue, &corrected).await, ServingState::Served);
@@ -281,7 +281,7 @@ pub(crate) async fn only_a_served_note_counts_and_notes_do_not_withdraw_notes(da
     );
     assert_eq!(catalogue.apply_note(&one.sop_instance, "admin", tick()).await.unwrap(), None);
     // Each lists the other.
-    catalogue.accept(one.object, "admin", tick()).await.unwrap();
+    catalogue.accept(one.object, &|_| None, "admin", tick()).await.unwrap();
     assert_eq!(
         catalogue.apply_note(&one.sop_instance, "admin", tick()).await.unwrap(),
         Some(one.object)
@@ -466,4 +466,49 @@ pub(crate) async fn a_note_that_is_not_there_changes_nothing(database: Database)
     assert_eq!(obey(&catalogue, &note_of(1), Rejection::Quality, &[&slice(1, 1, 1)]).await, None);
     assert!(!catalogue.refuse_note(note_of(1).object, "?", tick()).await.unwrap());
     assert_eq!(catalogue.journal_pending(10).await.unwrap(), []);
+}
+
+pub(crate) async fn a_note_alone_does_not_keep_a_study_with_the_wrong_patient(database: Database) {
+    let catalogue = database.open().await;
+    let wrong = slice(1, 1, 1);
+    let note = note(1, 1, "113038");
+    store_all(&catalogue, &[wrong.clone(), note.clone()]).await;
+    obey(&catalogue, &note, Rejection::WorklistEntry, &[&wrong]).await;
+    let right = |n| slice(1, 2, n).with(tags::PATIENT_ID, VR::LO, "P2");
+    assert_eq!(
+        store_all(&catalogue, &[right(1), right(2)]).await,
+        [Outcome::Served, Outcome::Served]
+    );
+    assert_eq!(catalogue.conflicts(true, 10).await.unwrap(), []);
+    assert_eq!(catalogue.studies(node(1), Some("P1"), 10).await.unwrap(), []);
+    assert_eq!(catalogue.studies(node(1), Some("P2"), 10).await.unwrap()[0].instances, 3);
+    database.counts_are_right().await;
+    // What comes back by an undo is a conflict of two patients no sooner than it says so.
+    catalogue.undo_note(&note.sop_instance, "admin", tick()).await.unwrap();
+    assert_eq!(withdrawn(&catalogue).await, 4);
+    database.counts_are_right().await;
+}
+
+pub(crate) async fn a_note_that_a_person_accepts_waits_to_be_obeyed(database: Database) {
+    let catalogue = database.open().await;
+    let note = note(1, 1, "113037");
+    let other = note.clone().again().with_bytes("other").sent_by("PACS2");
+    assert_eq!(store(&catalogue, &note).await, Outcome::Served);
+    obey(&catalogue, &note, Rejection::PatientSafety, &[&slice(1, 1, 1)]).await;
+    assert!(matches!(store(&catalogue, &other).await, Outcome::Quarantined { .. }));
+    assert_eq!(
+        catalogue.rejections_waiting(node(1), 10).await.unwrap(),
+        [],
+        "a quarantined note does nothing"
+    );
+    assert!(catalogue.accept(other.object, &|_| None, "admin", tick()).await.unwrap());
+    assert_eq!(catalogue.rejections_waiting(node(1), 10).await.unwrap()[0].object, other.object);
+    obey(&catalogue, &other, Rejection::PatientSafety, &[&slice(1, 1, 2)]).await;
+    // Both versions are in force until a person undoes the note.
+    for n in 1..=2 {
+        assert!(matches!(store(&catalogue, &slice(1, 1, n)).await, Outcome::Withdrawn { .. }));
+    }
+    let undone = catalogue.undo_note(&note.sop_instance, "admin", tick()).await.unwrap();
+    assert_eq!(undone, effect(2, 2, 0));
+    database.counts_are_right().await;
 }

@@ -102,6 +102,10 @@ pub const ANSWERS: &[(Operation, Answers)] = &[
                 "the SOP Instance UID is here with other bytes, and the newcomer is in quarantine or refused; Error Comment says why",
             ),
             (
+                Status::Withdrawn,
+                "a rejection note withdraws the instance, and came first: it is kept, out of service; Error Comment has the note's title",
+            ),
+            (
                 Status::InvalidSopInstance,
                 "the Affected SOP Instance UID is no UID, or longer than 64 characters",
             ),

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::columns::{SeriesColumns, StudyColumns};
-use super::super::database::{Connection, execute};
+use super::super::database::{Connection, execute, fetch_optional};
+use super::super::lists::Uuids;
 use super::super::{AuditEvent, AuditOutcome, Origin, Result};
 use super::patient::{Conflict, PatientRow, compare};
 use super::resolve::{Holders, move_study};
 use super::{Decision, Entry};
-use crate::model::{ServingState, Uid};
+use crate::dataset::DataSet;
+use crate::model::{ServingState, Timestamp, Uid};
+use crate::rejection::{Title, title};
 
 /// Brings the columns of patients, studies and series up to what is served: the first served object describes them, a
 /// correction describes study and series anew, and whatever contradicts a patient is listed as a conflict.
@@ -19,10 +22,15 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
     let mut of_series: BTreeMap<i64, (&Entry<'_>, bool)> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.state == ServingState::Served) {
         let (study, patients) = holders.of(entry.arrival)?;
-        let first = study.totals.instances == 0 && !of_study.contains_key(&study.totals.study);
+        let mut first = study.totals.instances == 0 && !of_study.contains_key(&study.totals.study);
         let current = patients.get(&study.totals.patient).map(|row| &row.columns.identity);
-        if first && current.is_some_and(|identity| *identity != entry.patient.identity) {
-            move_study(connection, study, patients, entry.patient).await?;
+        if current.is_some_and(|identity| *identity != entry.patient.identity) && !of_study.contains_key(&study.totals.study) {
+            // A note that withdrew everything else of its study does not keep it with the wrong patient.
+            first |= title(&entry.arrival.sop_class, &entry.arrival.header) == Title::Other
+                && !holds_more_than_notes(connection, study.totals.study, entries).await?;
+            if first {
+                move_study(connection, study, patients, entry.patient).await?;
+            }
         }
         if let Some(row) = patients.get_mut(&study.totals.patient) {
             let (change, found) = compare(row, entry.patient);
@@ -34,13 +42,19 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
             for conflict in found {
                 let key = (row.id, conflict.kind, entry.arrival.study.as_str(), conflict.arrived.clone());
                 if conflicts.insert(key) {
-                    insert_conflict(connection, row.id, entry, &conflict).await?;
+                    let found = Found {
+                        patient: row.id,
+                        study: entry.arrival.study.as_str(),
+                        source: entry.arrival.source.as_str(),
+                        at: entry.arrival.received_at,
+                    };
+                    insert_conflict(connection, &found, &conflict).await?;
                 }
             }
         }
         let corrects = matches!(entry.decision, Decision::Correct { .. });
         let study_id = study.totals.study;
-        if corrects || (study.totals.instances == 0 && !of_study.contains_key(&study_id)) {
+        if corrects || first {
             of_study.insert(study_id, (entry, corrects || study.made_by != Some(entry.arrival.object)));
         }
         let series = study.series(&entry.arrival.series)?;
@@ -50,17 +64,17 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
         }
     }
     for (id, (entry, _)) in of_study.iter().filter(|(_, (_, stale))| *stale) {
-        update_study(connection, *id, entry).await?;
+        update_study(connection, *id, &entry.arrival.header.attributes).await?;
     }
     for (id, (entry, _)) in of_series.iter().filter(|(_, (_, stale))| *stale) {
-        let columns = update_series(connection, *id, entry).await?;
+        let columns = update_series(connection, *id, &entry.arrival.header.attributes).await?;
         let (study, _) = holders.of(entry.arrival)?;
         study.series(&entry.arrival.series)?.totals.modality = columns.modality;
     }
     Ok(())
 }
 
-async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
+pub(super) async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
     let sql = "UPDATE patients SET name = $2, name_folded = $3, birth_date = $4, sex = $5 WHERE id = $1";
     let columns = &row.columns;
     execute!(
@@ -75,8 +89,8 @@ async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result
     Ok(())
 }
 
-async fn update_study(connection: &mut Connection, id: i64, entry: &Entry<'_>) -> Result<()> {
-    let columns = StudyColumns::of(&entry.arrival.header.attributes);
+pub(super) async fn update_study(connection: &mut Connection, id: i64, header: &DataSet) -> Result<()> {
+    let columns = StudyColumns::of(header);
     let sql = "UPDATE studies SET study_date = $2, study_time = $3, accession_number = $4, study_id = $5, description = $6,
                                   referring = $7, referring_folded = $8 WHERE id = $1";
     execute!(
@@ -94,8 +108,8 @@ async fn update_study(connection: &mut Connection, id: i64, entry: &Entry<'_>) -
     Ok(())
 }
 
-async fn update_series(connection: &mut Connection, id: i64, entry: &Entry<'_>) -> Result<SeriesColumns> {
-    let columns = SeriesColumns::of(&entry.arrival.header.attributes);
+pub(super) async fn update_series(connection: &mut Connection, id: i64, header: &DataSet) -> Result<SeriesColumns> {
+    let columns = SeriesColumns::of(header);
     let sql = "UPDATE series SET modality = $2, series_number = $3, description = $4, body_part = $5, series_date = $6,
                                  series_time = $7 WHERE id = $1";
     execute!(
@@ -112,21 +126,44 @@ async fn update_series(connection: &mut Connection, id: i64, entry: &Entry<'_>) 
     Ok(columns)
 }
 
-async fn insert_conflict(connection: &mut Connection, patient: i64, entry: &Entry<'_>, conflict: &Conflict) -> Result<()> {
+/// Where a conflict was found.
+pub(super) struct Found<'a> {
+    pub(super) patient: i64,
+    pub(super) study: &'a str,
+    pub(super) source: &'a str,
+    pub(super) at: Timestamp,
+}
+
+pub(super) async fn insert_conflict(connection: &mut Connection, found: &Found<'_>, conflict: &Conflict) -> Result<()> {
     let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient, kind, study_uid, arrived) DO NOTHING";
     execute!(
         connection,
         sql,
         conflict.kind,
-        patient,
-        entry.arrival.study.as_str(),
+        found.patient,
+        found.study,
         conflict.on_record.as_str(),
         conflict.arrived.as_str(),
-        entry.arrival.source.as_str(),
-        entry.arrival.received_at.0
+        found.source,
+        found.at.0
     )?;
     Ok(())
+}
+
+/// Whether anything but rejection notes was served of a study before this batch.
+async fn holds_more_than_notes(connection: &mut Connection, study: i64, entries: &[Entry<'_>]) -> Result<bool> {
+    let sql = connection.pick(
+        "SELECT o.id FROM objects o JOIN series se ON se.id = o.series
+         WHERE se.study = $1 AND o.state = 'served' AND o.object_id NOT IN (SELECT unhex(value) FROM json_each($2))
+         AND NOT EXISTS (SELECT 1 FROM rejections r WHERE r.object = o.id) LIMIT 1",
+        "SELECT o.id FROM objects o JOIN series se ON se.id = o.series
+         WHERE se.study = $1 AND o.state = 'served' AND o.object_id <> ALL ($2)
+         AND NOT EXISTS (SELECT 1 FROM rejections r WHERE r.object = o.id) LIMIT 1",
+    );
+    let batch = Uuids(entries.iter().map(|entry| entry.arrival.object.0).collect());
+    let other: Option<(i64,)> = fetch_optional!(connection, sql, study, batch)?;
+    Ok(other.is_some())
 }
 
 /// One event for what one AE stored of one study in this batch, and one for each object that was not simply stored.

@@ -30,10 +30,13 @@ use super::rows::{read_digest, read_state, read_uid};
 use super::{Arrival, Catalogue, Error, Outcome, Result, ServedVersion};
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
+mod accepted;
 mod describe;
 mod patient;
 mod resolve;
 mod write;
+
+pub(super) use accepted::{Accepted, belong};
 
 /// How often transactions may get in each other's way before the batch is given back as not stored.
 const COLLISIONS: u32 = 10;

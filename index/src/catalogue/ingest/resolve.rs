@@ -216,12 +216,7 @@ pub(super) async fn move_study(
     columns: &PatientColumns,
 ) -> Result<()> {
     let patient = make_patient(connection, columns).await?;
-    execute!(
-        connection,
-        "UPDATE studies SET patient = $2 WHERE id = $1",
-        study.totals.study,
-        patient
-    )?;
+    relink(connection, study.totals.study, patient).await?;
     study.totals.patient = patient;
     let sql = "SELECT name, name_folded, birth_date, sex, instances FROM patients WHERE id = $1";
     let row: Option<(String, String, String, String, i64)> = fetch_optional!(connection, sql, patient)?;
@@ -241,7 +236,20 @@ pub(super) async fn move_study(
     Ok(())
 }
 
-async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
+/// Gives a study, and what is counted of it, to another patient.
+pub(super) async fn relink(connection: &mut Connection, study: i64, patient: i64) -> Result<()> {
+    let take = "UPDATE patients SET
+                    studies = studies + $2 * (SELECT CASE WHEN st.instances > 0 THEN 1 ELSE 0 END FROM studies st WHERE st.id = $1),
+                    series = series + $2 * (SELECT st.series FROM studies st WHERE st.id = $1),
+                    instances = instances + $2 * (SELECT st.instances FROM studies st WHERE st.id = $1)
+                WHERE id = (SELECT st.patient FROM studies st WHERE st.id = $1)";
+    execute!(connection, take, study, -1i64)?;
+    execute!(connection, "UPDATE studies SET patient = $2 WHERE id = $1", study, patient)?;
+    execute!(connection, take, study, 1i64)?;
+    Ok(())
+}
+
+pub(super) async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
     let identity = &columns.identity;
     let insert = "INSERT INTO patients (patient_id, issuer, own_study, name, name_folded, birth_date, sex)
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient_id, issuer, own_study) DO NOTHING";

@@ -7,6 +7,7 @@ use super::super::database::{Connection, execute, fetch_all, in_list};
 use super::super::lists::Texts;
 use super::super::{Error, Result};
 use super::{LOCK, reason};
+use crate::header::Header;
 use crate::model::{ObjectId, Uid};
 use crate::rejection::{Rejection, Title, title};
 
@@ -62,18 +63,18 @@ pub(in super::super) async fn in_force(connection: &mut Connection, uids: impl I
 /// Notes among objects that are served from now on: they wait to be obeyed.
 pub(in super::super) async fn note_down(connection: &mut Connection, served: impl Iterator<Item = &Arrival>) -> Result<()> {
     for arrival in served {
-        let code = match title(&arrival.sop_class, &arrival.header) {
-            Title::Other => continue,
-            Title::Rejection(rejection) => rejection.code(),
-            Title::Unknown => "",
-        };
-        insert(connection, arrival.object, code).await?;
+        note_accepted(connection, arrival.object, &arrival.sop_class, &arrival.header).await?;
     }
     Ok(())
 }
 
-/// Puts a note on record as waiting; one that is on record stays what it is.
-pub(super) async fn insert(connection: &mut Connection, object: ObjectId, code: &str) -> Result<()> {
+/// The same of one object. One that is on record as a note stays what it is.
+pub(in super::super) async fn note_accepted(connection: &mut Connection, object: ObjectId, sop_class: &Uid, header: &Header) -> Result<()> {
+    let code = match title(sop_class, header) {
+        Title::Other => return Ok(()),
+        Title::Rejection(rejection) => rejection.code(),
+        Title::Unknown => "",
+    };
     let sql = "INSERT INTO rejections (object, note_uid, code, state)
                SELECT id, sop_instance_uid, $2, 'waiting' FROM objects WHERE object_id = $1 ON CONFLICT (object) DO NOTHING";
     execute!(connection, sql, object.0, code)?;

@@ -1,0 +1,84 @@
+//! What an object that a person accepts says of its patient, study and series: the same as one that arrives and is served.
+
+use super::super::columns::{PatientColumns, PatientIdentity};
+use super::super::database::{Connection, fetch_optional};
+use super::super::{Error, Result};
+use super::describe::{Found, insert_conflict, update_patient, update_series, update_study};
+use super::patient::{PatientRow, compare};
+use super::resolve::{make_patient, relink};
+use crate::dataset::DataSet;
+use crate::model::Timestamp;
+
+/// An object that is served from now on.
+pub(in super::super) struct Accepted<'a> {
+    pub(in super::super) object: i64,
+    pub(in super::super) series: i64,
+    pub(in super::super) study: i64,
+    pub(in super::super) study_uid: &'a str,
+    pub(in super::super) source: &'a str,
+    pub(in super::super) header: &'a DataSet,
+    /// Issuer of Patient ID for objects of this source that name none
+    pub(in super::super) default_issuer: Option<String>,
+}
+
+/// Describes study and series by it, as by a correction. A study of which nothing else is served but notes is its patient's;
+/// otherwise a contradiction is listed as a conflict. Whoever calls counts the study afterwards.
+pub(in super::super) async fn belong(connection: &mut Connection, accepted: &Accepted<'_>, now: Timestamp) -> Result<()> {
+    let columns = PatientColumns::said(accepted.header, accepted.study_uid, accepted.default_issuer.as_deref());
+    let mut row = patient_of(connection, accepted.study).await?;
+    if row.columns.identity != columns.identity && is_alone(connection, accepted).await? {
+        let patient = make_patient(connection, &columns).await?;
+        relink(connection, accepted.study, patient).await?;
+        row = patient_of(connection, accepted.study).await?;
+    }
+    let (change, conflicts) = compare(&row, &columns);
+    if let Some(columns) = change {
+        row.columns = columns;
+        update_patient(connection, &row).await?;
+    }
+    let found = Found {
+        patient: row.id,
+        study: accepted.study_uid,
+        source: accepted.source,
+        at: now,
+    };
+    for conflict in &conflicts {
+        insert_conflict(connection, &found, conflict).await?;
+    }
+    update_study(connection, accepted.study, accepted.header).await?;
+    update_series(connection, accepted.series, accepted.header).await?;
+    Ok(())
+}
+
+async fn patient_of(connection: &mut Connection, study: i64) -> Result<PatientRow> {
+    type Row = (i64, String, String, String, String, String, String, String, i64);
+    let sql = "SELECT p.id, p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, p.instances
+               FROM studies st JOIN patients p ON p.id = st.patient WHERE st.id = $1";
+    let row: Option<Row> = fetch_optional!(connection, sql, study)?;
+    let (id, patient_id, issuer, own_study, name, name_folded, birth_date, sex, instances) =
+        row.ok_or_else(|| Error::Corrupt("a study's row is gone".to_owned()))?;
+    Ok(PatientRow {
+        id,
+        columns: PatientColumns {
+            identity: PatientIdentity {
+                patient_id,
+                issuer,
+                own_study,
+            },
+            name,
+            name_folded,
+            birth_date,
+            sex,
+        },
+        unserved: instances == 0,
+    })
+}
+
+/// Whether nothing of its study is served but itself and rejection notes.
+async fn is_alone(connection: &mut Connection, accepted: &Accepted<'_>) -> Result<bool> {
+    let sql = "SELECT o.id FROM objects o JOIN series se ON se.id = o.series
+               WHERE se.study = $1 AND o.state = 'served' AND o.id <> $2
+               AND NOT EXISTS (SELECT 1 FROM rejections r WHERE r.object = o.id) LIMIT 1";
+    let other: Option<(i64,)> = fetch_optional!(connection, sql, accepted.study, accepted.object)?;
+    Ok(other.is_none())
+}
