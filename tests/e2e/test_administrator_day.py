@@ -98,7 +98,7 @@ def test_a_day_of_a_pacs_administrator(tmp_path, catalogue_url, destination):
         node.command("offload", study)
 
         # The workstation rejects everything of it: the note alone is left, for others to learn of it.
-        rejected = note.write(tmp_path / "note1.dcm", "113038", note.references(images + report), patient_id="WRONG")
+        rejected = note.write(tmp_path / "note1.dcm", "113038", note.references(images + report), patient_id="WRONG", patient_name="Wrong^Patient")
         room.send(tmp_path / "note1.dcm", title="QA")
         room.shows(study, {rejected: tmp_path / "note1.dcm"}, ["KO"], "WRONG", series=1)
         wait_until(lambda: ("rejected", sorted(by_uid(images + report))) in room.journal(study), "the journal to tell of it")
@@ -146,7 +146,7 @@ def test_a_day_of_a_pacs_administrator(tmp_path, catalogue_url, destination):
         assert room.lines("conflicts", "list") == []
 
         # Afternoon: a slice is rejected for its quality, which was a mistake.
-        mistaken = note.write(tmp_path / "note2.dcm", "113001", note.references(corrected[2:]), patient_id="RIGHT")
+        mistaken = note.write(tmp_path / "note2.dcm", "113001", note.references(corrected[2:]), patient_id="RIGHT", patient_name="Right^Patient")
         room.send(tmp_path / "note2.dcm", title="QA")
         noted[mistaken] = tmp_path / "note2.dcm"
         (third,) = by_uid(corrected[2:])

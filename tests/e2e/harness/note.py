@@ -27,7 +27,7 @@ def item(**attributes):
     return data_set
 
 
-def write(path, code, listed, patient_id="P1", study=None, uid=None, scheme="DCM"):
+def write(path, code, listed, patient_id="P1", patient_name="", study=None, uid=None, scheme="DCM"):
     """Writes a note that lists `(study, series, class, instance)` and returns its SOP Instance UID. It lies in the first study that it lists."""
     listed = list(listed)
     by_study = defaultdict(lambda: defaultdict(list))
@@ -36,7 +36,7 @@ def write(path, code, listed, patient_id="P1", study=None, uid=None, scheme="DCM
     title = item(CodeValue=code, CodingSchemeDesignator=scheme, CodeMeaning=MEANING.get(code, "?"))
     note = item(
         SpecificCharacterSet="ISO_IR 192", SOPClassUID=KEY_OBJECT, SOPInstanceUID=uid or generate_uid(), StudyDate="20261124", Modality="KO",
-        Manufacturer="workstation", PatientName="Note^Of", PatientID=patient_id, PatientBirthDate="", PatientSex="",
+        Manufacturer="workstation", PatientName=patient_name, PatientID=patient_id, PatientBirthDate="", PatientSex="",
         StudyInstanceUID=study or (listed[0][0] if listed else generate_uid()), SeriesInstanceUID=generate_uid(), StudyID="", SeriesNumber=99,
         InstanceNumber=1, ContentDate="20261124", ContentTime="120000", ReferencedRequestSequence=[], ValueType="CONTAINER",
         ConceptNameCodeSequence=[title], ContinuityOfContent="SEPARATE",
