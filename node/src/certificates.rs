@@ -92,7 +92,6 @@ fn tell_expiry(tls: &Tls) {
             .map(|(_, certificate)| seconds_left(certificate))
             .min();
         if let Some(left) = left {
-            #[expect(clippy::cast_precision_loss, reason = "seconds of some years")]
             gauge!("filmroom_tls_certificate_expires_seconds", "setting" => role.setting()).set(left as f64);
         }
     }
