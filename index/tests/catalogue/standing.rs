@@ -131,7 +131,7 @@ pub(crate) async fn a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_el
     assert!(cold.verified && !cold.hot, "read from its pack from now on");
     database.counts_are_right().await;
     assert!(
-        !catalogue.accept(alone.object, "admin", tick()).await.unwrap(),
+        !catalogue.accept(alone.object, &|_| None, "admin", tick()).await.unwrap(),
         "its bytes are not what was received"
     );
     // The sender still has the good bytes.
