@@ -66,7 +66,7 @@ impl Get<'_> {
         let partial_series = node.settings.peer(&caller).is_some_and(|peer| peer.partial_series);
         let without_bulk = asked.root == Root::Instance;
         let from_objects = match without_bulk {
-            true => self.from_catalogue(association, instances).await?,
+            true => self.store_from_catalogue(association, instances).await?,
             false => instances,
         };
         let mut retrieval = node.archive.retrieve(from_objects, partial_series || without_bulk);
@@ -96,7 +96,7 @@ impl Get<'_> {
     }
 
     /// Sends what the catalogue holds of each instance, where it holds all but bulk data; the others are returned.
-    async fn from_catalogue<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    async fn store_from_catalogue<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         association: &mut Association<S>,
         instances: Vec<Located>,
