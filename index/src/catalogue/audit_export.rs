@@ -171,11 +171,11 @@ impl Horizon {
 
     /// Every row up to `newest` that will ever be has a transaction below `next`, those below `oldest_running` have ended.
     fn see(&mut self, newest: i64, oldest_running: i64, next: i64) {
-        if let Some((row, transaction)) = self.waiting {
-            if oldest_running >= transaction {
-                self.settled = self.settled.max(row);
-                self.waiting = None;
-            }
+        if let Some((row, transaction)) = self.waiting
+            && oldest_running >= transaction
+        {
+            self.settled = self.settled.max(row);
+            self.waiting = None;
         }
         if oldest_running >= next {
             self.settled = self.settled.max(newest);

@@ -12,7 +12,7 @@ const MAX_NAME: usize = 64;
 
 impl Reader {
     /// `ae.from`
-    pub(super) fn from(&mut self, entry: &mut Section) -> Vec<Network> {
+    pub(super) fn networks(&mut self, entry: &mut Section) -> Vec<Network> {
         self.list_of_ae(entry, "from", str::parse).unwrap_or_default()
     }
 

@@ -302,7 +302,7 @@ impl Reader {
                 tls,
                 certificates,
                 address: self.of_ae(&mut entry, "address", host_and_port),
-                from: self.from(&mut entry),
+                from: self.networks(&mut entry),
                 allow: self.allow(&mut entry),
                 destinations: self.destinations(&mut entry),
                 users: self.users_of_ae(&mut entry),

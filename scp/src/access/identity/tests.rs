@@ -27,10 +27,10 @@ async fn accepted(settings: &Settings, peer: Option<&Peer>, items: &[UserVariabl
     use crate::access::passcode::Verdict;
     let identified = identify(settings, peer, items)?;
     let answered = identified.answer.is_some();
-    if let Some(challenge) = identified.challenge {
-        if challenge.judge().await != Verdict::Right {
-            return Err(IdentityError::NotRecognized);
-        }
+    if let Some(challenge) = identified.challenge
+        && challenge.judge().await != Verdict::Right
+    {
+        return Err(IdentityError::NotRecognized);
     }
     // A positive response tells that there is a user; without one there is none to tell of.
     assert_eq!(answered, identified.user.is_some());
