@@ -82,3 +82,51 @@ fn the_secret_key_is_read_from_its_file() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn what_tls_lacks_is_told_with_its_line_and_what_to_write() {
+    let listening = "[dicom]\ntls_listen = \"127.0.0.1:0\"\n";
+    for (text, words) in [
+        ("[dicom]\nlisten = \"off\"\n".to_owned(), "nobody could reach this node"),
+        (listening.to_owned(), "`filmroom tls init` makes it"),
+        (
+            format!("{listening}[tls]\ncert = \"/nowhere.pem\"\nkey = \"/nowhere.key\"\n"),
+            "line 4: tls.cert: /nowhere.pem: ",
+        ),
+        (
+            format!("{listening}[tls]\ncert = \"/nowhere.pem\"\n"),
+            "line 4: tls.cert and tls.key go together",
+        ),
+        (
+            "[tls]\nclient_auth = \"maybe\"\n".to_owned(),
+            "line 2: tls.client_auth: \"maybe\": write \"required\"",
+        ),
+        (
+            format!("{listening}[tls]\nprofile = \"bcp195-non-downgrading\"\nclient_auth = \"none\"\n"),
+            "write tls.client_auth = \"required\"",
+        ),
+        (
+            "[[ae]]\ntitle = \"A\"\ntls_ca = \"/x.pem\"\n".to_owned(),
+            "line 3: ae.tls_ca is for AEs",
+        ),
+        (
+            "[[ae]]\ntitle = \"A\"\ntls = true\ntls_ca = \"/x.pem\"\n".to_owned(),
+            "line 4: ae.tls_ca: /x.pem: ",
+        ),
+        (
+            "[[ae]]\ntitle = \"A\"\ntls = true\n".to_owned(),
+            "write tls.ca, or tls_ca in the [[ae]]",
+        ),
+        (
+            "[[ae]]\ntitle = \"A\"\ncertificate = \"CN=A\"\n".to_owned(),
+            "nobody is asked for a certificate here",
+        ),
+        (
+            "[[ae]]\ntitle = \"A\"\ncertificate = \"A\"\n".to_owned(),
+            "line 3: ae.certificate: \"A\": write a fingerprint",
+        ),
+    ] {
+        let problems = parse(&text).unwrap_err().join("\n");
+        assert!(problems.contains(words), "{text}{problems}");
+    }
+}
