@@ -18,7 +18,8 @@ mod in_force;
 pub mod probe;
 #[cfg(feature = "archive")]
 mod reading;
-#[cfg(all(test, feature = "archive"))]
+#[cfg(test)]
+#[cfg(feature = "archive")]
 mod tests;
 
 use std::collections::BTreeSet;
