@@ -85,7 +85,7 @@ fn keys() -> String {
                 (true, false) => "at its level and below",
                 (false, false) => "returned only",
             };
-            row(&mut table, &[&tag.to_string(), entry.alias(), &vr, at.as_str(), matched]);
+            row(&mut table, &[&tag.to_string(), entry.alias(), vr, at.as_str(), matched]);
         }
     }
     table
@@ -121,7 +121,7 @@ fn attributes() -> impl Iterator<Item = Tag> {
     tags.filter(|tag| {
         StandardDataDictionary
             .by_tag(*tag)
-            .is_some_and(|entry| entry.tag() == (*tag).into())
+            .is_some_and(|entry| entry.tag() == *tag)
     })
 }
 
