@@ -118,11 +118,7 @@ fn attributes() -> impl Iterator<Item = Tag> {
     let tags = GROUPS
         .into_iter()
         .flat_map(|group| (1..=u16::MAX).map(move |element| Tag(group, element)));
-    tags.filter(|tag| {
-        StandardDataDictionary
-            .by_tag(*tag)
-            .is_some_and(|entry| entry.tag() == *tag)
-    })
+    tags.filter(|tag| StandardDataDictionary.by_tag(*tag).is_some_and(|entry| entry.tag() == *tag))
 }
 
 /// The SOP classes of the dictionary with their keywords, in the order of their UIDs' numbers. The dictionary cannot be listed, only asked: these are
