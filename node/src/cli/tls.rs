@@ -10,8 +10,9 @@ use filmroom_scp::tls::{Certificate, Identity};
 use time::OffsetDateTime;
 
 use crate::authority::{self, KeyKind, Subject};
+use crate::config::Config;
+use crate::config::ae::host_and_port;
 use crate::config::tls::{CA, CERTIFICATE, FOLDER, KEY};
-use crate::config::{Config, host_and_port};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

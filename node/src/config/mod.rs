@@ -2,9 +2,11 @@
 //! Whoever holds a [`Config`] holds settings that make sense together; whoever does not gets every problem at once, each with its place.
 
 mod access;
+pub(crate) mod ae;
 mod audit;
 mod commitment;
 mod source;
+mod storage;
 mod syntaxes;
 pub(crate) mod tls;
 mod values;
@@ -15,14 +17,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy};
+use filmroom_index::model::{AeTitle, Availability};
 use filmroom_scp::access::IdentityPolicy;
-use filmroom_scp::settings::{Commitment, Peer, Service, Settings as DicomSettings, Timers, UnknownAe};
+use filmroom_scp::settings::{Commitment, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
-use filmroom_tiering::archive::{Sender, Senders};
-use filmroom_tiering::cold::{ColdLocation, ColdSettings};
 
-use source::{Origin, Section, Setting, Source};
+use source::{Origin, Setting, Source};
 pub(crate) use syntaxes::CODEC;
 
 /// Everything that the node needs to know.
@@ -139,7 +139,7 @@ impl Reader {
             .text("catalogue", "url")
             .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("catalogue.db").display()));
         let mut dicom = self.dicom(&data_dir);
-        let archive = self.archive(data_dir, senders(&dicom));
+        let archive = self.archive(data_dir, ae::senders(&dicom));
         dicom.commitment = self.commitment(archive.cold.is_some());
         self.check_together(&archive);
         Config {
@@ -213,129 +213,6 @@ impl Reader {
         settings
     }
 
-    fn archive(&mut self, data_dir: PathBuf, senders: Senders) -> ArchiveSettings {
-        ArchiveSettings {
-            data_dir,
-            reserve: self.value("hot", "reserve", values::size, 1_000_000_000),
-            high_watermark: self.value("hot", "high_watermark", values::percent, 0.85),
-            low_watermark: self.value("hot", "low_watermark", values::percent, 0.75),
-            evict_after: self.value("hot", "evict_after", values::duration, Duration::from_secs(180 * 86_400)),
-            recall_budget: self.value("hot", "recall_budget", values::size, 50_000_000_000),
-            senders,
-            cold: self.cold(),
-            offload_after: self.value("cold", "offload_after", values::duration, Duration::from_secs(3600)),
-            mover_interval: self.value("cold", "check_interval", values::duration, Duration::from_secs(60)),
-        }
-    }
-
-    fn cold(&mut self) -> Option<ColdSettings> {
-        let endpoint = self.text("cold", "endpoint");
-        let region = self.text("cold", "region");
-        let kms_key = self.text("cold", "kms_key");
-        let credentials = self.credentials();
-        let timeout = self.value("cold", "timeout", values::duration, Duration::from_secs(30));
-        let attempts = self.value("cold", "attempts", |t| count(t, 1, 100), 4);
-        let setting = self.take("cold", "url")?;
-        let location = match cold_location(&first(&setting)) {
-            Ok(ColdLocation::S3 { bucket, prefix, .. }) => {
-                let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-                ColdLocation::S3 {
-                    bucket,
-                    prefix,
-                    endpoint,
-                    region,
-                    kms_key,
-                    credentials,
-                }
-            }
-            Ok(directory) => directory,
-            Err(problem) => {
-                self.problems.push(format!("{}: cold.url: {problem}", setting.origin));
-                return None;
-            }
-        };
-        Some(ColdSettings {
-            location,
-            timeout,
-            attempts: u32::try_from(attempts).unwrap_or(4),
-        })
-    }
-
-    /// The secret lies in a file of its own, never in the TOML.
-    fn credentials(&mut self) -> Option<(String, String)> {
-        let id = self.text("cold", "access_key_id");
-        let file = self.take("cold", "secret_access_key_file");
-        match (id, file) {
-            (None, None) => None,
-            (Some(id), Some(file)) => match std::fs::read_to_string(first(&file)) {
-                Ok(secret) => Some((id, secret.trim().to_owned())),
-                Err(error) => {
-                    self.problems
-                        .push(format!("{}: cold.secret_access_key_file: {}: {error}", file.origin, first(&file)));
-                    None
-                }
-            },
-            _ => {
-                self.problems
-                    .push("cold.access_key_id and cold.secret_access_key_file go together: write both or none".to_owned());
-                None
-            }
-        }
-    }
-
-    fn peers(&mut self) -> Vec<Peer> {
-        let entries = std::mem::take(&mut self.source.aes);
-        let mut peers: Vec<Peer> = Vec::new();
-        for (line, mut entry) in entries {
-            let Some(title) = self.of_ae(&mut entry, "title", ae_title) else {
-                self.problems.push(format!("line {line}: this [[ae]] needs a title"));
-                continue;
-            };
-            if peers.iter().any(|peer| peer.title == title) {
-                self.problems.push(format!(
-                    "line {line}: {title} is listed twice: merge the two [[ae]], `from` is a list"
-                ));
-            }
-            let (tls, certificates) = self.peer_tls(&mut entry);
-            peers.push(Peer {
-                title,
-                tls,
-                certificates,
-                address: self.of_ae(&mut entry, "address", host_and_port),
-                from: self.networks(&mut entry),
-                allow: self.allow(&mut entry),
-                destinations: self.destinations(&mut entry),
-                users: self.users_of_ae(&mut entry),
-                duplicates: self.of_ae(&mut entry, "duplicates", duplicates).unwrap_or_default(),
-                issuer_of_patient_id: self.of_ae(&mut entry, "issuer_of_patient_id", |t| Ok(t.to_owned())),
-                partial_series: self.of_ae(&mut entry, "partial_series", values::truth).unwrap_or(false),
-                may_reject: self.of_ae(&mut entry, "may_reject", values::truth).unwrap_or(false),
-                transfer_syntaxes: self.transfer_syntaxes(&mut entry),
-                max_associations: self.of_ae(&mut entry, "max_associations", |t| count(t, 1, 1000)).unwrap_or(4),
-            });
-        }
-        peers
-    }
-
-    fn allow(&mut self, entry: &mut Section) -> Vec<Service> {
-        let Some(setting) = entry.remove("allow") else {
-            return Service::ALL.to_vec();
-        };
-        let mut allowed = Vec::new();
-        for word in &setting.values {
-            match service(word) {
-                Ok(service) => allowed.push(service),
-                Err(problem) => self.problems.push(format!("{}: ae.allow: {problem}", setting.origin)),
-            }
-        }
-        allowed
-    }
-
-    fn of_ae<T>(&mut self, entry: &mut Section, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let setting = entry.remove(key)?;
-        self.parsed("ae", key, &setting, parse)
-    }
-
     fn check_together(&mut self, archive: &ArchiveSettings) {
         if archive.low_watermark > archive.high_watermark {
             self.problems
@@ -382,30 +259,6 @@ impl Reader {
     }
 }
 
-/// What the archive has to know of the listed AEs.
-fn senders(dicom: &DicomSettings) -> Senders {
-    let of = |peer: &Peer| Sender {
-        source: peer.title.clone(),
-        default_issuer: peer.issuer_of_patient_id.clone(),
-        duplicates: peer.duplicates,
-    };
-    let own = Sender {
-        source: dicom.ae_title.clone(),
-        default_issuer: None,
-        duplicates: DuplicatePolicy::default(),
-    };
-    Senders {
-        own,
-        listed: dicom.peers.iter().map(of).collect(),
-        may_reject: dicom
-            .peers
-            .iter()
-            .filter(|peer| peer.may_reject)
-            .map(|peer| peer.title.clone())
-            .collect(),
-    }
-}
-
 fn first(setting: &Setting) -> String {
     setting.values.first().cloned().unwrap_or_default()
 }
@@ -421,16 +274,6 @@ fn ae_title(text: &str) -> Result<AeTitle, String> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     SocketAddr::from_str(text).map_err(|_| format!("{text:?} is not an address and port: write such as \"127.0.0.1:11112\""))
-}
-
-pub(crate) fn host_and_port(text: &str) -> Result<(String, u16), String> {
-    let advice = || format!("{text:?} is not a host and port: write such as \"10.0.0.5:104\"");
-    let (host, port) = text.rsplit_once(':').ok_or_else(advice)?;
-    let host = host.trim_matches(['[', ']']);
-    if host.is_empty() {
-        return Err(advice());
-    }
-    Ok((host.to_owned(), port.parse().map_err(|_| advice())?))
 }
 
 fn count(text: &str, least: u64, most: u64) -> Result<usize, String> {
@@ -450,59 +293,12 @@ fn unknown_ae(text: &str) -> Result<UnknownAe, String> {
     }
 }
 
-fn duplicates(text: &str) -> Result<DuplicatePolicy, String> {
-    match text {
-        "correct" => Ok(DuplicatePolicy::Correct),
-        "keep" => Ok(DuplicatePolicy::Keep),
-        "reject" => Ok(DuplicatePolicy::Reject),
-        _ => Err(format!("{text:?}: write \"correct\", \"keep\" or \"reject\"")),
-    }
-}
-
-fn service(text: &str) -> Result<Service, String> {
-    match text {
-        "echo" => Ok(Service::Echo),
-        "store" => Ok(Service::Store),
-        "find" => Ok(Service::Find),
-        "move" => Ok(Service::Move),
-        "get" => Ok(Service::Get),
-        "commit" => Ok(Service::Commit),
-        _ => Err(format!(
-            "{text:?}: write any of \"echo\", \"store\", \"find\", \"move\", \"get\", \"commit\""
-        )),
-    }
-}
-
 fn log_format(text: &str) -> Result<bool, String> {
     match text {
         "human" => Ok(false),
         "json" => Ok(true),
         _ => Err(format!("{text:?}: write \"human\" or \"json\"")),
     }
-}
-
-fn cold_location(url: &str) -> Result<ColdLocation, String> {
-    let advice = || format!("{url:?} is no cold store: write \"s3://bucket/prefix\" or \"file:///mnt/nas/archive\"");
-    if let Some(path) = url.strip_prefix("file://") {
-        return if path.starts_with('/') {
-            Ok(ColdLocation::Directory(PathBuf::from(path)))
-        } else {
-            Err(advice())
-        };
-    }
-    let rest = url.strip_prefix("s3://").ok_or_else(advice)?;
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    if bucket.is_empty() {
-        return Err(advice());
-    }
-    Ok(ColdLocation::S3 {
-        bucket: bucket.to_owned(),
-        prefix: prefix.trim_matches('/').to_owned(),
-        endpoint: None,
-        region: String::new(),
-        kms_key: None,
-        credentials: None,
-    })
 }
 
 #[cfg(test)]

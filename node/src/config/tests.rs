@@ -1,5 +1,8 @@
 //! What a configuration means, and what a wrong one is told.
 
+use filmroom_scp::settings::Service;
+use filmroom_tiering::cold::ColdLocation;
+
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
