@@ -6,6 +6,7 @@ from harness.lines import LineClient
 from harness.node import ROOT, Node
 from harness.scu import Destination
 from harness.visit import LEVELS, visit
+from pydicom.uid import generate_uid
 
 SCRIPT = Path(__file__).parent / "clients/dcmjs_visit.js"
 MODULES = ROOT / "tests/.npm/node_modules"
@@ -51,10 +52,18 @@ class Dcmjs:
         *got, status = self.lines.ask("get", "STUDY", "STUDY", folder, f"StudyInstanceUID={study}")
         assert status == ["status", "0000"] and len(got) == len(objects)
 
+    def commit(self, objects):
+        references = sorted(f"{kept.sop_class}={kept.uid}" for kept in objects)
+        # It does not say that it would be SCU only, and it can be told on its own association only (PS3.4 J.3.3).
+        asked, (event, kind, same, *committed) = self.lines.ask("commit", generate_uid(), *references)
+        assert asked == ["asked", "0000"] and (event, kind, same) == ("event", "1", "true")
+        assert sorted(committed) == sorted(kept.uid for kept in objects)
+
 
 def test_a_visit(tmp_path):
     with Destination(tmp_path / "third") as third, Node(tmp_path / "node", None, {third.title: third.port}) as node:
         client = Dcmjs(node, tmp_path)
         client.classes = {line[1] for line in client.lines.ask("classes")}
-        visit(client, node, third, tmp_path)
+        stored = visit(client, node, third, tmp_path)
+        client.commit(list(stored.values())[:5])
         client.lines.close()

@@ -4,13 +4,16 @@ use dicom_core::Tag;
 use filmroom_index::model::AeTitle;
 use filmroom_scp::dimse::{
     CEchoRequest, CEchoResponse, CFindRequest, CFindResponse, CGetRequest, CGetResponse, CMoveRequest, CMoveResponse, CStoreRequest,
-    CStoreResponse, Command, Priority, Request, Response, RetrieveResponse, Status, SubOperationCounts,
+    CStoreResponse, Command, NActionRequest, NActionResponse, NEventReportRequest, NEventReportResponse, Priority, Request, Response,
+    RetrieveResponse, Status, SubOperationCounts,
 };
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const INSTANCE: &str = "1.2.3.4.5";
 const FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";
 const MOVE: &str = "1.2.840.10008.5.1.4.1.2.2.2";
+const COMMITMENT: &str = "1.2.840.10008.1.20.1";
+const COMMITMENT_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
 const GET: &str = "1.2.840.10008.5.1.4.1.2.2.3";
 
 fn store(message_id: u16, priority: Priority, move_originator: Option<(AeTitle, u16)>) -> Command {
@@ -146,6 +149,50 @@ fn messages() -> Vec<(&'static str, Command, bool)> {
             false,
         ),
         ("c_cancel_rq", Command::Request(Request::Cancel { message_id: 7 }), false),
+        (
+            "n_action_rq",
+            Command::Request(Request::Action(NActionRequest {
+                message_id: 7,
+                sop_class: COMMITMENT.into(),
+                sop_instance: COMMITMENT_INSTANCE.into(),
+                action_type: 1,
+            })),
+            true,
+        ),
+        (
+            "n_action_rsp",
+            Command::Response(Response::Action(NActionResponse {
+                message_id: 7,
+                sop_class: COMMITMENT.into(),
+                sop_instance: COMMITMENT_INSTANCE.into(),
+                action_type: 1,
+                status: Status::Success,
+                comment: None,
+            })),
+            false,
+        ),
+        (
+            "n_event_report_rq",
+            Command::Request(Request::EventReport(NEventReportRequest {
+                message_id: 7,
+                sop_class: COMMITMENT.into(),
+                sop_instance: COMMITMENT_INSTANCE.into(),
+                event_type: 2,
+            })),
+            true,
+        ),
+        (
+            "n_event_report_rsp",
+            Command::Response(Response::EventReport(NEventReportResponse {
+                message_id: 7,
+                sop_class: COMMITMENT.into(),
+                sop_instance: COMMITMENT_INSTANCE.into(),
+                event_type: 2,
+                status: Status::Success,
+                comment: None,
+            })),
+            false,
+        ),
         ("n_get_rq", unserved(0x0110, false), false),
         ("n_set_rq", unserved(0x0120, true), true),
         ("n_create_rq", unserved(0x0140, true), true),
@@ -166,7 +213,7 @@ fn every_message_is_decoded_field_by_field() {
 pub(crate) fn ours() -> Vec<(String, Vec<u8>)> {
     messages()
         .into_iter()
-        .filter(|(name, ..)| !name.starts_with("n_"))
+        .filter(|(_, command, _)| !matches!(command, Command::Request(Request::Unrecognized { .. })))
         .map(|(name, command, data_set)| (name.to_owned(), command.encode_with(data_set)))
         .collect()
 }

@@ -116,6 +116,35 @@ const services = {
     await run(client, [request]);
     say('status', hex(status));
   },
+
+  // Asks for Storage Commitment of "class=instance" and waits for the report on the same association, which it keeps open for that. Answers "asked" with
+  // the status, then "event" with its type, whether the transaction is the one that was asked for, and the instances that are committed to.
+  async commit(transaction, ...references) {
+    const [sopClass, sopInstance] = ['1.2.840.10008.1.20.1', '1.2.840.10008.1.20.1.1'];
+    const request = new requests.NActionRequest(sopClass, sopInstance, 1);
+    const pairs = references.map((reference) => reference.split('='));
+    request.setDataset(
+      new Dataset({
+        TransactionUID: transaction,
+        ReferencedSOPSequence: pairs.map(([uid, instance]) => ({ ReferencedSOPClassUID: uid, ReferencedSOPInstanceUID: instance })),
+      })
+    );
+    request.on('response', (response) => say('asked', hex(response.getStatus())));
+    const client = new Client();
+    await new Promise((resolve, reject) => {
+      client.on('nEventReportRequest', (report, callback) => {
+        const elements = report.getDataset().getElements();
+        const committed = [].concat(elements.ReferencedSOPSequence || []).map((item) => item.ReferencedSOPInstanceUID);
+        say('event', report.getEventTypeId(), elements.TransactionUID === transaction, ...committed);
+        callback(responses.NEventReportResponse.fromRequest(report));
+        resolve();
+      });
+      client.on('closed', () => reject(new Error('closed without a report')));
+      client.on('networkError', reject);
+      client.addRequest(request);
+      client.send('127.0.0.1', Number(port), calling, called, { associationLingerTimeout: 30000 });
+    });
+  },
 };
 
 // An element's value as it would stand in the data set.

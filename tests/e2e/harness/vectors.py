@@ -14,6 +14,7 @@ from . import raw
 
 CT, INSTANCE = "1.2.840.10008.5.1.4.1.1.2", "1.2.3.4.5"
 FIND, MOVE, GET = ("1.2.840.10008.5.1.4.1.2.2." + end for end in "123")
+COMMITMENT = "1.2.840.10008.1.20.1"
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
 COUNTS = {"NumberOfRemainingSuboperations": 4, "NumberOfCompletedSuboperations": 3, "NumberOfFailedSuboperations": 2, "NumberOfWarningSuboperations": 1}
@@ -39,13 +40,21 @@ MESSAGES = {
     "c_get_rq": ("C_GET", {"MessageID": 7, "AffectedSOPClassUID": GET, "Priority": 2, "Identifier": True}),
     "c_get_rsp": ("C_GET", {"MessageIDBeingRespondedTo": 7, "AffectedSOPClassUID": GET, "Status": 0xFE00, **COUNTS}),
     "c_cancel_rq": ("C_CANCEL", {"MessageIDBeingRespondedTo": 7}),
+    "n_action_rq": ("N_ACTION", {"MessageID": 7, "RequestedSOPClassUID": COMMITMENT, "RequestedSOPInstanceUID": COMMITMENT + ".1", "ActionTypeID": 1,
+                                 "ActionInformation": True}),
+    "n_action_rsp": ("N_ACTION", {"MessageIDBeingRespondedTo": 7, "AffectedSOPClassUID": COMMITMENT, "AffectedSOPInstanceUID": COMMITMENT + ".1", "ActionTypeID": 1,
+                                  "Status": 0x0000}),
+    "n_event_report_rq": ("N_EVENT_REPORT", {"MessageID": 7, "AffectedSOPClassUID": COMMITMENT, "AffectedSOPInstanceUID": COMMITMENT + ".1", "EventTypeID": 2,
+                                             "EventInformation": True}),
+    "n_event_report_rsp": ("N_EVENT_REPORT", {"MessageIDBeingRespondedTo": 7, "AffectedSOPClassUID": COMMITMENT, "AffectedSOPInstanceUID": COMMITMENT + ".1",
+                                              "EventTypeID": 2, "Status": 0x0000}),
     "n_get_rq": ("N_GET", {"MessageID": 7, "RequestedSOPClassUID": CT, "RequestedSOPInstanceUID": INSTANCE}),
     "n_set_rq": ("N_SET", {"MessageID": 7, "RequestedSOPClassUID": CT, "RequestedSOPInstanceUID": INSTANCE, "ModificationList": True}),
     "n_create_rq": ("N_CREATE", {"MessageID": 7, "AffectedSOPClassUID": CT, "AffectedSOPInstanceUID": INSTANCE, "AttributeList": True}),
     "n_delete_rq": ("N_DELETE", {"MessageID": 7, "RequestedSOPClassUID": CT, "RequestedSOPInstanceUID": INSTANCE}),
 }
 
-DATA_SETS = ("DataSet", "Identifier", "ModificationList", "AttributeList")
+DATA_SETS = ("DataSet", "Identifier", "ActionInformation", "EventInformation", "ModificationList", "AttributeList")
 
 
 def command_set(name):
@@ -54,7 +63,7 @@ def command_set(name):
     primitive = getattr(dimse_primitives, message)()
     for field, value in fields.items():
         setattr(primitive, field, BytesIO(b"\x08\0\x18\0\0\0\0\0") if field in DATA_SETS else value)
-    kind = "RSP" if name.split("_")[2] == "rsp" else "RQ"
+    kind = "RSP" if "_rsp" in name else "RQ"
     encoded = getattr(dimse_messages, f"{message}_{kind}")()
     encoded.primitive_to_message(primitive)
     values = [value for data in encoded.encode_msg(1, 16384) for _, value in data.presentation_data_value_list]
