@@ -6,11 +6,12 @@ use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, UidDictionary};
 use dicom_dictionary_std::{StandardDataDictionary, StandardSopClassDictionary};
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex, TransferSyntaxRegistry};
+use filmroom_index::model::sop_class::NON_PATIENT_OBJECTS;
 use filmroom_index::model::{Level, Uid};
 use filmroom_index::query::attributes::{is_computed, is_matched, level};
 
 use crate::dimse::{ANSWERS, StatusClass};
-use crate::negotiate::syntaxes::{NON_PATIENT_OBJECTS, Purpose, choose, purpose, stored_syntaxes};
+use crate::negotiate::syntaxes::{Purpose, choose, purpose, stored_syntaxes};
 
 /// Every generated table by its name in the statement, as Markdown.
 pub fn tables() -> Vec<(&'static str, String)> {

@@ -9,6 +9,7 @@ use dicom_dictionary_std::{tags, uids};
 use filmroom_index::catalogue::{Origin, Outcome};
 use filmroom_index::header::{Header, Scanner};
 use filmroom_index::model::Uid;
+use filmroom_index::model::sop_class::NON_PATIENT_OBJECTS;
 use filmroom_index::part10::{self, FileMeta, MAX_PREFACE, Preface, PrefaceError};
 use tokio::task::spawn_blocking;
 
@@ -39,18 +40,6 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
-/// Storage classes without a patient (PS3.4 GG.3).
-const NON_PATIENT: [&str; 8] = [
-    uids::HANGING_PROTOCOL_STORAGE,
-    uids::COLOR_PALETTE_STORAGE,
-    uids::GENERIC_IMPLANT_TEMPLATE_STORAGE,
-    uids::IMPLANT_ASSEMBLY_TEMPLATE_STORAGE,
-    uids::IMPLANT_TEMPLATE_GROUP_STORAGE,
-    uids::CT_DEFINED_PROCEDURE_PROTOCOL_STORAGE,
-    uids::XA_DEFINED_PROCEDURE_PROTOCOL_STORAGE,
-    uids::INVENTORY_STORAGE,
-];
-
 impl Archive {
     /// Stores a file as if `sender` had sent it. Returns its SOP Instance UID and what became of it.
     pub async fn import(&self, path: &Path, sender: Sender) -> Result<(Uid, Outcome), ImportError> {
@@ -80,7 +69,7 @@ impl Archive {
         if sop_class.as_str() == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
             return Err(ImportError::Directory);
         }
-        if NON_PATIENT.contains(&sop_class.as_str()) {
+        if NON_PATIENT_OBJECTS.contains(&sop_class.as_str()) {
             return Err(ImportError::NonPatient(sop_class));
         }
         let meta = FileMeta {

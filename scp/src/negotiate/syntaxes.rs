@@ -3,6 +3,7 @@
 use dicom_core::dictionary::UidDictionary;
 use dicom_dictionary_std::StandardSopClassDictionary;
 use dicom_dictionary_std::uids;
+use filmroom_index::model::sop_class::NON_PATIENT_OBJECTS;
 use filmroom_index::model::{Uid, transfer_syntax};
 
 /// What an abstract syntax is for.
@@ -32,20 +33,6 @@ pub const PATIENT_STUDY_ONLY_FIND: &str = "1.2.840.10008.5.1.4.1.2.3.1";
 pub const PATIENT_STUDY_ONLY_MOVE: &str = "1.2.840.10008.5.1.4.1.2.3.2";
 /// C-GET
 pub const PATIENT_STUDY_ONLY_GET: &str = "1.2.840.10008.5.1.4.1.2.3.3";
-
-/// Non-Patient Object Storage (PS3.4 GG) and the other classes whose instances belong to no patient, study and series: refused.
-pub const NON_PATIENT_OBJECTS: [&str; 10] = [
-    uids::MEDIA_STORAGE_DIRECTORY_STORAGE,
-    uids::CT_DEFINED_PROCEDURE_PROTOCOL_STORAGE,
-    uids::PROTOCOL_APPROVAL_STORAGE,
-    uids::XA_DEFINED_PROCEDURE_PROTOCOL_STORAGE,
-    uids::INVENTORY_STORAGE,
-    uids::HANGING_PROTOCOL_STORAGE,
-    uids::COLOR_PALETTE_STORAGE,
-    uids::GENERIC_IMPLANT_TEMPLATE_STORAGE,
-    uids::IMPLANT_ASSEMBLY_TEMPLATE_STORAGE,
-    uids::IMPLANT_TEMPLATE_GROUP_STORAGE,
-];
 
 /// DICOM's own root, and the arc under it that has the storage SOP classes.
 const DICOM_ROOT: &str = "1.2.840.10008.";
