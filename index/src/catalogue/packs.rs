@@ -114,12 +114,13 @@ impl Catalogue {
         held(connection, changed).await
     }
 
-    /// An attempt failed: back to `planned`, due again at `retry_at`.
-    pub async fn pack_failed(&self, claim: &PackClaim, error: &str, retry_at: Timestamp) -> Result<()> {
+    /// An attempt failed: back to `planned`, due again after a pause, by the database's clock as all that is due.
+    pub async fn pack_failed(&self, claim: &PackClaim, error: &str, pause: Duration) -> Result<()> {
         let mut connection = self.write().await?;
+        let due = now(&mut connection).await?.after(pause);
         let sql = "UPDATE packs SET state = 'planned', crc64 = NULL, error = $3, next_at = $4, lease_until = 0
                    WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, clean(error, MAX_ERROR), retry_at.0)?;
+        let changed = execute!(connection, sql, claim.pack.0, claim.fence, clean(error, MAX_ERROR), due.0)?;
         held(connection, changed).await
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use filmroom_index::catalogue::{Arrival, Catalogue, Error, NewPack, OffloadClaim, PackClaim, PackState};
-use filmroom_index::model::{ServingState, Timestamp};
+use filmroom_index::model::ServingState;
 
 use crate::database::Database;
 use crate::objects::{Changed, node, slice, tick, uid};
@@ -119,7 +119,7 @@ pub(crate) async fn a_pack_goes_from_planned_to_verified(database: Database) {
     assert_eq!((counts.packs_pending, counts.packs_verified, counts.pack_bytes), (0, 1, 5000));
     assert_eq!(catalogue.studies(node(1), None, 1).await.unwrap()[0].packed_instances, 2);
     assert!(
-        matches!(catalogue.pack_failed(&pack, "late", tick()).await, Err(Error::LeaseLost)),
+        matches!(catalogue.pack_failed(&pack, "late", NONE).await, Err(Error::LeaseLost)),
         "verified is never unsaid"
     );
     // Further instances of the series make a further pack.
@@ -178,7 +178,7 @@ pub(crate) async fn a_lease_that_ran_out_is_lost_to_the_next(database: Database)
     let lost = [
         catalogue.renew_pack(&slow, LEASE).await,
         catalogue.pack_uploaded(&slow, 1).await,
-        catalogue.pack_failed(&slow, "slow", tick()).await,
+        catalogue.pack_failed(&slow, "slow", NONE).await,
         catalogue.pack_rotten(&slow, slow.members[0].0.object, "slow", tick()).await,
         catalogue.pack_verified(&slow, tick()).await,
     ];
@@ -204,13 +204,13 @@ pub(crate) async fn a_failed_pack_is_due_again_when_told(database: Database) {
     catalogue.plan_packs(&claim, &packs(&claim)).await.unwrap();
     let pack = catalogue.claim_pack(node(1), LEASE).await.unwrap().unwrap();
     catalogue.pack_uploaded(&pack, 7).await.unwrap();
-    catalogue.pack_failed(&pack, "no space\0", Timestamp(i64::MAX)).await.unwrap();
+    catalogue.pack_failed(&pack, "no space\0", LEASE).await.unwrap();
     assert_eq!(catalogue.claim_pack(node(1), LEASE).await.unwrap(), None, "not yet");
     assert_eq!(database.text("SELECT error FROM packs").await, "no space");
     catalogue.request_offload(node(1), &uid("1.2.1")).await.unwrap();
     let again = catalogue.claim_pack(node(1), LEASE).await.unwrap().unwrap();
     assert_eq!((again.state, again.crc64, again.attempts), (PackState::Planned, None, 2));
-    catalogue.pack_failed(&again, "again", Timestamp(0)).await.unwrap();
+    catalogue.pack_failed(&again, "again", NONE).await.unwrap();
     assert_eq!(catalogue.claim_pack(node(1), LEASE).await.unwrap().unwrap().attempts, 3);
 }
 

@@ -143,7 +143,7 @@ impl Archive {
 impl Archive {
     /// The loop that obeys rejection notes which nobody waits for: until cancelled.
     async fn keep_notes(&self, stop: &CancellationToken) {
-        let mut wakes = self.inner.mover.wakes();
+        let mut wakes = self.inner.mover.house_wakes();
         loop {
             wakes.mark_unchanged();
             tokio::select! {
@@ -162,7 +162,7 @@ impl Archive {
 
 /// The loop beside the workers: until cancelled.
 async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &CancellationToken) {
-    let mut wakes = node.mover.wakes();
+    let mut wakes = node.mover.house_wakes();
     let mut search = evict::Search::default();
     let mut counted = None;
     loop {

@@ -13,6 +13,7 @@
 //! After planning, putting or recording an upload the next start goes on from the state in the catalogue: leases of this node are released at start, those of
 //! a dead node run out. A pack that was put and not recorded is found by its HEAD and not put again.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ const RENEWAL: Duration = Duration::from_secs(30);
 
 /// One worker: until cancelled.
 pub(super) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &CancellationToken) {
-    let mut wakes = node.mover.wakes();
+    let mut wakes = node.mover.worker_wakes();
     // A series is due when it has been quiet long enough, which nothing announces.
     let pause = node
         .settings
@@ -90,70 +91,73 @@ async fn plan(node: &Inner, claim: &OffloadClaim) -> catalogue::Result<()> {
     tracing::info!(study = %claim.study_uid, series = %claim.series_uid, packs = packs.len(), "a quiet series is packed");
     node.mover.tell(&claim.study_uid, What::Moved);
     if packs.len() > 1 {
-        node.mover.wake();
+        node.mover.wake_workers();
     }
     Ok(())
 }
 
-/// Tries to get a pack verified. Breaks when the cold store cannot be reached or the catalogue does not take the result.
-async fn attempt(node: &Arc<Inner>, cold: &ColdStore, claim: PackClaim) -> std::ops::ControlFlow<()> {
-    use std::ops::ControlFlow::{Break, Continue};
+/// Tries to get a pack verified. Breaks when there is no use in trying another one now.
+async fn attempt(node: &Arc<Inner>, cold: &ColdStore, claim: PackClaim) -> ControlFlow<()> {
     let outcome = tokio::select! {
         outcome = transfer(node, cold, &claim) => outcome,
-        error = keep_lease(node, &claim) => Err(Setback::Catalogue(error)),
+        lost = keep_lease(node, &claim) => Err(Setback::Catalogue(lost)),
     };
-    let study = &claim.study_uid;
-    let error = match outcome {
-        Ok(()) => {
-            metrics::counter!("filmroom_packs_verified_total").increment(1);
-            metrics::counter!("filmroom_offloaded_bytes_total").increment(claim.length);
-            tracing::info!(study = %study, key = claim.key, bytes = claim.length, "a pack is verified");
-            node.mover.tell(study, What::Moved);
-            return Continue(());
-        }
-        Err(Setback::Catalogue(catalogue::Error::LeaseLost)) => {
+    let Err(setback) = outcome else {
+        metrics::counter!("filmroom_packs_verified_total").increment(1);
+        metrics::counter!("filmroom_offloaded_bytes_total").increment(claim.length);
+        tracing::info!(study = %claim.study_uid, key = claim.key, bytes = claim.length, "a pack is verified");
+        node.mover.tell(&claim.study_uid, What::Moved);
+        return ControlFlow::Continue(());
+    };
+    match set_back(node, &claim, setback).await {
+        Ok(next) => next,
+        Err(catalogue::Error::LeaseLost) => {
             tracing::info!(key = claim.key, "another worker has taken a pack over");
-            return Continue(());
+            ControlFlow::Continue(())
         }
-        Err(Setback::Catalogue(error)) => {
+        Err(error) => {
             tracing::warn!(key = claim.key, %error, "the catalogue did not take the state of a pack; its lease runs out");
-            return Break(());
+            ControlFlow::Break(())
         }
-        Err(Setback::Cold(error)) => error,
+    }
+}
+
+/// Records why a pack did not get further, and when it is tried again.
+async fn set_back(node: &Inner, claim: &PackClaim, setback: Setback) -> catalogue::Result<ControlFlow<()>> {
+    let error = match setback {
+        Setback::Cold(error) => error,
+        // This row cannot be read, however often it is tried: others can.
+        Setback::Catalogue(error @ (catalogue::Error::Corrupt(_) | catalogue::Error::Refused(_))) => {
+            ColdError::Source(std::io::Error::other(error))
+        }
+        Setback::Catalogue(error) => return Err(error),
     };
     metrics::counter!("filmroom_packs_failed_total").increment(1);
-    let recorded = match Rotten::behind(&error) {
-        Some(rotten) => {
-            tracing::error!(study = %study, object = %rotten.object, what = rotten.what, "a hot file is damaged and is quarantined");
-            node.mover.tell(study, What::Moved);
-            node.catalogue
-                .pack_rotten(&claim, rotten.object, &rotten.what, node.clock.now())
-                .await
+    let study = &claim.study_uid;
+    if let Some(Rotten { object, what }) = Rotten::behind(&error) {
+        tracing::error!(study = %study, object = %object, what, "a hot file is damaged and is quarantined");
+        node.catalogue.pack_rotten(claim, *object, what, node.clock.now()).await?;
+        node.mover.tell(study, What::Moved);
+        return Ok(ControlFlow::Continue(()));
+    }
+    let pause = policy::backoff(u32::try_from(claim.attempts).unwrap_or(u32::MAX), policy::jitter());
+    let text = error.to_string();
+    node.catalogue.pack_failed(claim, &text, pause).await?;
+    match error {
+        ColdError::Unavailable(_) => {
+            tracing::info!(key = claim.key, error = text, ?pause, "a pack waits for the cold store");
+            node.mover.tell(study, What::Failed(text));
+            Ok(ControlFlow::Break(()))
         }
-        None => {
-            let failures = u32::try_from(claim.attempts).unwrap_or(u32::MAX).saturating_add(1);
-            let pause = policy::backoff(failures, policy::jitter());
-            let text = error.to_string();
-            match &error {
-                ColdError::Unavailable(_) => tracing::info!(key = claim.key, %error, ?pause, "a pack waits for the cold store"),
-                _ => tracing::error!(key = claim.key, %error, ?pause, "a pack cannot be offloaded"),
-            }
-            node.mover.tell(
-                study,
-                match error {
-                    ColdError::Refused(_) => What::Refused(text.clone()),
-                    _ => What::Failed(text.clone()),
-                },
-            );
-            node.catalogue.pack_failed(&claim, &text, node.clock.now().after(pause)).await
+        ColdError::Refused(_) => {
+            tracing::error!(key = claim.key, error = text, ?pause, "the cold store refuses a pack");
+            node.mover.tell(study, What::Refused(text));
+            Ok(ControlFlow::Continue(()))
         }
-    };
-    match recorded {
-        Ok(()) if matches!(error, ColdError::Unavailable(_)) => Break(()),
-        Ok(()) | Err(catalogue::Error::LeaseLost) => Continue(()),
-        Err(error) => {
-            tracing::warn!(key = claim.key, %error, "the catalogue did not take the failure of a pack; its lease runs out");
-            Break(())
+        _ => {
+            tracing::error!(key = claim.key, error = text, ?pause, "a pack cannot be offloaded");
+            node.mover.tell(study, What::Failed(text));
+            Ok(ControlFlow::Continue(()))
         }
     }
 }

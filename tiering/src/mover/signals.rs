@@ -16,7 +16,8 @@ const EVENTS: usize = 64;
 pub(crate) struct Signals {
     /// The last request to the cold store failed to reach it.
     cold_down: AtomicBool,
-    wake: watch::Sender<()>,
+    house: watch::Sender<()>,
+    packs: watch::Sender<()>,
     events: broadcast::Sender<Progress>,
 }
 
@@ -41,20 +42,33 @@ impl Default for Signals {
     fn default() -> Signals {
         Signals {
             cold_down: AtomicBool::new(false),
-            wake: watch::Sender::new(()),
+            house: watch::Sender::new(()),
+            packs: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS),
         }
     }
 }
 
 impl Signals {
-    /// There is work: the mover's loops look for it before their interval is over.
+    /// There is work: all of the mover's loops look for it before their interval is over.
     pub(super) fn wake(&self) {
-        self.wake.send_replace(());
+        self.house.send_replace(());
+        self.packs.send_replace(());
     }
 
-    pub(super) fn wakes(&self) -> watch::Receiver<()> {
-        self.wake.subscribe()
+    /// There are packs to upload.
+    pub(super) fn wake_workers(&self) {
+        self.packs.send_replace(());
+    }
+
+    /// What wakes the loop that keeps house.
+    pub(super) fn house_wakes(&self) -> watch::Receiver<()> {
+        self.house.subscribe()
+    }
+
+    /// What wakes those that upload.
+    pub(super) fn worker_wakes(&self) -> watch::Receiver<()> {
+        self.packs.subscribe()
     }
 
     pub(super) fn tell(&self, study: &Uid, what: What) {

@@ -41,7 +41,7 @@ pub(crate) enum Mood {
     Down,
     /// The body of a GET stands still after this many bytes.
     Slow(usize),
-    /// The body of the next GET breaks after this many bytes, and the server is down then.
+    /// The body of the next GET breaks after this many bytes, or the next PUT has no effect, and the server is down then.
     Dying(usize),
     /// Requests get no answer.
     Silent,
@@ -167,6 +167,10 @@ impl Bucket {
             });
             while self.mood() == Mood::Silent {
                 tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if matches!(mood, Mood::Dying(_)) && method == "PUT" {
+                self.set(Mood::Down);
+                return Ok(());
             }
             let (answer, content) = self.answer(mood, &method, &key, range, body, checksum);
             connection.write_all(answer.as_bytes()).await?;

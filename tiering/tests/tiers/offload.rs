@@ -156,3 +156,21 @@ async fn a_node_that_restarts_takes_its_own_leases_back_at_once() {
     eventually("it is put", async || bucket.packs().len() == 1).await;
     node.archive.offload(STUDY).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_upload_survives_a_server_that_dies_in_the_middle_and_comes_back() {
+    let bucket = Bucket::start().await;
+    let node = Node::start_with(|s| s.cold.as_mut().unwrap().location = bucket.location()).await;
+    bucket.set(Mood::Dying(0));
+    let slices = series(1, 1, 10, 50_000);
+    node.store_all(&slices).await;
+    node.pass(2 * HOUR);
+    eventually("the server is dead", async || bucket.mood() == Mood::Down).await;
+    eventually("it is noticed", async || node.archive.cold_down()).await;
+    assert_eq!(bucket.packs(), Vec::<String>::new());
+    bucket.set(Mood::Well);
+    eventually("the pack is there", async || bucket.packs().len() == 1).await;
+    node.offload_and_evict(STUDY).await;
+    node.retrieve(STUDY).await.assert_complete(&slices);
+    assert_eq!(bucket.asked("PUT").len(), 2);
+}
