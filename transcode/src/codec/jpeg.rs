@@ -1,16 +1,26 @@
-//! JPEG (ISO/IEC 10918-1) by `jpeg-decoder`: baseline, extended with 8 bits, progressive; lossless (Process 14).
-//! Extended with 12 bits is read by [`jpeg_12`].
+//! JPEG (ISO/IEC 10918-1) by `jpeg-decoder`: baseline, extended with 8 bits, progressive.
+//! Extended with 12 bits is read by [`jpeg_12`], lossless by [`jpeg_lossless`].
 
-use jpeg_decoder::{CodingProcess, ColorTransform, Decoder, PixelFormat};
+use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 
 use super::decode::{Samples, broken, check_size, native};
-use super::{CodecError, Format, jpeg_12};
+use super::{CodecError, Format, jpeg_12, jpeg_lossless};
 use crate::syntax::Compression;
 
 /// The pixels of a frame; colour with loss becomes RGB, colour without loss stays what it is.
 pub(super) fn decode(format: &Format, frame: &[u8]) -> Result<Vec<u8>, CodecError> {
     if format.compression == Compression::Jpeg && frame_precision(frame) == Some(12) {
         return native(format, &jpeg_12::decode(format, frame)?);
+    }
+    if is_lossless(frame) {
+        if format.compression == Compression::Jpeg {
+            return broken("a lossless codestream in a lossy transfer syntax");
+        }
+        return native(format, &jpeg_lossless::decode(format, frame)?);
+    }
+    // What lossy colour becomes is not what the attributes of a lossless transfer syntax go on to say.
+    if format.compression == Compression::JpegLossless && format.samples > 1 {
+        return broken("a lossy codestream in a lossless transfer syntax");
     }
     let limit = usize::try_from(format.bytes()).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new(frame);
@@ -27,18 +37,14 @@ pub(super) fn decode(format: &Format, frame: &[u8]) -> Result<Vec<u8>, CodecErro
         PixelFormat::CMYK32 => (4, 8),
     };
     check_size(format, u32::from(info.width), u32::from(info.height), samples)?;
-    let lossless = info.coding_process == CodingProcess::Lossless;
-    if lossless && format.compression == Compression::Jpeg {
-        return broken("a lossless codestream in a lossy transfer syntax");
-    }
     if samples == 3 {
-        decoder.set_color_transform(match !lossless && is_ycc(format, frame) {
+        decoder.set_color_transform(match is_ycc(format, frame) {
             true => ColorTransform::YCbCr,
             false => ColorTransform::None,
         });
     }
     let pixels = decoder.decode().map_err(error)?;
-    if precision == u32::from(format.bits_allocated) && !(format.signed && lossless) {
+    if precision == u32::from(format.bits_allocated) {
         return Ok(pixels);
     }
     let values = match precision {
@@ -104,6 +110,11 @@ pub(super) fn is_ycc(format: &Format, frame: &[u8]) -> bool {
         }
     }
     !named_rgb && (jfif || format.ycc)
+}
+
+/// Whether the frame header is that of lossless coding with Huffman codes (SOF3).
+fn is_lossless(frame: &[u8]) -> bool {
+    segments(frame).any(|(marker, _)| marker == 0xC3)
 }
 
 /// Bits of a sample as the frame header says (SOF0 to SOF3).

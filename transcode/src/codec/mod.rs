@@ -9,6 +9,7 @@ mod decode;
 mod jpeg;
 mod jpeg_12;
 mod jpeg_2000;
+mod jpeg_lossless;
 mod jpeg_ls;
 mod protocol;
 mod rle;

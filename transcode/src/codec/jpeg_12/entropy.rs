@@ -10,13 +10,13 @@ const ZIGZAG: [usize; 64] = [
 ];
 
 /// The code words of a table by the 16 bits that begin with one: its length, and the value.
-pub(super) struct Huffman {
+pub(in crate::codec) struct Huffman {
     words: Vec<(u8, u8)>,
 }
 
 impl Huffman {
     /// T.81 C.2: code words of one length are consecutive numbers.
-    pub(super) fn new(counts: &[u8; 16], values: &[u8]) -> Result<Huffman, CodecError> {
+    pub(in crate::codec) fn new(counts: &[u8; 16], values: &[u8]) -> Result<Huffman, CodecError> {
         let mut words = Vec::with_capacity(1 << 16);
         let mut values = values.iter();
         for (length, count) in (1..=16u8).zip(counts) {
@@ -34,7 +34,7 @@ impl Huffman {
 }
 
 /// The entropy-coded bytes of a scan (T.81 F.2.2).
-pub(super) struct Bits<'a> {
+pub(in crate::codec) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
     ahead: u64,
@@ -42,7 +42,7 @@ pub(super) struct Bits<'a> {
 }
 
 impl<'a> Bits<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Bits<'a> {
+    pub(in crate::codec) fn new(bytes: &'a [u8]) -> Bits<'a> {
         Bits {
             bytes,
             at: 0,
@@ -79,7 +79,7 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    fn word(&mut self, table: &Huffman) -> Result<u8, CodecError> {
+    pub(in crate::codec) fn word(&mut self, table: &Huffman) -> Result<u8, CodecError> {
         self.fill();
         let place = usize::try_from(self.ahead >> 48).unwrap_or_default();
         match table.words.get(place) {
@@ -89,7 +89,7 @@ impl<'a> Bits<'a> {
     }
 
     /// So many bits as a signed number (T.81 F.2.2.1).
-    fn number(&mut self, bits: u8) -> Result<i32, CodecError> {
+    pub(in crate::codec) fn number(&mut self, bits: u8) -> Result<i32, CodecError> {
         if bits == 0 {
             return Ok(0);
         }
@@ -102,7 +102,7 @@ impl<'a> Bits<'a> {
         Ok(if value < 1 << (bits - 1) { value - (1 << bits) + 1 } else { value })
     }
 
-    pub(super) fn block(
+    pub(in crate::codec) fn block(
         &mut self,
         dc: &Huffman,
         ac: &Huffman,
@@ -139,7 +139,7 @@ impl<'a> Bits<'a> {
     }
 
     /// The restart marker that has to stand here.
-    pub(super) fn restart(&mut self) -> Result<(), CodecError> {
+    pub(in crate::codec) fn restart(&mut self) -> Result<(), CodecError> {
         if !matches!(self.bytes.get(self.at..self.at + 2), Some([0xFF, 0xD0..=0xD7])) {
             return broken("a JPEG restart marker that is missing");
         }
@@ -150,7 +150,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Bytes up to the marker behind the scan.
-    pub(super) fn consumed(&self) -> usize {
+    pub(in crate::codec) fn consumed(&self) -> usize {
         self.at
     }
 }

@@ -1,7 +1,7 @@
 //! JPEG with 12 bits a sample (ISO/IEC 10918-1, Process 4: extended sequential DCT, Huffman coding), in which devices write CT and CR of transfer syntax
 //! 1.2.840.10008.1.2.4.51. Our own, since the library that reads the other processes reads 8 bits only. Not decoded: arithmetic coding, progressive.
 
-mod entropy;
+pub(super) mod entropy;
 
 use super::decode::{Samples, broken, check_size};
 use super::jpeg::is_ycc;
@@ -25,12 +25,14 @@ struct Component {
     prediction: i32,
 }
 
+/// Tables and restart interval as the segments in front of a scan have them.
 #[derive(Default)]
-struct Tables {
+pub(super) struct Tables {
     quantization: [Option<[f32; 64]>; 4],
     /// DC and AC
-    huffman: [[Option<Huffman>; 4]; 2],
-    restart: usize,
+    pub(super) huffman: [[Option<Huffman>; 4]; 2],
+    /// Units between restart markers; 0: there are none
+    pub(super) restart: usize,
 }
 
 /// The samples of a frame; colour becomes RGB.
@@ -322,7 +324,7 @@ impl Tables {
         Ok(())
     }
 
-    fn huffman(&mut self, mut content: &[u8]) -> Result<(), CodecError> {
+    pub(super) fn huffman(&mut self, mut content: &[u8]) -> Result<(), CodecError> {
         while let [kind, rest @ ..] = content {
             let Some((counts, rest)) = rest.split_first_chunk::<16>() else {
                 return broken("a JPEG Huffman table that is cut short");
