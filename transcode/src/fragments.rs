@@ -24,7 +24,10 @@ enum Layout {
 impl Layout {
     fn of(image: &Image) -> Result<Layout, Error> {
         let full = |(_, length): (u64, u64), entry: u64| image.frames.checked_mul(entry) == Some(length);
-        if image.frames == 1 {
+        if image.frames == 1 && image.beginnings > 1 {
+            // One frame by Number of Frames, or by its absence: the others must not be lost unseen.
+            Err(Error::Unsupported(format!("{} codestreams in one frame", image.beginnings)))
+        } else if image.frames == 1 {
             Ok(Layout::One)
         } else if image.fragments == image.frames {
             Ok(Layout::Each)

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::fragments::each_frame;
 use crate::input::{Input, Patience, Stored};
 use crate::survey::{Image, Images};
-use crate::syntax::is_native;
+use crate::syntax::{Compression as Compressed, is_native};
 use crate::walk::{Element, ITEM, ITEM_DELIMITER, PIXEL_DATA, SEQUENCE_DELIMITER, Visitor, walk};
 
 /// Bytes written at a time.
@@ -116,7 +116,9 @@ impl<'i> Changes<'i> {
                 value.resize(value.len().next_multiple_of(2), b' ');
                 values.push((tags::PHOTOMETRIC_INTERPRETATION, VR::CS, value));
             }
-            if image.format.samples > 1 {
+            // Decoders write colour by pixel; what is not decoded stays as it is.
+            let decoded = !matches!(image.format.compression, Compressed::None | Compressed::Deflate);
+            if image.format.samples > 1 && decoded {
                 values.push((tags::PLANAR_CONFIGURATION, VR::US, vec![0, 0]));
             }
         }

@@ -45,9 +45,13 @@ impl Image {
     }
 }
 
-/// Whether a fragment begins a codestream: SOI of JPEG and JPEG-LS, SOC of JPEG 2000, the signature box of JP2.
+/// Whether a fragment begins a codestream: SOI of JPEG and JPEG-LS, SOC of JPEG 2000, the signature box of JP2, the header of RLE, whose first segment
+/// comes right behind it.
 pub(crate) fn is_beginning(head: &[u8]) -> bool {
-    head.starts_with(&[0xFF, 0xD8, 0xFF]) || head.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) || head.starts_with(b"\0\0\0\x0cjP  ")
+    head.starts_with(&[0xFF, 0xD8, 0xFF])
+        || head.starts_with(&[0xFF, 0x4F, 0xFF, 0x51])
+        || head.starts_with(b"\0\0\0\x0cjP  ")
+        || matches!(head, [1..=15, 0, 0, 0, 64, 0, 0, 0, ..])
 }
 
 /// Finds the encapsulated images of an object.
@@ -70,7 +74,7 @@ struct Attributes {
     photometric: String,
     rows: u64,
     columns: u64,
-    frames: Option<u64>,
+    frames: String,
     bits_allocated: u64,
     signed: bool,
     extended_offsets: (u64, u64),
@@ -160,7 +164,7 @@ impl Attributes {
         match tag {
             tags::SAMPLES_PER_PIXEL => self.samples = word(),
             tags::PHOTOMETRIC_INTERPRETATION => self.photometric = text(),
-            tags::NUMBER_OF_FRAMES => self.frames = text().parse().ok(),
+            tags::NUMBER_OF_FRAMES => self.frames = text(),
             tags::ROWS => self.rows = word(),
             tags::COLUMNS => self.columns = word(),
             tags::BITS_ALLOCATED => self.bits_allocated = word(),
@@ -175,6 +179,14 @@ impl Attributes {
         if self.rows == 0 || self.columns == 0 {
             return unsupported("an image without Rows or Columns");
         }
+        // Guessing would drop frames that nobody misses.
+        let frames = match self.frames.as_str() {
+            "" => 1,
+            number => match number.parse() {
+                Ok(frames @ 1..) => frames,
+                _ => return unsupported(&format!("an image with {number:?} frames")),
+            },
+        };
         if !matches!(self.samples, 1 | 3 | 4) {
             return unsupported(&format!("{} samples per pixel", self.samples));
         }
@@ -208,7 +220,7 @@ impl Attributes {
         };
         let image = Image {
             format,
-            frames: self.frames.unwrap_or(1).max(1),
+            frames,
             photometric: photometric.filter(|name| *name != self.photometric),
             basic_offsets: (0, 0),
             extended_offsets: self.extended_offsets,

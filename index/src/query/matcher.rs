@@ -61,6 +61,7 @@ impl MatchKey {
     }
 
     /// Whether [`MatchKey::is_met_by`] looks at an attribute.
+    #[cfg(feature = "database")]
     pub(crate) fn reads(&self, tag: Tag) -> bool {
         match &self.matcher {
             Matcher::Moments { time, .. } => tag == self.tag || tag == *time,

@@ -28,8 +28,9 @@ const FRAME: Duration = Duration::from_secs(60);
 /// Address space of the child, bytes: OpenJPEG needs four bytes for each sample of a frame of [`super::MAX_FRAME`], and as much again.
 const MEMORY: u64 = 4 << 30;
 
-/// Processor time of the child, seconds: thousands of frames.
-const PROCESSOR: u64 = 3600;
+/// Processor time of the child, seconds: more than a retrieve of a hundred thousand frames needs. It ends a child whose parent is gone; a frame that
+/// takes too long is ended by [`FRAME`].
+const PROCESSOR: u64 = 24 * 3600;
 
 /// How the child is started: a program that calls [`serve`] when it is called like this.
 #[derive(Clone, Debug, PartialEq, Eq)]

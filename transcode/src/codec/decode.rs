@@ -19,6 +19,8 @@ pub(super) struct Samples {
 pub(super) fn decode(format: &Format, frame: &[u8]) -> Result<Vec<u8>, CodecError> {
     let wanted = usize::try_from(format.bytes()).map_err(|_| CodecError::Unsupported("a frame of this size".to_owned()))?;
     let pixels = match format.compression {
+        // A NUL may make it even; what is longer is more than one frame.
+        Compression::None if frame.len() > wanted + 1 => return broken(format!("{} bytes of pixels instead of {wanted}", frame.len())),
         Compression::None => frame.get(..wanted).unwrap_or(frame).to_vec(),
         Compression::Deflate => inflate(frame, wanted)?,
         Compression::Rle => rle::decode(format, frame)?,
@@ -32,11 +34,15 @@ pub(super) fn decode(format: &Format, frame: &[u8]) -> Result<Vec<u8>, CodecErro
     Ok(pixels)
 }
 
+/// The end of a deflated stream and its padding.
+const MARGIN: usize = 16;
+
 fn inflate(frame: &[u8], wanted: usize) -> Result<Vec<u8>, CodecError> {
     let mut pixels = Vec::new();
     let limit = u64::try_from(wanted).unwrap_or(u64::MAX);
     let mut inflater = flate2::bufread::DeflateDecoder::new(frame).take(limit);
     match inflater.read_to_end(&mut pixels) {
+        Ok(_) if inflater.into_inner().into_inner().len() > MARGIN => broken("more behind the pixels of the frame"),
         Ok(_) => Ok(pixels),
         Err(error) => broken(error.to_string()),
     }

@@ -131,6 +131,45 @@ fn an_image_of_another_size_than_its_codestream_is_refused_before_it_is_decoded(
     }
 }
 
+#[test]
+fn frames_that_number_of_frames_does_not_say_are_not_dropped() {
+    for (name, said) in [
+        ("SC_rgb_rle_2frame.dcm", "2 "),
+        ("emri_small_RLE.dcm", "10"),
+        ("emri_small_jpeg_2k_lossless.dcm", "10"),
+        ("emri_small_jpeg_ls_lossless.dcm", "10"),
+    ] {
+        let header = [b"\x28\0\x08\0IS\x02\0", said.as_bytes()].concat();
+        for other in ["1 ", "1.", "0 ", "3 ", "  "] {
+            let error = damaged(name, |bytes| {
+                let place = bytes.windows(header.len()).position(|window| window == header).unwrap() + 8;
+                bytes[place..place + 2].copy_from_slice(other.as_bytes());
+            })
+            .unwrap_err();
+            let refused = matches!(error, Error::Unsupported(_) | Error::Malformed { .. });
+            assert!(refused, "{name} with {other:?} frames: {error}");
+        }
+    }
+}
+
+#[test]
+fn colour_by_plane_that_is_not_decoded_stays_by_plane() {
+    let us = |element: u8, value: u8| [0x28, 0, element, 0, b'U', b'S', 2, 0, value, 0];
+    let mut bytes = us(2, 3).to_vec();
+    bytes.extend(b"\x28\0\x04\0CS\x04\0RGB ");
+    for (element, value) in [(6, 1), (16, 2), (17, 2)] {
+        bytes.extend(us(element, value));
+    }
+    bytes.extend(b"\x28\0\0\x01US\x02\0\x08\0");
+    bytes.extend(b"\xE0\x7F\x10\0OB\0\0\xFF\xFF\xFF\xFF\xFE\xFF\0\xE0\0\0\0\0\xFE\xFF\0\xE0\x0C\0\0\0RRRRGGGGBBBB\xFE\xFF\xDD\xE0\0\0\0\0");
+    let stored = stored_bytes(&bytes, &uid("1.2.840.10008.1.2.1.98"));
+    let mut native = Vec::new();
+    transcode(&stored, &uid(EXPLICIT), &mut native, &mut Codec::default(), &patience()).unwrap();
+    let native = InMemDicomObject::read_dataset_with_ts(native.as_slice(), TransferSyntaxRegistry.get(EXPLICIT).unwrap()).unwrap();
+    assert_eq!(native.element(tags::PLANAR_CONFIGURATION).unwrap().to_int::<u16>().unwrap(), 1);
+    assert_eq!(&*native.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap(), b"RRRRGGGGBBBB");
+}
+
 proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(200))]
 
