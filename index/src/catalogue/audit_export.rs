@@ -158,12 +158,15 @@ impl Catalogue {
 
 impl Horizon {
     async fn look(&mut self, connection: &mut Connection) -> Result<()> {
+        // The number of this transaction is given after the statement's snapshot was taken: whoever took an id before a row of the snapshot has a
+        // smaller number. The snapshot's own upper end does not tell: it is one past the highest that has ended, and younger ones may run.
         let sql = connection.pick(
-            "SELECT coalesce(max(id), 0), 0, 0 FROM audit",
-            "SELECT coalesce(max(id), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-                    pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM audit",
+            "SELECT coalesce(max(id), $1), 0, 0 FROM audit",
+            "SELECT coalesce(max(id), $1),
+                    CASE WHEN max(id) > $1 THEN pg_snapshot_xmin(pg_current_snapshot())::text::bigint ELSE 0 END,
+                    CASE WHEN max(id) > $1 THEN pg_current_xact_id()::text::bigint ELSE 0 END FROM audit",
         );
-        let row: Option<(i64, i64, i64)> = fetch_optional!(connection, sql)?;
+        let row: Option<(i64, i64, i64)> = fetch_optional!(connection, sql, self.settled)?;
         let (newest, oldest_running, next) = row.unwrap_or_default();
         self.see(newest, oldest_running, next);
         Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use filmroom_index::catalogue::{AuditEvent, AuditOutcome, AuditRecord, Catalogue, Error, Horizon};
 use filmroom_index::model::Timestamp;
 
-use sqlx::{Connection, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use crate::database::{Database, Kind};
 use crate::objects::{node, slice, tick};
@@ -161,6 +161,44 @@ pub(crate) async fn a_row_that_commits_late_is_not_passed_over(database: Databas
             sqlx::raw_sql(LATE).execute(&mut late).await.unwrap();
             sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
             writing.await.unwrap();
+        }
+    }
+    let rows = exported(&catalogue, 1, 2).await;
+    assert_eq!(rows.iter().map(|row| row.actor.as_str()).collect::<Vec<_>>(), ["LATE", "EARLY"]);
+}
+
+pub(crate) async fn a_row_of_the_youngest_transaction_is_not_passed_over(database: Database) {
+    let row = |actor: &str| {
+        format!(
+            "INSERT INTO audit (at, action, actor, address, patient_id, study_uid, detail) VALUES (1, 'echo', '{actor}', '', '', '', '')"
+        )
+    };
+    let catalogue = database.open().await;
+    match &database.kind {
+        Kind::Postgres(_) => {
+            // Before: it would end a transaction above them.
+            let claim = catalogue.claim_audit_target(node(1), TARGET, false, LEASE).await.unwrap().unwrap();
+            let mut early = PgConnection::connect(&database.url()).await.unwrap();
+            let mut late = PgConnection::connect(&database.url()).await.unwrap();
+            for transaction in [&mut early, &mut late] {
+                let begin = "BEGIN; SELECT pg_current_xact_id()";
+                sqlx::raw_sql(begin).execute(transaction).await.unwrap();
+            }
+            // No transaction above LATE has ended: it is beyond every snapshot, and has the smaller id.
+            sqlx::raw_sql(AssertSqlSafe(row("LATE"))).execute(&mut late).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(row("EARLY"))).execute(&mut early).await.unwrap();
+            sqlx::raw_sql("COMMIT").execute(&mut early).await.unwrap();
+            let mut horizon = Horizon::default();
+            for _ in 0..20 {
+                let rows = catalogue.audit_to_export(&claim, &mut horizon, 1000).await.unwrap();
+                assert_eq!(rows, [], "a smaller id may still come");
+            }
+            sqlx::raw_sql("COMMIT").execute(&mut late).await.unwrap();
+        }
+        Kind::Sqlite => {
+            // It has one writer: ids are in the order of commits.
+            let sql = format!("{}; {}", row("LATE"), row("EARLY"));
+            database.run(&sql, "").await;
         }
     }
     let rows = exported(&catalogue, 1, 2).await;

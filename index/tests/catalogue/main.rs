@@ -120,6 +120,7 @@ fn main() {
             an_event_is_written_with_the_patient_of_its_study,
             a_target_gets_every_row_once_its_turn_has_come,
             a_row_that_commits_late_is_not_passed_over,
+            a_row_of_the_youngest_transaction_is_not_passed_over,
             a_target_is_exported_to_by_one_node_at_a_time,
             what_every_target_has_got_may_be_removed;
         commitments:
