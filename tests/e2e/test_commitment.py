@@ -149,8 +149,9 @@ def test_what_is_not_safe_is_reported_as_failed_with_its_reason(asked, requester
     # What was found damaged is out of service, and its sender, who still has it, can send it again.
     assert any("SHA-256" in line["reason"] for line in asked.quarantine())
     assert scu.store(asked, [paths[3]], title="CT1")[paths[3]] == 0x0000
-    transaction, _ = requester.ask(asked, [good])
-    assert requester.report_of(transaction).event_type == 1
+    transaction, _ = requester.ask(asked, [good, damaged])
+    report = requester.report_of(transaction)
+    assert (report.event_type, report.committed) == (1, {good[1], damaged[1]})
 
 
 def test_a_missing_hot_file_is_not_promised(asked, requester, tmp_path):

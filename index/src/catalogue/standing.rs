@@ -56,11 +56,14 @@ impl Catalogue {
         let texts: Texts = uids.iter().collect();
         let rows: Vec<VersionRow> = fetch_all!(connection, sql, node.0, texts)?;
         let mut standings: HashMap<String, Standing> = HashMap::new();
+        let mut doubted: Vec<(String, Vec<u8>)> = Vec::new();
         for row in rows {
             let standing = standings.entry(row.sop_instance_uid.clone()).or_default();
             let state = read_state(&row.state)?;
             standing.known |= state != ServingState::Deleted;
-            standing.quarantined |= state == ServingState::Quarantined;
+            if state == ServingState::Quarantined {
+                doubted.push((row.sop_instance_uid.clone(), row.sha256.clone()));
+            }
             if state == ServingState::Served {
                 standing.served = Some(HeldCopy {
                     object: ObjectId(row.object_id),
@@ -72,6 +75,12 @@ impl Catalogue {
                     hot: row.hot.is_some(),
                     elsewhere: row.elsewhere.map(NodeId),
                 });
+            }
+        }
+        // The requester may have the other bytes of another version. What was damaged here and sent again is the same.
+        for (sop_instance, sha256) in doubted {
+            if let Some(standing) = standings.get_mut(&sop_instance) {
+                standing.quarantined |= standing.served.as_ref().is_none_or(|served| served.sha256.0 != sha256.as_slice());
             }
         }
         Ok(standings)

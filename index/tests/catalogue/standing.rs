@@ -134,8 +134,15 @@ pub(crate) async fn a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_el
         !catalogue.accept(alone.object, &|_| None, "admin", tick()).await.unwrap(),
         "its bytes are not what was received"
     );
+    let instance = alone.sop_instance.as_str();
+    assert!(standing(&catalogue, 1, instance).await.unwrap().quarantined);
     // The sender still has the good bytes.
     let good = alone.clone().again().policy(DuplicatePolicy::Keep);
     assert_eq!(store(&catalogue, &good).await, Outcome::Served);
     database.counts_are_right().await;
+    // What is served is what the sender has, and can be promised; other bytes still count.
+    let healed = standing(&catalogue, 1, instance).await.unwrap();
+    assert!(!healed.quarantined && healed.served.is_some_and(|served| served.object == good.object));
+    store(&catalogue, &alone.clone().again().with_bytes("other").sent_by("PACS2")).await;
+    assert!(standing(&catalogue, 1, instance).await.unwrap().quarantined);
 }

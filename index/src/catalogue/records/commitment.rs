@@ -239,7 +239,7 @@ pub struct CommitmentSummary {
 /// How a SOP Instance UID stands here.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Standing {
-    /// A version is in quarantine: the requester's copy may be that one
+    /// A version of other bytes than what is served is in quarantine: the requester's copy may be that one
     pub quarantined: bool,
     /// There is a version that is not deleted
     pub known: bool,

@@ -4,7 +4,7 @@
 //! was read for a commitment is not read for it again. Files are read one at a time on a node, with pauses as long as the reading, and no
 //! connection of the catalogue is held meanwhile.
 //!
-//! Invariants: nothing is safe that is not served under the class that was named, or of which a version is in quarantine. What was read and is
+//! Invariants: nothing is safe that is not served under the class that was named, or of which other bytes are in quarantine. What was read and is
 //! not what was received is rotten on record before it is reported.
 
 use std::collections::BTreeSet;
