@@ -21,6 +21,14 @@ pub struct Places {
 pub struct Place {
     // None only if the semaphore were closed, which nobody does.
     _permit: Option<OwnedSemaphorePermit>,
+    waited: bool,
+}
+
+impl Place {
+    /// Whether there was none at once: what was known before may not hold any more.
+    pub fn waited(&self) -> bool {
+        self.waited
+    }
 }
 
 impl Places {
@@ -31,11 +39,16 @@ impl Places {
             let places = || Arc::new(Semaphore::new(destination.max_associations.max(1)));
             Arc::clone(by_title.entry(destination.title.clone()).or_insert_with(places))
         };
-        if semaphore.available_permits() == 0 {
-            tracing::info!(destination = %destination.title, "waits for its turn: the destination has as many associations as it may");
+        if let Ok(permit) = Arc::clone(&semaphore).try_acquire_owned() {
+            return Place {
+                _permit: Some(permit),
+                waited: false,
+            };
         }
+        tracing::info!(destination = %destination.title, "waits for its turn: the destination has as many associations as it may");
         Place {
             _permit: semaphore.acquire_owned().await.ok(),
+            waited: true,
         }
     }
 }
@@ -66,8 +79,9 @@ mod tests {
         drop(one);
         assert!((&mut second).now_or_never().is_none());
         let first = (&mut first).now_or_never();
-        assert!(first.is_some());
+        assert!(first.as_ref().is_some_and(Place::waited));
         drop(first);
-        assert!(second.now_or_never().is_some());
+        assert!(second.now_or_never().is_some_and(|place| place.waited()));
+        assert!(!places.take(&destination).await.waited());
     }
 }

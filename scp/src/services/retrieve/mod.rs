@@ -120,10 +120,42 @@ impl<'a> Operation<'a> {
         destination: &str,
     ) -> Result<Vec<Located>, Ended> {
         let query = Query::retrieve(asked.root, &asked.identifier)?;
+        let instances = self.locate(association, &query).await?;
+        self.begin(association, &query, &instances, destination).await?;
+        Ok(instances)
+    }
+
+    /// Finds once more what is asked for, after a wait in which nothing was sent. What is other than `before` is counted and written down anew.
+    async fn plan_again<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        asked: &Asked,
+        destination: &str,
+        before: Vec<Located>,
+    ) -> Result<Vec<Located>, Ended> {
+        let query = Query::retrieve(asked.root, &asked.identifier)?;
+        let instances = self.locate(association, &query).await?;
+        let key = |instance: &Located| (instance.object, instance.study_uid.clone());
+        if !instances.iter().map(key).eq(before.iter().map(key)) {
+            tracing::info!(
+                before = before.len(),
+                now = instances.len(),
+                "what is asked for changed while it waited"
+            );
+            self.begin(association, &query, &instances, destination).await?;
+        }
+        Ok(instances)
+    }
+
+    async fn locate<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &self,
+        association: &mut Association<S>,
+        query: &Query,
+    ) -> Result<Vec<Located>, Ended> {
         let (catalogue, limit) = (self.node.archive.catalogue(), self.node.settings.find_limit);
         let (id, busy) = (self.message_id, Status::CannotCountMatches);
         if query.level == Level::Patient {
-            let patients = ask(association, id, limit, busy, catalogue.find(&query, 1, limit)).await?;
+            let patients = ask(association, id, limit, busy, catalogue.find(query, 1, limit)).await?;
             if patients.len() > 1 {
                 return Err(Ended::Refused(Refusal {
                     status: Status::DoesNotMatchSopClass,
@@ -132,12 +164,27 @@ impl<'a> Operation<'a> {
                 }));
             }
         }
-        let mut instances = ask(association, id, limit, busy, catalogue.locate(self.node.archive.node(), &query)).await?;
+        let mut instances = ask(association, id, limit, busy, catalogue.locate(self.node.archive.node(), query)).await?;
         // They come by study, series and number: what two items of a list name twice is side by side.
         instances.dedup_by(|one, other| one.object == other.object);
+        Ok(instances)
+    }
+
+    /// Says how much is to be sent, and writes it down.
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        association: &mut Association<S>,
+        query: &Query,
+        instances: &[Located],
+        destination: &str,
+    ) -> Result<(), Ended> {
         self.books = SubOperations::new(instances.len());
+        // Of what was begun before and is not to be sent any more, the end is written down all the same.
+        for event in &mut self.audit {
+            event.instances = 0;
+        }
         if instances.is_empty() {
-            return Ok(instances);
+            return Ok(());
         }
         self.pending(association).await?;
         self.what = format!("{} to {destination}", query.level.as_str());
@@ -145,10 +192,10 @@ impl<'a> Operation<'a> {
             Service::Get => "get-begun",
             _ => "move-begun",
         };
-        self.audit = studies(&instances)
+        let begun: Vec<AuditEvent> = studies(instances)
             .filter_map(|study| {
                 let mut event = audit::event(self.node, association.peer(), begun);
-                event.patient_id = audit::value(&query, tags::PATIENT_ID);
+                event.patient_id = audit::value(query, tags::PATIENT_ID);
                 event.study_uid = study.first()?.study_uid.to_string();
                 event.destination = destination.to_owned();
                 event.instances = u64::try_from(study.len()).unwrap_or(u64::MAX);
@@ -156,8 +203,11 @@ impl<'a> Operation<'a> {
                 Some(event)
             })
             .collect();
-        audit::write(self.node, &self.audit).await;
-        Ok(instances)
+        audit::write(self.node, &begun).await;
+        self.audit
+            .retain(|earlier| begun.iter().all(|event| event.study_uid != earlier.study_uid));
+        self.audit.extend(begun);
+        Ok(())
     }
 
     /// What is asked for may not leave for `destination` at the wish of this AE: that is written down with what was asked.

@@ -3,7 +3,8 @@
 //! # Mechanics
 //! A task of its own takes what the archive releases and sends it; this one hears the requester, says Pending and keeps the books, so that a slow
 //! destination delays neither. C-CANCEL, a requester that releases, aborts or vanishes: the image that is being sent is completed, nothing follows.
-//! A destination has `[[ae]] max_associations` of these tasks at once; the next waits its turn, and its requester hears Pending.
+//! A destination has `[[ae]] max_associations` of these tasks at once; the next waits its turn, and its requester hears Pending. What it is to send is
+//! looked up again when its turn comes.
 //! The final response comes after the last C-STORE response and after the release of the destination's associations, which is not waited for long:
 //! the listener of a viewer may live no longer than its C-MOVE.
 
@@ -23,7 +24,7 @@ use tracing::Instrument;
 
 use super::{Delivered, Operation};
 use crate::association::{Association, AssociationError, Event};
-use crate::destinations::{Sender, Sent};
+use crate::destinations::{Place, Sender, Sent};
 use crate::dimse::{CMoveRequest, Priority, Status};
 use crate::services::Context;
 use crate::services::identifier::Refusal;
@@ -69,7 +70,22 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
             return Err(refusal.into());
         }
     };
-    let instances = operation.plan(association, &asked, peer.title.as_str()).await?;
+    let mut instances = operation.plan(association, &asked, peer.title.as_str()).await?;
+    if instances.is_empty() {
+        return Ok(());
+    }
+    // Nothing is recalled before: it would take disk and descriptors from those who send.
+    let Some(place) = take_place(operation, association, peer).await? else {
+        for instance in &instances {
+            let busy = Delivered::failed(&instance.sop_instance, Reason::Busy, "no place at the destination");
+            operation.record(busy);
+        }
+        return Ok(());
+    };
+    if place.waited() {
+        // What was withdrawn or superseded meanwhile must not be sent.
+        instances = operation.plan_again(association, &asked, peer.title.as_str(), instances).await?;
+    }
     let originator = (association.peer().calling.clone(), operation.message_id);
     let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator))
         .with_priority(priority)
@@ -79,7 +95,8 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let stop = CancellationToken::new();
     // Dropped with this future, it takes the task along.
     let mut courier = JoinSet::new();
-    let errand = deliver_in_turn(node.clone(), peer.clone(), sender, instances, results, stop.clone());
+    let retrieval = node.archive.retrieve(instances, peer.partial_series);
+    let errand = deliver(place, sender, retrieval, results, stop.clone());
     courier.spawn(errand.in_current_span());
 
     let mut ended = Ok(());
@@ -131,37 +148,26 @@ fn resolve<'s>(settings: &'s Settings, caller: &AeTitle, destination: &str) -> R
     }
 }
 
-/// Waits for a place at the destination, then sends. Nothing is recalled before: it would take disk and descriptors from those who send.
-async fn deliver_in_turn(
-    node: Context,
-    destination: Peer,
-    sender: Sender,
-    instances: Vec<Located>,
-    results: mpsc::Sender<Delivered>,
-    stop: CancellationToken,
-) {
-    if instances.is_empty() {
-        return;
-    }
-    let place = tokio::select! {
-        biased;
-        () = stop.cancelled() => return,
-        place = timeout(PLACE, node.places.take(&destination)) => place,
-    };
-    if let Ok(_place) = place {
-        let retrieval = node.archive.retrieve(instances, destination.partial_series);
-        return deliver(sender, retrieval, results, stop).await;
-    }
-    for instance in instances {
-        let busy = Delivered::failed(&instance.sop_instance, Reason::Busy, "no place at the destination");
-        if results.send(busy).await.is_err() {
-            return;
+/// Waits for a place at the destination, saying Pending; None: there was none in all that time.
+async fn take_place<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    operation: &mut Operation<'_>,
+    association: &mut Association<S>,
+    destination: &Peer,
+) -> Result<Option<Place>, Ended> {
+    let node = operation.node;
+    let mut place = std::pin::pin!(timeout(PLACE, node.places.take(destination)));
+    loop {
+        tokio::select! {
+            biased;
+            event = association.receive() => hear(operation, association, event).await?,
+            () = sleep_until(operation.cadence.due()) => operation.pending(association).await?,
+            place = &mut place => return Ok(place.ok()),
         }
     }
 }
 
-/// Sends what is released until all was, or until it is stopped.
-async fn deliver(mut sender: Sender, mut retrieval: Retrieval, results: mpsc::Sender<Delivered>, stop: CancellationToken) {
+/// Sends what is released until all was, or until it is stopped; the place at the destination is held until its associations are released.
+async fn deliver(_place: Place, mut sender: Sender, mut retrieval: Retrieval, results: mpsc::Sender<Delivered>, stop: CancellationToken) {
     let mut destination = Patience::default();
     loop {
         let release = tokio::select! {
