@@ -9,8 +9,9 @@
 //! | any other username and passcode (2) | ignored | rejected | rejected |
 //! | Kerberos (3), SAML (4), JWT (5), any other | ignored | ignored | rejected |
 //!
-//! A bare username that has a passcode, and one that is not listed, are treated alike: names cannot be found out by trying. An AE with `users`
-//! requires one of them, whatever the policy for the others is.
+//! A bare username that has a passcode, and one that is not listed, are treated alike, and any passcode takes as long to check as one that is right:
+//! names cannot be found out by trying. An AE with `users` requires one of them, whatever the policy for the others is: there, the passcode of any
+//! other user is as wrong as one that is.
 
 use dicom_ul::pdu::{UserIdentity, UserIdentityType, UserVariableItem};
 
@@ -63,15 +64,16 @@ pub(crate) fn identify(settings: &Settings, peer: Option<&Peer>, items: &[UserVa
         return otherwise(IdentityError::Missing);
     };
     let listed = listed(&settings.users, &offered.primary_field());
+    let of_this_ae = |user: &User| of_this_ae.is_empty() || of_this_ae.contains(&user.name);
     let (user, challenge) = match (offered.identity_type(), listed) {
         (UserIdentityType::Username, Some(user)) if user.passcode.is_none() => (user, None),
         (UserIdentityType::Username, _) => return otherwise(IdentityError::NotRecognized),
-        (UserIdentityType::UsernamePassword, Some(user)) => {
+        (UserIdentityType::UsernamePassword, Some(user)) if of_this_ae(user) => {
             let challenge = Challenge::new(user.passcode.clone(), offered.secondary_field());
             (user, Some(challenge))
         }
-        (UserIdentityType::UsernamePassword, None) => {
-            // Takes as long as one that is listed.
+        (UserIdentityType::UsernamePassword, _) => {
+            // Not listed, or not of this AE: takes as long as one who is, whatever the passcode.
             return Ok(Identified {
                 challenge: Some(Challenge::new(None, offered.secondary_field())),
                 ..Identified::default()
@@ -79,7 +81,7 @@ pub(crate) fn identify(settings: &Settings, peer: Option<&Peer>, items: &[UserVa
         }
         _ => return otherwise(IdentityError::Unsupported),
     };
-    if !of_this_ae.is_empty() && !of_this_ae.contains(&user.name) {
+    if !of_this_ae(user) {
         return Err(IdentityError::NotOfThisAe);
     }
     // Of length zero for these types (PS3.7 D.3.3.7.2).

@@ -102,6 +102,26 @@ async fn an_ae_with_users_requires_one_of_them_whatever_the_policy() {
     }
 }
 
+/// The AE of another user tells as little of a name that is listed, and as late, as of one that is not.
+#[tokio::test]
+async fn a_passcode_at_the_ae_of_others_is_checked_like_that_of_nobody() {
+    let peer = Peer {
+        users: vec!["bob".to_owned()],
+        ..Peer::new(AeTitle::parse("CONSOLE").unwrap())
+    };
+    let settings = settings(IdentityPolicy::Optional);
+    for passcode in [b"wonder", b"Wonder"] {
+        let offered = |name: &[u8]| offer(UserIdentityType::UsernamePassword, name, passcode);
+        let known = identify(&settings, Some(&peer), &offered(b"alice"));
+        assert_eq!(known, identify(&settings, Some(&peer), &offered(b"mallory")));
+        assert!(known.unwrap().challenge.is_some());
+        assert_eq!(
+            accepted(&settings, Some(&peer), &offered(b"alice")).await,
+            Err(IdentityError::NotRecognized)
+        );
+    }
+}
+
 #[test]
 fn a_positive_response_is_given_when_it_was_asked_for_and_is_empty() {
     let settings = settings(IdentityPolicy::Optional);
