@@ -80,8 +80,11 @@ pub(crate) fn init(folder: &Path, node: &Subject<'_>) -> anyhow::Result<Issued> 
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     validity(&mut params, CA_DAYS);
     let certificate = params.self_signed(&key)?;
-    write(&folder.join(CA_KEY), &key.serialize_pem(), false)?;
-    write(&folder.join(CA), &certificate.pem(), false)?;
+    write_pair(
+        (&folder.join(CA_KEY), &key.serialize_pem()),
+        (&folder.join(CA), &certificate.pem()),
+        false,
+    )?;
     issue(folder, "node", node, false)
 }
 
@@ -108,8 +111,7 @@ pub(crate) fn issue(folder: &Path, file: &str, subject: &Subject<'_>, replace: b
     params.use_authority_key_identifier_extension = true;
     validity(&mut params, subject.days);
     let made = params.signed_by(&keys, &issuer)?;
-    write(&key, &keys.serialize_pem(), replace)?;
-    write(&certificate, &made.pem(), replace)?;
+    write_pair((&key, &keys.serialize_pem()), (&certificate, &made.pem()), replace)?;
     Ok(Issued {
         certificate,
         key,
@@ -141,23 +143,55 @@ fn validity(params: &mut CertificateParams, days: u32) {
     params.not_after = now + Duration::days(days.into());
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
-fn write(path: &Path, text: &str, replace: bool) -> anyhow::Result<()> {
-    let place = || path.display().to_string();
-    let fresh = path.with_extension(format!("{}.new", path.extension().and_then(|e| e.to_str()).unwrap_or_default()));
+/// Writes a key and its certificate, whole. Both are on the disk before either gets its name: a disk that is full does not part a new key from the
+/// certificate before it.
+fn write_pair(key: (&Path, &str), certificate: (&Path, &str), replace: bool) -> anyhow::Result<()> {
+    let pair = [key, certificate];
+    for (path, text) in pair {
+        prepare(path, text)?;
+    }
+    for (path, _) in pair {
+        if !replace && path.exists() {
+            bail!("{} is there already", path.display());
+        }
+    }
+    for (path, _) in pair {
+        std::fs::rename(prepared(path), path).with_context(|| path.display().to_string())?;
+    }
+    for (path, _) in pair {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        std::fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| folder.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Where a file lies before it gets its name.
+fn prepared(path: &Path) -> PathBuf {
+    path.with_extension(format!("{}.new", path.extension().and_then(|e| e.to_str()).unwrap_or_default()))
+}
+
+/// Writes what only its owner can read. What lies in its place, of a run that ended early or laid there by somebody, is removed: a file keeps the mode
+/// that it was made with, a link leads elsewhere.
+fn prepare(path: &Path, text: &str) -> anyhow::Result<()> {
+    let fresh = prepared(path);
+    let place = || fresh.display().to_string();
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(place),
+        _ => {}
+    }
     let mut file = std::fs::OpenOptions::new()
-        .create(true)
+        .create_new(true)
         .write(true)
-        .truncate(true)
         .mode(0o600)
         .open(&fresh)
         .with_context(place)?;
     file.write_all(text.as_bytes()).with_context(place)?;
-    file.sync_all().with_context(place)?;
-    if !replace && path.exists() {
-        bail!("{} is there already", path.display());
-    }
-    std::fs::rename(&fresh, path).with_context(place)
+    file.sync_all().with_context(place)
 }
 
 #[cfg(test)]
@@ -201,11 +235,37 @@ mod tests {
             assert!(!own.authority);
             let left = own.not_after - OffsetDateTime::now_utc().unix_timestamp();
             assert!((29 * 86_400..=30 * 86_400).contains(&left), "{left}");
-            for path in [&made.certificate, &made.key] {
-                assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-            }
         }
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 6);
+        let files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 6);
+        assert!(files.contains(&folder.join(CA_KEY)));
+        for path in files {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_lies_where_a_key_is_written_first_gives_it_neither_its_mode_nor_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("tls");
+        std::fs::create_dir(&folder).unwrap();
+        let (open, elsewhere) = (folder.join("ca.key.new"), dir.path().join("elsewhere"));
+        std::fs::write(&open, "old").unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o666)).unwrap();
+        std::fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder.join("node.key.new")).unwrap();
+        let node = init(&folder, &subject("FILMROOM", &[])).unwrap();
+        for key in [&folder.join(CA_KEY), &node.key] {
+            assert!(std::fs::symlink_metadata(key).unwrap().is_file());
+            assert_eq!(mode(key), 0o600, "{}", key.display());
+            assert!(std::fs::read_to_string(key).unwrap().contains("PRIVATE KEY"));
+        }
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "untouched");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 4);
     }
 
     #[test]
