@@ -13,6 +13,7 @@
 //! # Crash story
 //! The catalogue says what waits. The withdrawal itself is one transaction.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use dicom_core::VR;
@@ -69,23 +70,37 @@ impl Archive {
         fail::fail_point!("withdraw::before_answer");
     }
 
-    /// Obeys or refuses all notes that wait and that this node can read.
+    /// Obeys or refuses all notes that wait and that this node can read, each at most once. One that the catalogue fails on keeps no other out of
+    /// force; the first error is returned when all have had their turn.
     pub(crate) async fn obey_waiting(&self) -> Result<(), ArchiveError> {
         let node = &self.inner;
         let _alone = node.withdrawals.lock().await;
-        let mut unread = Vec::new();
-        loop {
-            let mut waiting = node.catalogue.rejections_waiting(node.node, STEP).await?;
-            waiting.retain(|note| !unread.contains(&note.object));
-            if waiting.is_empty() || unread.len() >= STEP as usize {
-                return Ok(());
+        let mut had = HashSet::new();
+        let (mut left, mut unread) = (0u32, 0u32);
+        let mut first_error = None;
+        while unread < STEP {
+            // What is left waiting is the oldest, and would be all that is seen.
+            let mut waiting = match node.catalogue.rejections_waiting(node.node, STEP.saturating_add(left)).await {
+                Ok(waiting) => waiting,
+                Err(error) => return Err(first_error.unwrap_or(error.into())),
+            };
+            waiting.retain(|note| had.insert(note.object));
+            if waiting.is_empty() {
+                break;
             }
             for note in waiting {
-                if !self.settle(&note).await? {
-                    unread.push(note.object);
+                match self.settle(&note).await {
+                    Ok(true) => continue,
+                    Ok(false) => unread += 1,
+                    Err(error) => {
+                        tracing::error!(note = %note.note, %error, "a rejection note waits: the catalogue fails on it");
+                        first_error.get_or_insert(error);
+                    }
                 }
+                left = left.saturating_add(1);
             }
         }
+        first_error.map_or(Ok(()), Err)
     }
 
     /// A person says that a note is to be obeyed, whoever sent it; returns what it did.
@@ -93,7 +108,8 @@ impl Archive {
         let catalogue = &self.inner.catalogue;
         let applied = catalogue.apply_note(note, actor, self.inner.clock.now()).await?;
         let object = applied.ok_or_else(|| ArchiveError::NoSuchNote(note.to_string(), "refused or undone"))?;
-        self.obey_waiting().await?;
+        // What became of another note is not what this person asked.
+        let obeyed = self.obey_waiting().await;
         let state = catalogue
             .rejection(note)
             .await?
@@ -102,9 +118,9 @@ impl Archive {
         match state {
             Some(version) if version.state == NoteState::Obeyed => Ok(()),
             Some(version) if version.state == NoteState::Refused => Err(ArchiveError::Note(version.reason)),
-            _ => Err(ArchiveError::Note(
+            _ => obeyed.and(Err(ArchiveError::Note(
                 "it cannot be read now; it is obeyed as soon as it can".to_owned(),
-            )),
+            ))),
         }
     }
 
@@ -123,12 +139,12 @@ impl Archive {
         let node = &self.inner;
         let (note, source) = (&waiting.note, &waiting.source);
         let content = if waiting.applied || node.settings.senders.may_reject.contains(source) {
-            self.read_note(note).await
+            self.read_note(waiting).await
         } else {
             Err(Setback::Refused(format!("{source} may not reject")))
         };
         let now = node.clock.now();
-        match content {
+        let refused = match content {
             Ok(content) => {
                 if let Some(effect) = node.catalogue.obey(waiting.object, &content, now).await? {
                     count("obeyed");
@@ -136,29 +152,40 @@ impl Archive {
                     let (code, listed, withdrawn) = (content.rejection.code(), effect.listed, effect.changed);
                     tracing::info!(%note, %source, code, listed, withdrawn, "a rejection note was obeyed");
                 }
+                return Ok(true);
             }
-            Err(Setback::Refused(reason)) => {
-                if node.catalogue.refuse_note(waiting.object, &reason, now).await? {
-                    count("refused");
-                    tracing::warn!(%note, %source, reason, "a rejection note is not obeyed: see `filmroom rejections list`");
+            Err(Setback::Refused(reason)) => reason,
+            Err(Setback::NoNote) => {
+                if node.catalogue.not_a_note(waiting.object).await? > 0 {
+                    return Ok(true);
                 }
+                // It came with a title that was known: a row that nobody takes away would wait for ever.
+                NoteError::NoRejection.to_string()
             }
-            Err(Setback::NoNote) => node.catalogue.not_a_note(waiting.object).await?,
             Err(Setback::Unread(error)) => {
                 tracing::warn!(%note, %source, error, "a rejection note waits: it cannot be read now");
                 return Ok(false);
             }
+        };
+        if node.catalogue.refuse_note(waiting.object, &refused, now).await? {
+            count("refused");
+            tracing::warn!(%note, %source, reason = refused, "a rejection note is not obeyed: see `filmroom rejections list`");
         }
         Ok(true)
     }
 
-    async fn read_note(&self, note: &Uid) -> Result<rejection::Note, Setback> {
+    async fn read_note(&self, waiting: &WaitingNote) -> Result<rejection::Note, Setback> {
+        let note = &waiting.note;
         let unread = |error: String| Setback::Unread(error);
         let located = self.inner.catalogue.locate(self.inner.node, &instance(note)).await;
         let located = located.map_err(|error| unread(error.to_string()))?;
         let Some(first) = located.first() else {
             return Err(Setback::Refused("the note itself is not served".to_owned()));
         };
+        // What another version lists is that version's to withdraw.
+        if first.object != waiting.object {
+            return Err(Setback::Refused("another version of the note is served".to_owned()));
+        }
         let (sop_class, syntax) = (first.sop_class.clone(), first.transfer_syntax.clone());
         let mut retrieval = self.retrieve(located, true);
         let reading = async {

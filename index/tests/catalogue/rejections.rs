@@ -370,8 +370,11 @@ pub(crate) async fn a_key_object_that_rejects_nothing_waits_for_nothing(database
     let waiting = catalogue.rejections_waiting(node(1), 10).await.unwrap();
     assert_eq!(waiting.len(), 1, "whose title is beyond what was kept has to be read");
     assert_eq!(catalogue.rejections(10).await.unwrap()[0].rejection, None);
-    catalogue.not_a_note(long.object).await.unwrap();
+    assert_eq!(catalogue.not_a_note(long.object).await.unwrap(), 1);
     assert_eq!(catalogue.rejections(10).await.unwrap(), []);
+    let known = note(1, 3, "113037");
+    store(&catalogue, &known).await;
+    assert_eq!(catalogue.not_a_note(known.object).await.unwrap(), 0, "its title says what it is");
 }
 
 pub(crate) async fn notes_and_images_at_once_leave_nothing_served_that_is_listed(database: Database) {

@@ -12,5 +12,6 @@ mod duplicates;
 mod faults;
 mod import;
 mod node;
+mod notes;
 mod round_trip;
 mod sweep;

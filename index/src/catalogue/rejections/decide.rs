@@ -28,12 +28,13 @@ impl Catalogue {
         Ok(true)
     }
 
-    /// What waited as a note that had to be read whole is none.
-    pub async fn not_a_note(&self, object: ObjectId) -> Result<()> {
+    /// What waited as a note that had to be read whole is none. Returns how many rows that took away: none if its title was known as a note's.
+    pub async fn not_a_note(&self, object: ObjectId) -> Result<u64> {
         let mut connection = self.write().await?;
         let sql = "DELETE FROM rejections WHERE state = 'waiting' AND code = '' AND object = (SELECT id FROM objects WHERE object_id = $1)";
-        execute!(connection, sql, object.0)?;
-        connection.commit().await
+        let removed = execute!(connection, sql, object.0)?;
+        connection.commit().await?;
+        Ok(removed)
     }
 
     /// A person says that a note is to be obeyed, whoever sent it: `refused | undone → waiting`, for the served version of it.
