@@ -101,6 +101,10 @@ impl Sender {
             if syntax == instance.transfer_syntax {
                 return self.send_in(&syntax, instance, &mut data_set).await;
             }
+            // What failed once fails again: only the encoding of the result differs.
+            if failure.is_some() {
+                continue;
+            }
             let Some(transcoder) = &mut self.transcoder else { continue };
             match transcoder.transcode(instance, &data_set, &syntax).await {
                 Ok(mut transcoded) => return self.send_in(&syntax, instance, &mut transcoded).await,

@@ -184,6 +184,10 @@ impl Get<'_> {
             if syntax == instance.transfer_syntax {
                 return self.transmit(association, instance, context, Outgoing::Object(&mut data_set)).await;
             }
+            // What failed once fails again: only the encoding of the result differs.
+            if failure.is_some() {
+                continue;
+            }
             match self.transcode(association, instance, &data_set, &syntax).await? {
                 Ok(mut transcoded) => {
                     return self
