@@ -86,7 +86,9 @@ impl Catalogue {
         let (acceptance, detail) = match known {
             Some((_, _, other)) if other != digest.0 => return Ok(Acceptance::OtherContent),
             Some((id, state, _)) if state == "accepted" || state == "reporting" => {
-                let sql = "UPDATE commitments SET origin = $2, node = $2, next_at = $3 WHERE id = $1";
+                // A report that is under way would end it on an association that may be gone: whoever holds the claim has lost it, and this one is
+                // told.
+                let sql = "UPDATE commitments SET origin = $2, node = $2, next_at = $3, lease_until = 0, fence = fence + 1 WHERE id = $1";
                 execute!(connection, sql, id, node, due)?;
                 (Acceptance::Again, "asked for again")
             }

@@ -111,8 +111,19 @@ pub(crate) async fn one_transaction_never_stands_for_two_lists(database: Databas
         "another requester's own"
     );
     due(&database).await;
-    let claim = claim_on(&catalogue, 1).await.unwrap();
+    let old = claim_on(&catalogue, 1).await.unwrap();
     assert_eq!(accept(&request("CT1", "1.9.1", &["1.5", "1.6"])).await, Acceptance::Again);
+    // The report that is under way does not end what was asked for since.
+    let ended = catalogue
+        .commitment_ended(&old, CommitmentState::Reported, 0, "", event("complete"))
+        .await;
+    assert!(matches!(ended, Err(Error::LeaseLost)), "{ended:?}");
+    // Neither the lease nor the claim of before keeps it.
+    let sql = "UPDATE commitments SET next_at = 0 WHERE requester = 'CT1'";
+    database.run(sql, sql).await;
+    let except = [title("CT2")];
+    let claim = catalogue.claim_commitment(node(1), DAY, LEASE, &except).await.unwrap().unwrap();
+    assert_eq!(claim.key, old.key);
     catalogue
         .commitment_ended(&claim, CommitmentState::Reported, 0, "", event("complete"))
         .await
