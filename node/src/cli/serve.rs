@@ -26,9 +26,14 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the node until SIGTERM or SIGINT.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    // Before anything listens: who sees an open port may tell the node to stop, and it has to end in order.
+    let mut told = std::pin::pin!(told_to_stop()?);
     let metrics = telemetry::start_metrics()?;
     let dicom = Arc::new(config.dicom.clone());
-    let archive = open(&config).await?;
+    let archive = tokio::select! {
+        opened = open(&config) => opened?,
+        () = &mut told => return Ok(()),
+    };
     let token = http::make_token(&config.archive.data_dir)?;
     let http = TcpListener::bind(config.http_listen)
         .await
@@ -61,7 +66,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     });
     // None of them ends before it is told to: a node that lost one of them would not keep its promises.
     tokio::select! {
-        told = told_to_stop() => told?,
+        () = &mut told => {}
         Some(ended) = tasks.join_next() => bail!("a part of the node ended by itself: {ended:?}"),
     }
     tracing::info!("stopping: running operations may end within {} s", GRACE.as_secs());
@@ -95,14 +100,16 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
     Ok(Archive::open(config.archive.clone(), catalogue, Clock::System).await?)
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+/// Ends with the first SIGTERM or SIGINT after this call, whenever it is waited for.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 fn greeting(config: &Config, server: &Server, http: SocketAddr) -> String {
