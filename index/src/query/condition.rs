@@ -8,6 +8,7 @@ use super::attributes::representation;
 use super::glob::Glob;
 use super::matcher::{Matcher, NamePattern, number, texts};
 use super::{Extensions, MatchKey, QueryError, range};
+use crate::dataset::representation::is_text;
 use crate::dataset::{DataSet, Element, Value};
 use crate::model::Uid;
 
@@ -202,29 +203,6 @@ fn holds_no_value(item: &DataSet) -> bool {
         Value::Items(items) => items.iter().all(holds_no_value),
         _ => element.is_empty(),
     })
-}
-
-pub(super) fn is_text(vr: VR) -> bool {
-    matches!(
-        vr,
-        VR::AE
-            | VR::AS
-            | VR::CS
-            | VR::DA
-            | VR::DS
-            | VR::DT
-            | VR::IS
-            | VR::LO
-            | VR::LT
-            | VR::PN
-            | VR::SH
-            | VR::ST
-            | VR::TM
-            | VR::UC
-            | VR::UI
-            | VR::UR
-            | VR::UT
-    )
 }
 
 /// Who reserved the block of a private attribute in this identifier.

@@ -75,6 +75,29 @@ fn error(error: jpeg_decoder::Error) -> CodecError {
     }
 }
 
+/// The next marker that has a segment, the segment's content, and what is behind it.
+pub(super) fn next_segment(mut rest: &[u8]) -> Result<(u8, &[u8], &[u8]), CodecError> {
+    loop {
+        let [0xFF, marker, behind @ ..] = rest else {
+            return broken("JPEG markers that end early");
+        };
+        // Fill bytes, and markers that stand alone
+        if matches!(marker, 0xFF | 0x01 | 0xD0..=0xD8) {
+            rest = if *marker == 0xFF {
+                rest.get(1..).unwrap_or_default()
+            } else {
+                behind
+            };
+            continue;
+        }
+        let length = behind.first_chunk().map(|bytes| usize::from(u16::from_be_bytes(*bytes)));
+        let Some((content, after)) = length.and_then(|length| behind.split_at_checked(length)) else {
+            return broken("a JPEG segment that is cut short");
+        };
+        return Ok((*marker, content.get(2..).unwrap_or_default(), after));
+    }
+}
+
 /// The segments in front of the first scan: marker and content.
 fn segments(frame: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = frame.get(2..).unwrap_or_default();

@@ -4,6 +4,7 @@
 //! predictors, and makes up what is missing of a scan that is cut short: wrong pixels that nobody would see to be wrong.
 
 use super::decode::{Samples, broken, check_size};
+use super::jpeg::next_segment;
 use super::jpeg_12::Tables;
 use super::jpeg_12::entropy::Bits;
 use super::{CodecError, Format};
@@ -30,18 +31,7 @@ pub(super) fn decode(format: &Format, frame: &[u8]) -> Result<Samples, CodecErro
     let mut rest = frame.get(2..).unwrap_or_default();
     let mut scanned = 0;
     while scanned < usize::from(format.samples) {
-        let [0xFF, marker, behind @ ..] = rest else {
-            return broken("JPEG markers that end early");
-        };
-        if matches!(marker, 0xFF | 0x01 | 0xD0..=0xD8) {
-            rest = rest.get(if *marker == 0xFF { 1 } else { 2 }..).unwrap_or_default();
-            continue;
-        }
-        let length = behind.first_chunk().map(|bytes| usize::from(u16::from_be_bytes(*bytes)));
-        let Some((content, after)) = length.and_then(|length| behind.split_at_checked(length)) else {
-            return broken("a JPEG segment that is cut short");
-        };
-        let content = content.get(2..).unwrap_or_default();
+        let (marker, content, after) = next_segment(rest)?;
         rest = after;
         match (marker, &mut header) {
             (0xC4, _) => tables.huffman(content)?,

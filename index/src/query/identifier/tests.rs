@@ -1,7 +1,7 @@
 use super::*;
 use crate::dataset::Element;
+use crate::dataset::representation::is_text;
 use crate::query::NamePattern;
-use crate::query::condition::is_text;
 use crate::query::range::{MomentRange, Range};
 use dicom_core::VR;
 use proptest::prelude::*;

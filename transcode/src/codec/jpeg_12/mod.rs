@@ -4,7 +4,7 @@
 pub(super) mod entropy;
 
 use super::decode::{Samples, broken, check_size};
-use super::jpeg::is_ycc;
+use super::jpeg::{is_ycc, next_segment};
 use super::{CodecError, Format};
 use entropy::{Bits, Huffman};
 
@@ -42,18 +42,7 @@ pub(super) fn decode(format: &Format, frame: &[u8]) -> Result<Samples, CodecErro
     let mut rest = frame.get(2..).unwrap_or_default();
     let mut scanned = 0;
     while scanned < usize::from(format.samples) {
-        let [0xFF, marker, behind @ ..] = rest else {
-            return broken("JPEG markers that end early");
-        };
-        if matches!(marker, 0xFF | 0x01 | 0xD0..=0xD8) {
-            rest = rest.get(if *marker == 0xFF { 1 } else { 2 }..).unwrap_or_default();
-            continue;
-        }
-        let length = behind.first_chunk().map(|bytes| usize::from(u16::from_be_bytes(*bytes)));
-        let Some((content, after)) = length.and_then(|length| behind.split_at_checked(length)) else {
-            return broken("a JPEG segment that is cut short");
-        };
-        let content = content.get(2..).unwrap_or_default();
+        let (marker, content, after) = next_segment(rest)?;
         rest = after;
         match marker {
             0xDB => tables.quantization(content)?,
