@@ -22,8 +22,11 @@ use futures::stream::{BoxStream, Fuse};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use tokio::sync::mpsc;
 
+mod archive;
 pub mod directory;
 pub mod s3;
+
+pub use archive::{ArchiveDays, RestoreAnswer};
 
 /// The cold store, chosen by the URL in the configuration.
 #[derive(Clone, Debug)]

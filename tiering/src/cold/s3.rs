@@ -37,6 +37,8 @@ use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head,
 mod error;
 mod multipart;
 mod reading;
+mod restore;
+mod tiering;
 
 use error::classify;
 
@@ -111,6 +113,11 @@ impl S3 {
             timeout: settings.timeout,
             attempts: settings.attempts,
         }
+    }
+
+    /// What every key in the bucket begins with.
+    fn root(&self) -> String {
+        self.full_key("")
     }
 
     /// The key in the bucket.

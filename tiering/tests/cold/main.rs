@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod answers;
+mod archive;
+mod canned;
 mod contract;
 mod directory;
 mod s3;
