@@ -154,10 +154,8 @@ mod tests {
 
     #[test]
     fn of_several_the_earliest_day_counts_and_what_is_disabled_does_not() {
-        let disabled = IntelligentTieringConfiguration {
-            status: IntelligentTieringStatus::Disabled,
-            ..configuration(None, &[(ACCESS, 90)])
-        };
+        let mut disabled = configuration(None, &[(ACCESS, 90)]);
+        disabled.status = IntelligentTieringStatus::Disabled;
         let both = [
             configuration(None, &[(ACCESS, 200), (DEEP, 300)]),
             configuration(prefix("p"), &[(ACCESS, 120)]),
