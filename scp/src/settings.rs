@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy, Uid};
+use filmroom_index::model::{AeTitle, Availability, DuplicatePolicy, RestoreTier, Uid};
 #[cfg(feature = "archive")]
 use filmroom_transcode::Program;
 
@@ -50,6 +50,10 @@ pub struct Settings {
     pub find_limit: Duration,
     /// How often a retrieve says Pending even when nothing moves
     pub pending_interval: Duration,
+    /// How long a retrieve waits for what S3 has to restore, where the AE says nothing else
+    pub retrieve_wait: Duration,
+    /// How long it is tried to deliver what a C-MOVE could not send
+    pub delivery_expire: Duration,
     /// What Deep Archive counts as: NEARLINE or OFFLINE
     pub deep_archive: Availability,
     /// The program that decodes compressed frames; none: this process does it itself
@@ -158,6 +162,14 @@ pub struct Peer {
     pub certificates: Vec<Binding>,
     /// Associations that C-MOVEs may have with it at once; one more C-MOVE waits
     pub max_associations: usize,
+    /// The fastest tier in which what S3 has archived is restored for it; none: nothing is
+    pub restore: Option<RestoreTier>,
+    /// Bytes that may be restored for it in any 24 hours; none: no limit
+    pub restore_budget_per_day: Option<u64>,
+    /// How long a retrieve of its images waits for restores; none: [`Settings::retrieve_wait`]
+    pub retrieve_wait: Option<Duration>,
+    /// How long after a C-MOVE images may still arrive there that had to be restored first; none: they are not delivered later
+    pub deliver_later: Option<Duration>,
 }
 
 /// Services that an AE may be allowed.
@@ -207,6 +219,10 @@ impl Peer {
             tls: None,
             certificates: Vec::new(),
             max_associations: 4,
+            restore: Some(RestoreTier::Expedited),
+            restore_budget_per_day: None,
+            retrieve_wait: None,
+            deliver_later: None,
         }
     }
 
@@ -238,6 +254,8 @@ impl Settings {
             find_cap: 10_000,
             find_limit: Duration::from_secs(20),
             pending_interval: Duration::from_secs(5),
+            retrieve_wait: Duration::from_secs(300),
+            delivery_expire: Duration::from_secs(7 * 86_400),
             deep_archive: Availability::Nearline,
             #[cfg(feature = "archive")]
             codec: None,

@@ -18,7 +18,7 @@ use filmroom_index::part10::FileMeta;
 use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
-use filmroom_tiering::recall::Release;
+use filmroom_tiering::recall::{Release, RetrieveTerms};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of pixels: a CT slice of 512 by 512.
@@ -168,7 +168,7 @@ async fn retrieve(archive: &Archive, images: u32) {
         unsupported: Vec::new(),
     };
     let located = archive.catalogue().locate(archive.node(), &query).await.expect("located");
-    let mut retrieval = archive.retrieve(located, false);
+    let mut retrieval = archive.retrieve(located, RetrieveTerms::readable_only(false));
     let mut ready = 0;
     while let Some(release) = retrieval.next().await {
         match release {

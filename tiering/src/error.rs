@@ -2,6 +2,7 @@
 
 use filmroom_index::catalogue;
 use filmroom_index::header::ScanError;
+use filmroom_index::model::Timestamp;
 
 use crate::cold::ColdError;
 
@@ -50,10 +51,12 @@ impl StoreError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RetrieveError {
     /// S3 has archived its pack.
-    #[error("archived in {tier}")]
+    #[error("archived in {tier}, {restore}")]
     Archived {
         /// ARCHIVE_ACCESS or DEEP_ARCHIVE_ACCESS
         tier: &'static str,
+        /// What is done about it
+        restore: RestoreOutlook,
     },
     /// The cold store does not answer.
     #[error("the cold store does not answer: {0}")]
@@ -67,6 +70,23 @@ pub enum RetrieveError {
     /// The disk or the catalogue failed.
     #[error("failed here: {0}")]
     Local(String),
+}
+
+/// Whether and when what S3 has archived comes back.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RestoreOutlook {
+    /// Its restore is under way.
+    #[error("expected back at {} (microseconds since 1970)", .0.0)]
+    Expected(Timestamp),
+    /// Whoever asks may not have it restored.
+    #[error("not to be restored for who asks")]
+    NotAllowed,
+    /// It would exceed what whoever asks may have restored in 24 hours.
+    #[error("over the restore budget of who asks")]
+    OverBudget,
+    /// The restore could not be asked for.
+    #[error("its restore failed: {0}")]
+    Failed(String),
 }
 
 /// Why a command on a study failed.

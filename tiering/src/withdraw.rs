@@ -26,7 +26,7 @@ use filmroom_index::rejection::{self, NoteError};
 
 use crate::Archive;
 use crate::error::ArchiveError;
-use crate::recall::Release;
+use crate::recall::{Release, RetrieveTerms};
 
 /// How long the sender of a note waits for its effect; then it is answered, and the note is obeyed when it can be.
 const EFFECT: Duration = Duration::from_secs(15);
@@ -187,7 +187,7 @@ impl Archive {
             return Err(Setback::Refused("another version of the note is served".to_owned()));
         }
         let (sop_class, syntax) = (first.sop_class.clone(), first.transfer_syntax.clone());
-        let mut retrieval = self.retrieve(located, true);
+        let mut retrieval = self.retrieve(located, RetrieveTerms::readable_only(true));
         let reading = async {
             match retrieval.next().await {
                 Some(Release::Ready(_, mut reader)) => {

@@ -97,7 +97,21 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
     filmroom_tiering::make_dirs(&config.archive.data_dir)
         .with_context(|| format!("node.data_dir: {}", config.archive.data_dir.display()))?;
     let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
-    Ok(Archive::open(config.archive.clone(), catalogue, Clock::System).await?)
+    Ok(Archive::open(config.archive.clone(), catalogue, clock()).await?)
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn clock() -> Clock {
+    Clock::System
+}
+
+/// Tests move the clock of a node, and of what it talks to, by one file.
+#[cfg(feature = "failpoints")]
+fn clock() -> Clock {
+    match std::env::var_os("FILMROOM_CLOCK") {
+        Some(file) => Clock::Moved(std::path::Path::new(&file).into()),
+        None => Clock::System,
+    }
 }
 
 /// Ends with the first SIGTERM or SIGINT after this call, whenever it is waited for.

@@ -1,6 +1,8 @@
 //! The `[[ae]]` list: remote AEs, and what the archive has to know of them.
 
-use filmroom_index::model::DuplicatePolicy;
+use std::time::Duration;
+
+use filmroom_index::model::{DuplicatePolicy, RestoreTier};
 use filmroom_scp::settings::{Peer, Service, Settings as DicomSettings};
 use filmroom_tiering::archive::{Sender, Senders};
 
@@ -38,6 +40,10 @@ impl Reader {
                 may_reject: self.of_ae(&mut entry, "may_reject", values::truth).unwrap_or(false),
                 transfer_syntaxes: self.transfer_syntaxes(&mut entry),
                 max_associations: self.of_ae(&mut entry, "max_associations", |t| count(t, 1, 1000)).unwrap_or(4),
+                restore: self.of_ae(&mut entry, "restore", restore).unwrap_or(Some(RestoreTier::Expedited)),
+                restore_budget_per_day: self.of_ae(&mut entry, "restore_budget_per_day", values::size),
+                retrieve_wait: self.of_ae(&mut entry, "retrieve_wait", values::duration),
+                deliver_later: self.of_ae(&mut entry, "deliver_later", deliver_later).flatten(),
             });
         }
         peers
@@ -105,6 +111,23 @@ fn duplicates(text: &str) -> Result<DuplicatePolicy, String> {
         "keep" => Ok(DuplicatePolicy::Keep),
         "reject" => Ok(DuplicatePolicy::Reject),
         _ => Err(format!("{text:?}: write \"correct\", \"keep\" or \"reject\"")),
+    }
+}
+
+fn restore(text: &str) -> Result<Option<RestoreTier>, String> {
+    match (text, RestoreTier::parse(text)) {
+        ("no", _) => Ok(None),
+        (_, Some(tier)) => Ok(Some(tier)),
+        _ => Err(format!("{text:?}: write \"expedited\", \"standard\", \"bulk\" or \"no\"")),
+    }
+}
+
+fn deliver_later(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "never" => Ok(None),
+        _ => values::duration(text)
+            .map(Some)
+            .map_err(|problem| format!("{problem}, or \"never\"")),
     }
 }
 

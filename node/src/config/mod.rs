@@ -191,6 +191,8 @@ impl Reader {
             find_cap: self.value("dicom", "find_max_answers", |t| count(t, 1, 1_000_000), 10_000),
             find_limit: self.value("dicom", "find_timeout", values::duration, Duration::from_secs(20)),
             pending_interval: self.value("retrieve", "pending_interval", values::duration, Duration::from_secs(5)),
+            retrieve_wait: self.value("retrieve", "wait", values::duration, Duration::from_secs(300)),
+            delivery_expire: self.value("delivery", "expire", values::duration, Duration::from_secs(7 * 86_400)),
             deep_archive: if offline { Availability::Offline } else { Availability::Nearline },
             codec: Some(syntaxes::codec()),
             commitment: Commitment::default(),

@@ -52,7 +52,8 @@ const KNOWN: &[(&str, &[&str])] = &[
             "deep_archive_is_offline",
         ],
     ),
-    ("retrieve", &["pending_interval"]),
+    ("retrieve", &["pending_interval", "wait"]),
+    ("delivery", &["expire"]),
     ("commitment", &["after", "expire", "quiet"]),
     ("http", &["listen"]),
     ("log", &["format", "level"]),
@@ -79,6 +80,10 @@ const KNOWN: &[(&str, &[&str])] = &[
             "tls_ca",
             "certificate",
             "max_associations",
+            "restore",
+            "restore_budget_per_day",
+            "retrieve_wait",
+            "deliver_later",
         ],
     ),
     ("user", &["name", "passcode_hash"]),
@@ -86,14 +91,9 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
 const LATER: &[(&str, &str, &str)] = &[
-    ("cold", "layout", "any other layout than packs"),
+    ("cold", "layout", "other layout than packs"),
     ("cold", "archive", "the archive tiers of Intelligent-Tiering"),
     ("cold", "events_queue", "S3 events"),
-    ("retrieve", "wait", "restoring from the archive tiers"),
-    ("delivery", "", "delivering after a restore"),
-    ("ae", "restore", "restoring from the archive tiers"),
-    ("ae", "restore_budget_per_day", "restoring from the archive tiers"),
-    ("ae", "deliver_later", "delivering after a restore"),
 ];
 
 /// Where a value was written.
@@ -247,12 +247,6 @@ fn read_variable(name: &str, value: String, source: &mut Source, problems: &mut 
 }
 
 fn known_keys(section: &str, place: &str, problems: &mut Vec<String>) -> Option<&'static [&'static str]> {
-    if let Some((_, _, what)) = LATER.iter().find(|(name, key, _)| *name == section && key.is_empty()) {
-        problems.push(format!(
-            "{place}: [{section}]: this version has no {what} yet: take the section out"
-        ));
-        return None;
-    }
     let found = KNOWN.iter().find(|(name, _)| *name == section).map(|(_, keys)| *keys);
     if found.is_none() {
         let nearest = nearest(section, KNOWN.iter().map(|(name, _)| *name));
@@ -330,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_refused_rather_than_ignored() {
-        assert!(problems_of("[retrieve]\nwait = \"5m\"\n")[0].starts_with("line 2: retrieve.wait: this version has no restoring"));
+        assert!(problems_of("[cold]\nlayout = \"instance\"\n")[0].starts_with("line 2: cold.layout: this version has no other layout"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use filmroom_index::catalogue::{Error as CatalogueError, Located};
 use filmroom_index::dataset::DataSet;
 use filmroom_index::model::Level;
 use filmroom_index::query::{Query, QueryError, Root};
-use filmroom_tiering::recall::Release;
+use filmroom_tiering::recall::{Release, RetrieveTerms};
 use filmroom_tiering::{Archive, RetrieveError};
 
 use super::{Sender, Sent};
@@ -59,7 +59,7 @@ pub async fn send_study(
     let instances = instances(archive, study).await?;
     let all = instances.len();
     let mut sender = Sender::new(Arc::clone(&settings), destination, &instances, None).transcoding(archive);
-    let mut retrieval = archive.retrieve(instances, destination.partial_series);
+    let mut retrieval = archive.retrieve(instances, RetrieveTerms::readable_only(destination.partial_series));
     let (mut sent, mut failures) = (0, 0);
     loop {
         let release = tokio::select! {

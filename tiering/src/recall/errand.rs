@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::RetrieveTerms;
 use super::flight::{Event, Spooled, Wanted};
 use super::flights::{PLACES, Terms};
 use super::survey::{self, Survey};
@@ -46,8 +47,7 @@ pub(super) struct Answer {
 pub(super) struct Errand {
     pub(super) node: Arc<Inner>,
     pub(super) instances: Arc<[Located]>,
-    /// A series need not be complete.
-    pub(super) partial_series: bool,
+    pub(super) terms: RetrieveTerms,
     /// What is recalled has to become hot.
     pub(super) keep: bool,
     pub(super) answers: mpsc::Sender<Answer>,
@@ -151,7 +151,7 @@ impl Errand {
     /// Brings a series here and sends it.
     async fn bring(&self, members: Vec<usize>) {
         let mut left: BTreeSet<usize> = members.into_iter().collect();
-        let mut released = self.partial_series;
+        let mut released = self.terms.partial_series;
         for _ in 0..ROUNDS {
             if left.is_empty() {
                 return;

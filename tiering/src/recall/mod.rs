@@ -17,11 +17,12 @@
 //! A recall that is cut off leaves staged files, which go at the next start, and changes nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::Located;
-use filmroom_index::model::{Level, Uid};
+use filmroom_index::model::{AeTitle, Level, RestoreTier, Uid};
 use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -63,6 +64,38 @@ pub enum Release {
     Failed(Located, RetrieveError),
 }
 
+/// How instances are to be made readable.
+#[derive(Clone, Debug)]
+pub struct RetrieveTerms {
+    /// Images of a series may be released before all of it is hot or readable.
+    pub partial_series: bool,
+    /// What S3 has archived may be restored, on these terms; none: it fails.
+    pub restore: Option<RestoreTerms>,
+}
+
+/// On what terms archived packs are restored for somebody.
+#[derive(Clone, Debug)]
+pub struct RestoreTerms {
+    /// For whom: its budget pays.
+    pub requester: AeTitle,
+    /// The fastest tier that may be asked for
+    pub tier: RestoreTier,
+    /// Bytes that may be restored for it in any 24 hours; none: no limit
+    pub budget_per_day: Option<u64>,
+    /// How long after its start the retrieval may wait for restores
+    pub wait: Duration,
+}
+
+impl RetrieveTerms {
+    /// Nothing is restored.
+    pub fn readable_only(partial_series: bool) -> RetrieveTerms {
+        RetrieveTerms {
+            partial_series,
+            restore: None,
+        }
+    }
+}
+
 impl Retrieval {
     /// The next instance that is released, or is known to fail; none when all were. Cancel-safe.
     pub async fn next(&mut self) -> Option<Release> {
@@ -89,9 +122,9 @@ impl Retrieval {
 
 impl Archive {
     /// Starts to make instances readable: hot series at once, cold ones recalled in parallel. No instance of a series is released before all of the
-    /// series is hot or readable, unless `partial_series`. Must be called on a Tokio runtime.
-    pub fn retrieve(&self, instances: Vec<Located>, partial_series: bool) -> Retrieval {
-        self.start_errand(instances, partial_series, false)
+    /// series is hot or readable, unless the terms lift that. Must be called on a Tokio runtime.
+    pub fn retrieve(&self, instances: Vec<Located>, terms: RetrieveTerms) -> Retrieval {
+        self.start_errand(instances, terms, false)
     }
 
     /// Brings a study (UID or Accession Number) back to hot, whatever the recall budget; returns the number of its instances that are hot now.
@@ -100,7 +133,7 @@ impl Archive {
         let (mut failed, mut first) = (0, None);
         for uid in self.studies_named(study).await? {
             let instances = self.inner.catalogue.locate(self.inner.node, &whole_study(&uid)).await?;
-            let mut retrieval = self.start_errand(instances, true, true);
+            let mut retrieval = self.start_errand(instances, RetrieveTerms::readable_only(true), true);
             while let Some(release) = retrieval.next().await {
                 match release {
                     Release::Ready(..) => hot += 1,
@@ -121,13 +154,13 @@ impl Archive {
         }
     }
 
-    fn start_errand(&self, instances: Vec<Located>, partial_series: bool, keep: bool) -> Retrieval {
+    fn start_errand(&self, instances: Vec<Located>, terms: RetrieveTerms, keep: bool) -> Retrieval {
         let instances: Arc<[Located]> = instances.into();
         let (sender, answers) = mpsc::channel(WAITING);
         let errand = Errand {
             node: Arc::clone(&self.inner),
             instances: Arc::clone(&instances),
-            partial_series,
+            terms,
             keep,
             answers: sender,
         };

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::flight::Flight;
 use crate::archive::Inner;
 use crate::cold::{ArchiveTier, ByteStream, ColdError};
-use crate::error::RetrieveError;
+use crate::error::{RestoreOutlook, RetrieveError};
 
 /// How long a cold store that does not answer is tried again before a pack is given up that was never opened.
 const OPENING: Duration = Duration::from_secs(20);
@@ -193,7 +193,10 @@ impl Source {
                     ArchiveTier::DeepArchive => PackState::DeepArchiveAccess,
                 })
                 .await;
-                Err(RetrieveError::Archived { tier: tier.as_str() })
+                Err(RetrieveError::Archived {
+                    tier: tier.as_str(),
+                    restore: RestoreOutlook::NotAllowed,
+                })
             }
             ColdError::NotFound { .. } => {
                 tracing::error!(key, "a verified pack is not in the cold store");

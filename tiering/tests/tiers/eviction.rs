@@ -3,6 +3,7 @@
 use filmroom_index::catalogue::PackState;
 use filmroom_tiering::cold::ColdError;
 use filmroom_tiering::error::ArchiveError;
+use filmroom_tiering::recall::RetrieveTerms;
 
 use crate::bucket::Bucket;
 use crate::node::{HOUR, Node, SR, STUDY, Slice, eventually, series};
@@ -52,7 +53,7 @@ async fn a_series_that_is_used_stays() {
         .into_iter()
         .filter(|l| l.series_uid.as_str() == "2.25.1")
         .collect();
-    let retrieval = node.archive.retrieve(instances, false);
+    let retrieval = node.archive.retrieve(instances, RetrieveTerms::readable_only(false));
     crate::node::Retrieved::from(retrieval).await.assert_complete(&used);
     node.pass(4 * HOUR);
     eventually("the unused series is evicted", async || node.hot_files().len() == 2).await;
@@ -125,7 +126,7 @@ async fn an_open_reader_outlives_the_eviction_of_its_file() {
     let slices = series(1, 1, 1, 3_000_000);
     node.store_all(&slices).await;
     node.archive.offload(STUDY).await.unwrap();
-    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
     let release = retrieval.next().await.unwrap();
     node.archive.evict(STUDY).await.unwrap();
     assert_eq!(node.hot_files().len(), 0);

@@ -17,7 +17,7 @@ use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use filmroom_tiering::RetrieveError;
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
-use filmroom_tiering::recall::{Release, Retrieval};
+use filmroom_tiering::recall::{Release, Retrieval, RetrieveTerms};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -187,7 +187,7 @@ impl Node {
 
     /// Retrieves a study to its end.
     pub(crate) async fn retrieve(&self, study: &str) -> Retrieved {
-        Retrieved::from(self.archive.retrieve(self.locate(study).await, false)).await
+        Retrieved::from(self.archive.retrieve(self.locate(study).await, RetrieveTerms::readable_only(false))).await
     }
 
     pub(crate) fn hot_files(&self) -> Vec<PathBuf> {

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use filmroom_tiering::RetrieveError;
-use filmroom_tiering::recall::Release;
+use filmroom_tiering::recall::{Release, RetrieveTerms};
 
 use crate::bucket::{Bucket, Mood};
 use crate::node::{Node, Retrieved, STUDY, eventually, series};
@@ -24,7 +24,7 @@ async fn concurrent_retrieves_share_one_get() {
     bucket.set(Mood::Slow(100_000));
     let mut retrievals = Vec::new();
     for _ in 0..5 {
-        let retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+        let retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
         retrievals.push(tokio::spawn(Retrieved::from(retrieval)));
     }
     eventually("the GET has come", async || !bucket.asked("GET").is_empty()).await;
@@ -40,9 +40,11 @@ async fn one_who_comes_late_gets_what_has_passed_as_well() {
     let (node, bucket) = cold_series(20, 50_000).await;
     bucket.set(Mood::Slow(500_000));
     let located = node.locate(STUDY).await;
-    let first = tokio::spawn(Retrieved::from(node.archive.retrieve(located.clone(), false)));
+    let first = tokio::spawn(Retrieved::from(
+        node.archive.retrieve(located.clone(), RetrieveTerms::readable_only(false)),
+    ));
     eventually("half of it is hot", async || node.hot_instances(STUDY).await >= 9).await;
-    let second = tokio::spawn(Retrieved::from(node.archive.retrieve(located, false)));
+    let second = tokio::spawn(Retrieved::from(node.archive.retrieve(located, RetrieveTerms::readable_only(false))));
     bucket.set(Mood::Well);
     first.await.unwrap().assert_complete(&series(1, 1, 20, 50_000));
     second.await.unwrap().assert_complete(&series(1, 1, 20, 50_000));
@@ -54,7 +56,7 @@ async fn few_instances_of_a_pack_are_read_without_the_rest() {
     let (node, bucket) = cold_series(40, 100_000).await;
     let mut wanted = node.locate(STUDY).await;
     wanted.retain(|l| ["2.25.1.2", "2.25.1.3", "2.25.1.38"].contains(&l.sop_instance.as_str()));
-    let retrieved = Retrieved::from(node.archive.retrieve(wanted, false)).await;
+    let retrieved = Retrieved::from(node.archive.retrieve(wanted, RetrieveTerms::readable_only(false))).await;
     let mut expected = series(1, 1, 40, 100_000);
     expected.retain(|slice| [2, 3, 38].contains(&slice.number));
     retrieved.assert_complete(&expected);
@@ -70,7 +72,9 @@ async fn few_instances_of_a_pack_are_read_without_the_rest() {
 async fn a_recall_survives_a_server_that_dies_and_comes_back() {
     let (node, bucket) = cold_series(20, 50_000).await;
     bucket.set(Mood::Dying(620_000));
-    let retrieval = tokio::spawn(Retrieved::from(node.archive.retrieve(node.locate(STUDY).await, false)));
+    let retrieval = tokio::spawn(Retrieved::from(
+        node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false)),
+    ));
     eventually("the server is dead", async || bucket.mood() == Mood::Down).await;
     eventually("it is noticed", async || node.archive.cold_down()).await;
     bucket.set(Mood::Well);
@@ -156,7 +160,10 @@ async fn beyond_the_budget_images_are_sent_and_leave_nothing_behind() {
     node.store_all(&slices).await;
     node.offload_and_evict(STUDY).await;
     let located = node.locate(STUDY).await;
-    let retrievals = [node.archive.retrieve(located.clone(), false), node.archive.retrieve(located, false)];
+    let retrievals = [
+        node.archive.retrieve(located.clone(), RetrieveTerms::readable_only(false)),
+        node.archive.retrieve(located, RetrieveTerms::readable_only(false)),
+    ];
     for retrieval in retrievals.map(|retrieval| tokio::spawn(Retrieved::from(retrieval))) {
         retrieval.await.unwrap().assert_complete(&slices);
     }
@@ -189,9 +196,9 @@ async fn a_retrieval_that_is_dropped_ends_its_flight_and_not_the_one_of_others()
     let (node, bucket) = cold_series(40, 50_000).await;
     bucket.set(Mood::Slow(600_000));
     let located = node.locate(STUDY).await;
-    let mut dropped = node.archive.retrieve(located.clone(), false);
+    let mut dropped = node.archive.retrieve(located.clone(), RetrieveTerms::readable_only(false));
     let few: Vec<_> = located.iter().filter(|l| l.sop_instance.as_str() == "2.25.1.30").cloned().collect();
-    let other = node.archive.retrieve(few, false);
+    let other = node.archive.retrieve(few, RetrieveTerms::readable_only(false));
     assert!(matches!(dropped.next().await, Some(Release::Ready(..))));
     drop(dropped);
     bucket.set(Mood::Well);
@@ -205,7 +212,7 @@ async fn a_retrieval_that_is_dropped_ends_its_flight_and_not_the_one_of_others()
 #[tokio::test]
 async fn next_may_be_cancelled_at_any_time() {
     let (node, _bucket) = cold_series(12, 20_000).await;
-    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
     let mut retrieved = Retrieved::default();
     loop {
         // Polled once, most of the time in vain.
@@ -246,7 +253,7 @@ async fn destinations_that_take_nothing_do_not_keep_others_from_their_packs() {
         let series_uid = format!("2.25.{n}");
         node.archive.retrieve(
             located.iter().filter(|l| l.series_uid.as_str() == series_uid).cloned().collect(),
-            false,
+            RetrieveTerms::readable_only(false),
         )
     };
     let mut idle: Vec<_> = (1..=4).map(retrieve).collect();
@@ -269,7 +276,7 @@ async fn destinations_that_take_nothing_do_not_keep_others_from_their_packs() {
 async fn a_node_that_closes_ends_its_retrievals() {
     let (node, bucket) = cold_series(5, 20_000).await;
     bucket.set(Mood::Slow(0));
-    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
     eventually("the pack is being read", async || !bucket.asked("GET").is_empty()).await;
     node.archive.close().await;
     for _ in 0..5 {

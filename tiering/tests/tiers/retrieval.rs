@@ -1,7 +1,7 @@
 //! The series as the unit of release.
 
 use filmroom_tiering::RetrieveError;
-use filmroom_tiering::recall::Release;
+use filmroom_tiering::recall::{Release, RetrieveTerms};
 
 use crate::bucket::{Bucket, Mood};
 use crate::node::{Node, Retrieved, STUDY, eventually, series};
@@ -18,7 +18,7 @@ async fn hot_series_leave_in_order_while_cold_ones_are_on_their_way() {
     node.offload_and_evict(STUDY).await;
     node.store_all(&[series(2, 1, 4, 20_000), series(3, 1, 4, 20_000)].concat()).await;
     bucket.set(Mood::Slow(0));
-    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
     let mut retrieved = Retrieved::default();
     for _ in 0..8 {
         retrieved.add(retrieval.next().await.unwrap()).await;
@@ -69,7 +69,16 @@ async fn one_archived_pack_withholds_its_series_and_no_other() {
     retrieved.assert_ready(&series(2, 1, 2, 20_000));
     assert_eq!(retrieved.failed.len(), 12);
     for error in retrieved.failed.values() {
-        assert!(matches!(error, RetrieveError::Archived { tier: "ARCHIVE_ACCESS" }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                RetrieveError::Archived {
+                    tier: "ARCHIVE_ACCESS",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
     }
     // It is on record.
     let on_record = |located: &filmroom_index::catalogue::Located| located.packed.as_ref().map(|p| (p.key.clone(), p.state));
@@ -101,7 +110,7 @@ async fn who_wants_partial_series_gets_what_is_readable() {
     let bucket = Bucket::start().await;
     let node = six_packs(&bucket).await;
     bucket.archive(&bucket.packs()[4]);
-    let retrieved = Retrieved::from(node.archive.retrieve(node.locate(STUDY).await, true)).await;
+    let retrieved = Retrieved::from(node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(true))).await;
     assert_eq!(retrieved.ready.len(), 12);
     assert_eq!(retrieved.failed.len(), 2);
 }
@@ -117,7 +126,7 @@ async fn no_image_leaves_before_all_packs_of_its_series_are_open() {
     node.archive.evict(STUDY).await.unwrap();
     let archived = bucket.packs()[1].clone();
     bucket.archive(&archived);
-    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, false);
+    let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
     let mut releases = Vec::new();
     while let Some(release) = retrieval.next().await {
         releases.push(matches!(release, Release::Ready(..)));

@@ -14,7 +14,7 @@ use filmroom_index::header::Header;
 use filmroom_index::model::{ObjectId, Uid, transfer_syntax};
 use filmroom_index::query::Root;
 use filmroom_tiering::hot::DataSetReader;
-use filmroom_tiering::recall::Release;
+use filmroom_tiering::recall::{Release, RetrieveTerms};
 use filmroom_transcode::Error as TranscodeError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
@@ -69,7 +69,9 @@ impl Get<'_> {
             true => self.store_from_catalogue(association, instances).await?,
             false => instances,
         };
-        let mut retrieval = node.archive.retrieve(from_objects, partial_series || without_bulk);
+        let mut retrieval = node
+            .archive
+            .retrieve(from_objects, RetrieveTerms::readable_only(partial_series || without_bulk));
         loop {
             let release = tokio::select! {
                 biased;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use filmroom_index::catalogue::Located;
 use filmroom_index::model::AeTitle;
 use filmroom_tiering::hot::DataSetReader;
-use filmroom_tiering::recall::{Release, Retrieval};
+use filmroom_tiering::recall::{Release, Retrieval, RetrieveTerms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -95,7 +95,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let stop = CancellationToken::new();
     // Dropped with this future, it takes the task along.
     let mut courier = JoinSet::new();
-    let retrieval = node.archive.retrieve(instances, peer.partial_series);
+    let retrieval = node.archive.retrieve(instances, RetrieveTerms::readable_only(peer.partial_series));
     let errand = deliver(place, sender, retrieval, results, stop.clone());
     courier.spawn(errand.in_current_span());
 

@@ -112,7 +112,7 @@ impl fmt::Display for Reason {
 impl From<&RetrieveError> for Reason {
     fn from(error: &RetrieveError) -> Reason {
         match error {
-            RetrieveError::Archived { tier } => Reason::Archived { tier },
+            RetrieveError::Archived { tier, .. } => Reason::Archived { tier },
             RetrieveError::ColdDown(_) => Reason::ColdDown,
             RetrieveError::Damaged(_) => Reason::Damaged,
             RetrieveError::Unreachable => Reason::Unreachable,
