@@ -275,7 +275,6 @@ impl Shared {
     }
 
     async fn reported(&self, claim: &CommitmentClaim, outcome: &Outcome, status: Status) -> catalogue::Result<()> {
-        self.node.desk.forget(&claim.requester, &claim.transaction);
         let (failed, instances) = (outcome.failed(), claim.instances);
         let result = if failed == 0 { "complete" } else { "failures" };
         if status.class() == StatusClass::Success {
@@ -290,7 +289,6 @@ impl Shared {
     }
 
     async fn give_up(&self, claim: &CommitmentClaim, outcome: &Outcome, why: &str) -> catalogue::Result<()> {
-        self.node.desk.forget(&claim.requester, &claim.transaction);
         tracing::error!(
             why,
             attempts = claim.attempts,
@@ -314,7 +312,10 @@ impl Shared {
             ..AuditEvent::new(self.node.archive.clock().now(), "commit-report", claim.requester.as_str())
         };
         let catalogue = self.node.archive.catalogue();
-        catalogue.commitment_ended(claim, state, failed, error, event).await
+        catalogue.commitment_ended(claim, state, failed, error, event).await?;
+        // Not before: where the claim was lost, the line may be that of a new request, which is still to be told.
+        self.node.desk.forget(&claim.requester, &claim.transaction);
+        Ok(())
     }
 
     /// Counts and forgets, for ever.
