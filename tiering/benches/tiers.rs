@@ -108,9 +108,9 @@ fn settings(data_dir: &Path, cold: std::path::PathBuf) -> Settings {
             may_reject: Vec::new(),
         },
         cold: Some(ColdSettings {
-            location: ColdLocation::Directory(cold),
             timeout: Duration::from_secs(60),
             attempts: 1,
+            ..ColdSettings::new(ColdLocation::Directory(cold))
         }),
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),

@@ -184,13 +184,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             serve::run(config).await
         }
         Command::CheckConfig => {
+            let name = config.file.as_deref();
             println!(
                 "{}: no problem found",
-                config
-                    .file
-                    .as_deref()
-                    .map_or("built-in defaults".into(), |f| f.display().to_string())
+                name.map_or("built-in defaults".into(), |f| f.display().to_string())
             );
+            for warning in &config.warnings {
+                println!("  warning: {warning}");
+            }
             Ok(())
         }
         Command::User { command: User::Hash } => user::hash(),

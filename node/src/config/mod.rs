@@ -4,6 +4,7 @@
 mod access;
 pub(crate) mod ae;
 mod audit;
+mod cold_archive;
 mod commitment;
 mod source;
 mod storage;
@@ -30,6 +31,8 @@ pub(crate) use syntaxes::CODEC;
 pub(crate) struct Config {
     /// The file that was read, if there was one
     pub(crate) file: Option<PathBuf>,
+    /// What makes sense, and is unwise
+    pub(crate) warnings: Vec<String>,
     /// DICOM
     pub(crate) dicom: DicomSettings,
     /// Hot and cold storage
@@ -142,8 +145,11 @@ impl Reader {
         let archive = self.archive(data_dir, ae::senders(&dicom));
         dicom.commitment = self.commitment(archive.cold.is_some());
         self.check_together(&archive);
+        let mut warnings = Vec::new();
+        self.check_clocks(&archive, &mut warnings);
         Config {
             file: None,
+            warnings,
             tls_files: std::mem::take(&mut self.tls_files),
             dicom,
             archive,

@@ -50,8 +50,11 @@ const KNOWN: &[(&str, &[&str])] = &[
             "attempts",
             "check_interval",
             "deep_archive_is_offline",
+            "events_queue",
+            "events_endpoint",
         ],
     ),
+    ("cold.archive", &["access_days", "deep_days"]),
     ("retrieve", &["pending_interval", "wait"]),
     ("delivery", &["expire"]),
     ("commitment", &["after", "expire", "quiet"]),
@@ -90,11 +93,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 ];
 
 /// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
-const LATER: &[(&str, &str, &str)] = &[
-    ("cold", "layout", "other layout than packs"),
-    ("cold", "archive", "the archive tiers of Intelligent-Tiering"),
-    ("cold", "events_queue", "S3 events"),
-];
+const LATER: &[(&str, &str, &str)] = &[("cold", "layout", "other layout than packs")];
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +182,12 @@ fn read_section(text: &str, name: &str, line: usize, value: &DeValue<'_>, source
         (_, DeValue::Table(table)) => {
             let section = read_table(text, name, keys, table, problems);
             source.sections.entry(name.to_owned()).or_default().extend(section);
+            for (key, value) in table {
+                let inner = within(name, key.get_ref());
+                if is_section(&inner) {
+                    read_section(text, &inner, line_of(text, key.span().start), value.get_ref(), source, problems);
+                }
+            }
         }
         _ => problems.push(format!("line {line}: {name} is a section: write [{name}] on a line of its own")),
     }
@@ -192,6 +197,9 @@ fn read_table(text: &str, section: &str, keys: &[&str], table: &DeTable<'_>, pro
     let mut settings = Section::new();
     for (key, value) in table {
         let line = line_of(text, key.span().start);
+        if is_section(&within(section, key.get_ref())) {
+            continue;
+        }
         if !check_key(section, key.get_ref(), keys, &format!("line {line}"), problems) {
             continue;
         }
@@ -225,12 +233,24 @@ fn values_of(value: &DeValue<'_>) -> Option<Vec<String>> {
     }
 }
 
-/// `FILMROOM_<SECTION>__<KEY>`; a list is separated by commas.
+/// The name of a section that stands within another.
+fn within(section: &str, inner: &str) -> String {
+    format!("{section}.{inner}")
+}
+
+fn is_section(name: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| *known == name)
+}
+
+/// `FILMROOM_<SECTION>__<KEY>`, or `FILMROOM_<SECTION>__<SECTION>__<KEY>` for a section within another; a list is separated by commas.
 fn read_variable(name: &str, value: String, source: &mut Source, problems: &mut Vec<String>) {
     let Some((section, key)) = name.strip_prefix("FILMROOM_").and_then(|rest| rest.split_once("__")) else {
         return;
     };
-    let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+    let (mut section, mut key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
+    if let Some((inner, rest)) = key.split_once("__") {
+        (section, key) = (within(&section, inner), rest.to_owned());
+    }
     let Some(keys) = known_keys(&section, name, problems) else { return };
     if matches!(section.as_str(), "ae" | "user") {
         problems.push(format!("{name}: these are listed in the file only, as [[{section}]]"));

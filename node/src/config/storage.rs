@@ -33,6 +33,8 @@ impl Reader {
         let credentials = self.credentials();
         let timeout = self.value("cold", "timeout", values::duration, Duration::from_secs(30));
         let attempts = self.value("cold", "attempts", |t| count(t, 1, 100), 4);
+        let archive = self.archive_days();
+        let events = self.event_queue();
         let setting = self.take("cold", "url")?;
         let location = match cold_location(&first(&setting)) {
             Ok(ColdLocation::S3 { bucket, prefix, .. }) => {
@@ -56,6 +58,8 @@ impl Reader {
             location,
             timeout,
             attempts: u32::try_from(attempts).unwrap_or(4),
+            archive,
+            events,
         })
     }
 

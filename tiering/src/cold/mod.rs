@@ -24,9 +24,11 @@ use tokio::sync::mpsc;
 
 mod archive;
 pub mod directory;
+pub mod events;
 pub mod s3;
 
 pub use archive::{ArchiveDays, RestoreAnswer};
+pub use events::{ColdEvent, EventQueue, Happened};
 
 /// The cold store, chosen by the URL in the configuration.
 #[derive(Clone, Debug)]
@@ -46,6 +48,23 @@ pub struct ColdSettings {
     pub timeout: Duration,
     /// How often a request is tried
     pub attempts: u32,
+    /// When the site wants packs archived (`[cold.archive]`); none: never
+    pub archive: Option<ArchiveDays>,
+    /// Where the bucket's events are read
+    pub events: Option<EventQueue>,
+}
+
+impl ColdSettings {
+    /// A store with the limits that are usual, which archives nothing and tells no events.
+    pub fn new(location: ColdLocation) -> ColdSettings {
+        ColdSettings {
+            location,
+            timeout: Duration::from_secs(30),
+            attempts: 4,
+            archive: None,
+            events: None,
+        }
+    }
 }
 
 /// Where the cold store is.
@@ -177,13 +196,16 @@ impl ColdStore {
                 kms_key,
                 credentials,
             } => {
-                if let Some(endpoint) = endpoint.as_deref().filter(|endpoint| !is_http(endpoint)) {
-                    return Err(ColdError::Refused(format!(
-                        "cold.endpoint {endpoint:?} is no http:// or https:// URL"
-                    )));
+                check_url("cold.endpoint", endpoint.as_deref())?;
+                let shared = s3::shared(region, credentials.as_ref()).await;
+                let client = s3::connect(endpoint.as_deref(), &shared, settings);
+                let mut store = s3::S3::new(client, bucket, prefix, kms_key.as_deref(), settings);
+                if let Some(queue) = &settings.events {
+                    let at = queue.endpoint.as_deref().or(endpoint.as_deref());
+                    check_url("cold.events_endpoint", at)?;
+                    store.hear(events::connect(queue, at, &shared, settings));
                 }
-                let client = s3::connect(endpoint.as_deref(), region, credentials.as_ref(), settings).await;
-                ColdStore::S3(s3::S3::new(client, bucket, prefix, kms_key.as_deref(), settings))
+                ColdStore::S3(store)
             }
             ColdLocation::Directory(root) => ColdStore::Directory(directory::Directory::new(root, settings.timeout)),
         })
@@ -232,8 +254,12 @@ impl ColdStore {
     }
 }
 
-fn is_http(endpoint: &str) -> bool {
-    url::Url::parse(endpoint).is_ok_and(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
+fn check_url(setting: &str, endpoint: Option<&str>) -> Result<(), ColdError> {
+    let is_http = |endpoint: &str| url::Url::parse(endpoint).is_ok_and(|url| url.has_host() && matches!(url.scheme(), "http" | "https"));
+    match endpoint.filter(|endpoint| !is_http(endpoint)) {
+        Some(endpoint) => Err(ColdError::Refused(format!("{setting} {endpoint:?} is no http:// or https:// URL"))),
+        None => Ok(()),
+    }
 }
 
 /// Counts a request and how long it took. For a GET that is until the first byte.

@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -32,9 +33,10 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use memmap2::MmapMut;
 
+use super::events::Queue;
 use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head, patience};
 
-mod error;
+pub(super) mod error;
 mod multipart;
 mod reading;
 mod restore;
@@ -60,21 +62,22 @@ pub struct S3 {
     kms_key: Option<Arc<str>>,
     timeout: Duration,
     attempts: u32,
+    events: Option<Queue>,
 }
 
-/// A client with our limits. No request is made.
-pub(super) async fn connect(
-    endpoint: Option<&str>,
-    region: &str,
-    credentials: Option<&(String, String)>,
-    settings: &ColdSettings,
-) -> Client {
+/// What the clients of all services have in common: region and credentials. No request is made.
+pub(super) async fn shared(region: &str, credentials: Option<&(String, String)>) -> SdkConfig {
     // Pinned, so that an update of the SDK does not change how it behaves.
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).region(Region::new(region.to_owned()));
     if let Some((id, secret)) = credentials {
         loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "configuration"));
     }
-    let mut config = config::Builder::from(&loader.load().await)
+    loader.load().await
+}
+
+/// A client with our limits. No request is made.
+pub(super) fn connect(endpoint: Option<&str>, shared: &SdkConfig, settings: &ColdSettings) -> Client {
+    let mut config = config::Builder::from(shared)
         .retry_config(RetryConfig::standard().with_max_attempts(settings.attempts.max(1)))
         .timeout_config(time_limits(settings.timeout))
         // An upload that stands still for as long is given up before its time limit, which allows for slow lines. Downloads have their own limit, in `reading`.
@@ -112,7 +115,18 @@ impl S3 {
             kms_key: kms_key.map(Arc::from),
             timeout: settings.timeout,
             attempts: settings.attempts,
+            events: None,
         }
+    }
+
+    /// From now on the bucket's events are read from this queue.
+    pub(super) fn hear(&mut self, queue: Queue) {
+        self.events = Some(queue);
+    }
+
+    /// The queue of the bucket's events, with what tells ours from others': the bucket and what every key begins with.
+    pub(super) fn events(&self) -> Option<(&Queue, &str, String)> {
+        self.events.as_ref().map(|queue| (queue, &*self.bucket, self.root()))
     }
 
     /// What every key in the bucket begins with.

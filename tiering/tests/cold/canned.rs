@@ -87,6 +87,10 @@ impl Canned {
         canned
     }
 
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// The heads of all requests.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().iter().map(|(head, _)| head.clone()).collect()
@@ -101,7 +105,7 @@ impl Canned {
         let location = ColdLocation::S3 {
             bucket: "bucket".to_owned(),
             prefix: "p".to_owned(),
-            endpoint: Some(format!("http://{}", self.address)),
+            endpoint: Some(self.endpoint()),
             region: "eu-central-1".to_owned(),
             kms_key: Some("arn:aws:kms:eu-central-1:1:key/2".to_owned()),
             credentials: Some(("key".to_owned(), "secret".to_owned())),

@@ -11,6 +11,7 @@ mod archive;
 mod canned;
 mod contract;
 mod directory;
+mod events;
 mod s3;
 
 use std::io;
@@ -23,9 +24,9 @@ use futures::StreamExt;
 /// Limits that let a test of a time limit end soon.
 fn settings(location: ColdLocation) -> ColdSettings {
     ColdSettings {
-        location,
         timeout: Duration::from_secs(5),
         attempts: 3,
+        ..ColdSettings::new(location)
     }
 }
 

@@ -66,9 +66,9 @@ fn settings(dir: &Path, cold: ColdLocation) -> Settings {
             may_reject: Vec::new(),
         },
         cold: Some(ColdSettings {
-            location: cold,
             timeout: Duration::from_secs(2),
             attempts: 1,
+            ..ColdSettings::new(cold)
         }),
         offload_after: HOUR,
         mover_interval: Duration::from_millis(200),

@@ -55,9 +55,9 @@ impl Lab {
                 may_reject: Vec::new(),
             },
             cold: Some(ColdSettings {
-                location: ColdLocation::Directory(dir.path().join("cold")),
                 timeout: Duration::from_secs(10),
                 attempts: 1,
+                ..ColdSettings::new(ColdLocation::Directory(dir.path().join("cold")))
             }),
             offload_after: Duration::from_secs(1 << 30),
             mover_interval: Duration::from_secs(3600),

@@ -9,7 +9,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use crate::cold::{ArchiveTier, ColdError};
 
 /// Sorts a failed request, after the SDK's own retries, by its error code, and by its HTTP status where the code is unknown or (HEAD) not there.
-pub(super) fn classify<E>(error: &SdkError<E, HttpResponse>, key: &str) -> ColdError
+pub(in crate::cold) fn classify<E>(error: &SdkError<E, HttpResponse>, key: &str) -> ColdError
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
