@@ -10,6 +10,7 @@
 //! - `find`: queries become rows and answers.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
+//! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
 //!   `audit_export`, `admin`; `totals`: the maintained counts and lists.
 
@@ -21,6 +22,7 @@ mod columns;
 mod commitments;
 mod conflicts;
 mod database;
+mod deliveries;
 mod error;
 mod find;
 mod headers;
@@ -44,9 +46,11 @@ pub use error::{Error, Result};
 pub use quarantine::IssuerOf;
 pub use records::{
     Acceptance, AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, CommitmentClaim, CommitmentKey,
-    CommitmentState, CommitmentSummary, ConflictRecord, Counts, EvictionCandidate, HeldCopy, JournalEntry, KnownObject, ListedInstance,
-    Located, Member, NewCommitment, NewPack, NoteEffect, NoteState, OffloadClaim, Origin, Outcome, PackClaim, PackKey, PackState, Packed,
-    Quarantined, Reference, References, RejectionNote, SeriesKey, ServedVersion, Standing, StudySummary, WaitingNote,
+    CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey,
+    DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, EndedDelivery, EvictionCandidate, HeldCopy, ItemLease, ItemTaken,
+    JournalEntry, KnownObject, ListedInstance, Located, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, OffloadClaim,
+    OpenedDelivery, Origin, Outcome, PackClaim, PackKey, PackState, Packed, Quarantined, Reference, References, RejectionNote, SeriesKey,
+    ServedVersion, Standing, StudySummary, WaitingNote,
 };
 
 /// The catalogue's database.

@@ -20,7 +20,7 @@ use super::database::{Connection, execute, fetch_all, fetch_optional, now};
 use super::journal::{self, Transition};
 use super::offload::{MemberRow, member_columns, uids};
 use super::rows::{lock_study_of, node_row, read_pack_state, read_state, recount_hot, unsigned};
-use super::{Catalogue, Error, PackClaim, PackKey, PackState, Result, SeriesKey, totals};
+use super::{Catalogue, Error, PackClaim, PackKey, PackState, Result, SeriesKey, deliveries, totals};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
 /// Longest error on record, in characters.
@@ -164,12 +164,16 @@ impl Catalogue {
         connection.commit().await
     }
 
-    /// What the cold store said of a verified pack (a 403 InvalidObjectState, a HEAD): readable, or archived in a tier.
+    /// What the cold store said of a verified pack (a 403 InvalidObjectState, a HEAD): readable, or archived in a tier. Deliveries that
+    /// wait for a pack that is readable are due.
     pub async fn pack_seen(&self, pack: PackKey, state: PackState, now: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;
         let sql = "UPDATE packs SET state = $2, seen_at = $3 WHERE id = $1 AND verified_at IS NOT NULL
                    AND $2 IN ('verified', 'archive_access', 'deep_archive_access')";
         execute!(connection, sql, pack.0, state.as_str(), now.0)?;
+        if state == PackState::Verified {
+            deliveries::pack_readable(&mut connection, pack).await?;
+        }
         connection.commit().await
     }
 

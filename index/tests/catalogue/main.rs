@@ -12,6 +12,7 @@ mod cold;
 mod commitments;
 mod database;
 mod decisions;
+mod deliveries;
 mod generated;
 mod holders;
 mod hot;
@@ -143,6 +144,19 @@ fn main() {
             discarded_bytes_do_not_come_back,
             what_is_accepted_belongs_to_the_patient_that_it_names,
             nothing_is_decided_about_an_unknown_object;
+        deliveries:
+            what_is_open_already_is_joined,
+            a_delivery_of_thousands_comes_in_whole_series,
+            a_delivery_is_worked_on_by_one_node_and_taken_over_when_that_is_dead,
+            a_node_that_starts_again_gives_up_its_leases,
+            what_was_sent_is_sent_no_more,
+            a_c_move_and_a_delivery_do_not_both_send,
+            a_corrected_image_is_sent_as_it_is_served_and_a_withdrawn_one_is_not,
+            an_image_that_is_refused_is_given_up_and_the_others_are_not,
+            a_delivery_waits_and_is_due_when_its_pack_is_readable,
+            what_is_not_sent_in_time_expires,
+            a_cancel_leaves_nothing_of_what_it_is_about,
+            the_same_asked_for_many_times_at_once_is_open_once;
         rejections:
             a_note_takes_what_it_lists_out_of_service_and_nothing_else,
             a_note_is_journalled_by_study_and_audited,

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::read_uid;
 use super::rows::Conditions;
 use super::statement::Statement;
+use crate::catalogue::database::{Connection, fetch_all};
+use crate::catalogue::lists::Uuids;
 use crate::catalogue::{Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
 use crate::model::{Digest, Level, NodeId, ObjectId};
 use crate::query::Query;
@@ -35,6 +37,20 @@ struct LocatedRow {
     pack_offset: Option<i64>,
 }
 
+macro_rules! columns {
+    () => {
+        "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
+         o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
+         o.pack_offset"
+    };
+}
+
+macro_rules! order {
+    () => {
+        " ORDER BY s.study_uid, se.series_uid, o.instance_number IS NULL, o.instance_number, o.sop_instance_uid"
+    };
+}
+
 impl Catalogue {
     /// Every served instance under a retrieve identifier, by study, series, Instance Number, UID.
     ///
@@ -44,16 +60,12 @@ impl Catalogue {
         let search = async {
             let mut connection = self.read().await?;
             let mut statement = Statement::new(&connection);
-            statement.push(
-                "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
-                 o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
-                 o.pack_offset",
-            );
+            statement.push(columns!());
             let hot = " LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ";
             Conditions::of(query).push_instances(&mut statement, |statement| {
                 statement.push(hot).uuid(node.0).push(") LEFT JOIN packs k ON k.id = o.pack");
             });
-            statement.push(" ORDER BY s.study_uid, se.series_uid, o.instance_number IS NULL, o.instance_number, o.sop_instance_uid");
+            statement.push(order!());
             statement.fetch::<LocatedRow>(&mut connection).await
         };
         let rows = tokio::time::timeout(LIMIT, search).await.unwrap_or(Err(Error::TimedOut))?;
@@ -63,6 +75,25 @@ impl Catalogue {
         }
         rows.into_iter().map(LocatedRow::read).collect()
     }
+}
+
+/// Those of some objects that are served, by study, series, Instance Number, UID.
+pub(in crate::catalogue) async fn locate_objects(connection: &mut Connection, node: NodeId, objects: &[Uuid]) -> Result<Vec<Located>> {
+    macro_rules! of {
+        ($objects:literal) => {
+            concat!(
+                columns!(),
+                " FROM objects o JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study JOIN patients p ON p.id = s.patient
+                 LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
+                 LEFT JOIN packs k ON k.id = o.pack WHERE o.state = 'served' AND o.object_id",
+                $objects,
+                order!()
+            )
+        };
+    }
+    let sql = connection.pick(of!(" IN (SELECT unhex(value) FROM json_each($2))"), of!(" = ANY ($2)"));
+    let rows: Vec<LocatedRow> = fetch_all!(connection, sql, node.0, Uuids(objects.to_vec()))?;
+    rows.into_iter().map(LocatedRow::read).collect()
 }
 
 impl LocatedRow {

@@ -35,6 +35,8 @@ mod records;
 mod rows;
 mod statement;
 
+pub(super) use locate::locate_objects;
+
 /// Rows whose headers are read at a time.
 const PAGE: i64 = 128;
 

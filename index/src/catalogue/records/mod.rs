@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod cold;
 mod commitment;
+mod delivery;
 mod store;
 mod withdrawn;
 
@@ -15,5 +16,9 @@ pub use commitment::{
     Standing,
 };
 pub(super) use commitment::{pack, unpack};
+pub use delivery::{
+    DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
+    EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,
+};
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};
