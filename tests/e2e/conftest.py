@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.dcmtk import StoreScp  # noqa: E402
+from harness.emulator import Emulator  # noqa: E402
 from harness.node import ROOT, RUNNING, Node  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_sessionfinish():
-    """A test that failed may have left its node running."""
+    """A test that failed may have left its node or its emulator running."""
     for node in list(RUNNING):
         node.kill()
 
@@ -81,6 +82,13 @@ def node(tmp_path, catalogue_url, destination):
 def sqlite_node(tmp_path, destination):
     """The same on SQLite only, for what does not depend on the database."""
     with Node(tmp_path / "node", None, {destination.title: destination.port}) as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(tmp_path):
+    """An S3 with archive tiers, with the bucket `images` and the queue `events`, whose clock the test turns."""
+    with Emulator(tmp_path / "emulator") as running:
         yield running
 
 

@@ -1,0 +1,385 @@
+//! Objects: put, copied, read, listed, tagged, deleted and restored, with their class and tier.
+
+use std::collections::BTreeMap;
+
+use hyper::http::HeaderValue;
+use s3s::dto::{
+    ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
+    DeleteObjectsOutput, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output,
+    ObjectStorageClass, PutObjectInput, PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, RestoreStatus, StorageClass, Tag, TagSet,
+    TaggingDirective,
+};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use url::form_urlencoded;
+
+use super::checked::checked;
+use super::{Store, internal};
+use crate::clock::http_date;
+use crate::faults::{meet, of_restores};
+use crate::state::{Asked, id};
+use crate::tiering::{INTELLIGENT_TIERING, Object, Speed, Tier, pair};
+
+const STANDARD: &str = "STANDARD";
+/// Tells the HTTP layer which status to answer with: this framework answers RestoreObject with 200 only.
+pub(crate) const STATUS: &str = "x-emulator-status";
+/// Tells the HTTP layer the storage class and the access tier that belong into an error: this framework writes code and message only.
+pub(crate) const CLASS_AND_TIER: &str = "x-emulator-class-and-tier";
+
+/// The class that an object will have.
+pub(super) fn class(asked: Option<StorageClass>) -> S3Result<String> {
+    match asked.as_ref().map_or(STANDARD, StorageClass::as_str) {
+        known @ (STANDARD | INTELLIGENT_TIERING) => Ok(known.to_owned()),
+        _ => Err(s3_error!(InvalidStorageClass)),
+    }
+}
+
+/// Tags as the header has them.
+pub(super) fn header_tags(header: Option<&str>) -> BTreeMap<String, String> {
+    form_urlencoded::parse(header.unwrap_or_default().as_bytes()).into_owned().collect()
+}
+
+/// The row of an object that nobody read yet.
+pub(super) fn fresh(class: &str, tags: BTreeMap<String, String>, now: f64) -> Object {
+    Object {
+        class: class.to_owned(),
+        size: 0,
+        last_access: now,
+        tier: None,
+        restore: None,
+        tags,
+        etag: String::new(),
+        crc64: None,
+        multipart: false,
+        pending: true,
+    }
+}
+
+/// An error with a code and status of S3 that the framework does not know.
+pub(super) fn error(code: &'static str, status: u16, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(
+        S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InternalError),
+        message,
+    );
+    if let Ok(status) = hyper::StatusCode::from_u16(status) {
+        error.set_status_code(status);
+    }
+    error
+}
+
+/// The refusal to read an archived object.
+fn archived(object: &Object, tier: Option<Tier>) -> S3Error {
+    let mut error = error("InvalidObjectState", 403, "The operation is not valid for the object's access tier");
+    let tier = tier.map(Tier::as_str).unwrap_or_default();
+    let mut headers = hyper::HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_str(&format!("{} {tier}", object.class)) {
+        headers.insert(CLASS_AND_TIER, value);
+    }
+    error.set_headers(headers);
+    error
+}
+
+impl Store {
+    pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        let input = &mut req.input;
+        self.bucket(&input.bucket)?;
+        let class = class(input.storage_class.take())?;
+        let tags = header_tags(input.tagging.as_deref());
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
+        let (body, findings) = checked(body, &req.headers, req.trailing_headers.clone());
+        req.input.body = Some(body);
+
+        self.announce(&bucket, &key, fresh(&class, tags.clone(), self.state.clock.now()))?;
+        let put = self.files.put_object(req).await;
+        if put.is_err() {
+            self.give_up(&bucket, &key)?;
+        }
+        let found = findings.get()?;
+        let mut put = put?;
+        let object = Object {
+            size: found.size,
+            etag: found.md5,
+            crc64: Some(found.crc64.clone()),
+            pending: false,
+            ..fresh(&class, tags, self.state.clock.now())
+        };
+        self.state.lock().objects.put(&id(&bucket, &key), object).map_err(internal)?;
+        let output = &mut put.output;
+        if output.checksum_crc32.is_none()
+            && output.checksum_crc32c.is_none()
+            && output.checksum_sha1.is_none()
+            && output.checksum_sha256.is_none()
+        {
+            output.checksum_crc64nvme = Some(found.crc64);
+            output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        }
+        Ok(put)
+    }
+
+    /// Gives a new object its row before its bytes come, so that it has its class whatever happens in between.
+    pub(super) fn announce(&self, bucket: &str, key: &str, object: Object) -> S3Result<()> {
+        let mut inner = self.state.lock();
+        if inner.objects.get(&id(bucket, key)).is_none() {
+            inner.objects.put(&id(bucket, key), object).map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a new object whose bytes did not come.
+    pub(super) fn give_up(&self, bucket: &str, key: &str) -> S3Result<()> {
+        let mut inner = self.state.lock();
+        if inner.objects.get(&id(bucket, key)).is_some_and(|object| object.pending) {
+            inner.objects.remove(&id(bucket, key)).map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn copy(&self, mut req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
+        let input = &mut req.input;
+        self.bucket(&input.bucket)?;
+        let CopySource::Bucket {
+            bucket: from_bucket,
+            key: from_key,
+            ..
+        } = &input.copy_source
+        else {
+            return Err(s3_error!(NotImplemented));
+        };
+        let (from_bucket, from_key) = (from_bucket.to_string(), from_key.to_string());
+        let source = self.object(&from_bucket, &from_key)?;
+        if source.tier.is_some() {
+            return Err(error(
+                "ObjectNotInActiveTierError",
+                403,
+                "The source object of the COPY operation is not in the active tier",
+            ));
+        }
+        let replace = input
+            .tagging_directive
+            .as_ref()
+            .is_some_and(|directive| directive.as_str() == TaggingDirective::REPLACE);
+        let tags = if replace {
+            header_tags(input.tagging.as_deref())
+        } else {
+            source.tags.clone()
+        };
+        let now = self.state.clock.now();
+        let object = Object {
+            pending: false,
+            class: class(input.storage_class.take())?,
+            last_access: now,
+            tags,
+            ..source
+        };
+        let to = id(&input.bucket, &input.key);
+        let copied = self.files.copy_object(req).await?;
+        let mut inner = self.state.lock();
+        inner.touch(&from_bucket, &from_key, now).map_err(internal)?;
+        inner.objects.put(&to, object).map_err(internal)?;
+        Ok(copied)
+    }
+
+    pub(super) async fn get(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let wanted = req.input.checksum_mode.is_some();
+        let object = self.object(&bucket, &key)?;
+        if let Some(tier) = object.tier {
+            return Err(archived(&object, Some(tier)));
+        }
+        let mut got = self.files.get_object(req).await?;
+        let now = self.state.clock.now();
+        self.state.lock().touch(&bucket, &key, now).map_err(internal)?;
+        let output = &mut got.output;
+        output.storage_class = named(&object);
+        if object.multipart || !wanted {
+            output.checksum_crc32 = None;
+            output.checksum_crc32c = None;
+            output.checksum_sha1 = None;
+            output.checksum_sha256 = None;
+            output.checksum_crc64nvme = None;
+        }
+        let another = output.checksum_crc32.is_some()
+            || output.checksum_crc32c.is_some()
+            || output.checksum_sha1.is_some()
+            || output.checksum_sha256.is_some();
+        if wanted && output.content_range.is_none() && !another {
+            output.checksum_crc64nvme = object.crc64;
+            output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        }
+        Ok(got)
+    }
+
+    pub(super) async fn head(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        let wanted = req.input.checksum_mode.is_some();
+        let object = self.object(&req.input.bucket, &req.input.key)?;
+        let mut head = self.files.head_object(req).await?;
+        let output = &mut head.output;
+        output.storage_class = named(&object);
+        output.archive_status = object.tier.map(|tier| ArchiveStatus::from_static(tier.as_str()));
+        if object.multipart || !wanted {
+            output.checksum_crc32 = None;
+            output.checksum_crc32c = None;
+            output.checksum_sha1 = None;
+            output.checksum_sha256 = None;
+            output.checksum_crc64nvme = None;
+        }
+        let another = output.checksum_crc32.is_some()
+            || output.checksum_crc32c.is_some()
+            || output.checksum_sha1.is_some()
+            || output.checksum_sha256.is_some();
+        if wanted && !another {
+            output.checksum_crc64nvme = object.crc64;
+            output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        }
+        if let Some(restore) = object.restore {
+            output.restore = Some("ongoing-request=\"true\"".to_owned());
+            if let Ok(date) = HeaderValue::from_str(&http_date(restore.requested)) {
+                head.headers.insert("x-amz-restore-request-date", date);
+            }
+        }
+        Ok(head)
+    }
+
+    pub(super) async fn list(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let bucket = req.input.bucket.clone();
+        let statuses = req.input.optional_object_attributes.is_some();
+        let mut listed = self.files.list_objects_v2(req).await?;
+        for entry in listed.output.contents.iter_mut().flatten() {
+            let key = entry.key.clone().unwrap_or_default();
+            let object = self.object(&bucket, &key)?;
+            entry.storage_class = Some(ObjectStorageClass::from(object.class));
+            entry.e_tag = Some(ETag::Strong(object.etag));
+            if statuses && object.restore.is_some() {
+                entry.restore_status = Some(RestoreStatus {
+                    is_restore_in_progress: Some(true),
+                    restore_expiry_date: None,
+                });
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(super) async fn delete(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let id = id(&req.input.bucket, &req.input.key);
+        let deleted = self.files.delete_object(req).await?;
+        self.state.lock().objects.remove(&id).map_err(internal)?;
+        Ok(deleted)
+    }
+
+    pub(super) async fn delete_many(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let keys = req.input.delete.objects.iter().map(|object| id(&req.input.bucket, &object.key));
+        let ids: Vec<String> = keys.collect();
+        let deleted = self.files.delete_objects(req).await?;
+        for id in ids {
+            self.state.lock().objects.remove(&id).map_err(internal)?;
+        }
+        Ok(deleted)
+    }
+
+    pub(super) fn tags(&self, bucket: &str, key: &str) -> S3Result<TagSet> {
+        let tag = |(key, value)| Tag {
+            key: Some(key),
+            value: Some(value),
+        };
+        Ok(self.object(bucket, key)?.tags.into_iter().map(tag).collect())
+    }
+
+    pub(super) fn set_tags(&self, bucket: &str, key: &str, tags: &TagSet) -> S3Result<()> {
+        self.object(bucket, key)?;
+        let tags = tags.iter().filter_map(pair).collect();
+        let mut inner = self.state.lock();
+        inner
+            .objects
+            .edit(&id(bucket, key), |object| object.tags = tags)
+            .map_err(internal)?;
+        Ok(())
+    }
+
+    pub(super) fn restore(&self, input: RestoreObjectInput) -> S3Result<S3Response<RestoreObjectOutput>> {
+        let request = input.restore_request.unwrap_or_default();
+        let named = request.glacier_job_parameters.map(|parameters| parameters.tier).or(request.tier);
+        let speed = match &named {
+            None => Speed::Standard,
+            Some(name) => Speed::parse(name.as_str()).ok_or_else(|| s3_error!(MalformedXML))?,
+        };
+        let (bucket, key) = (input.bucket, input.key);
+        let (outcome, answer) = self.try_restore(&bucket, &key, speed, request.days.is_some());
+        let asked = Asked {
+            bucket,
+            key,
+            tier: speed,
+            at: self.state.clock.now(),
+            outcome: outcome.to_owned(),
+        };
+        self.state.lock().asked(asked).map_err(internal)?;
+        self.state.arrived.notify_waiters();
+        answer?;
+        let mut response = S3Response::new(RestoreObjectOutput::default());
+        response.headers.insert(STATUS, HeaderValue::from_static("202"));
+        Ok(response)
+    }
+
+    /// What becomes of a request for a restore, in a word for the counters and for the requester.
+    fn try_restore(&self, bucket: &str, key: &str, speed: Speed, days: bool) -> (&'static str, S3Result<()>) {
+        if let Err(error) = self.object(bucket, key) {
+            return ("missing", Err(error));
+        }
+        // Under one lock from here, so that of two that ask at once one is refused.
+        let mut inner = self.state.lock();
+        let now = self.state.clock.now();
+        let object = match inner.look(bucket, key, now) {
+            Ok(Some(object)) => object,
+            Ok(None) => return ("missing", Err(s3_error!(NoSuchKey))),
+            Err(error) => return ("failed", Err(internal(error))),
+        };
+        if object.class != INTELLIGENT_TIERING {
+            return ("invalid", Err(archived(&object, None)));
+        }
+        if days {
+            const DAYS: &str =
+                "INTELLIGENT_TIERING objects are not subject to restore expiry. Do not specify Days when restoring this object";
+            return ("invalid", Err(s3_error!(InvalidArgument, "{DAYS}")));
+        }
+        let Some(tier) = object.tier else {
+            let refusal = error(
+                "ObjectAlreadyInActiveTierError",
+                403,
+                "Restore is not allowed, as object is already in an active tier",
+            );
+            return ("active", Err(refusal));
+        };
+        let Some(delay) = inner.control.delays.of(tier, speed, object.size) else {
+            return (
+                "invalid",
+                Err(s3_error!(
+                    InvalidArgument,
+                    "Expedited retrievals are not available for DEEP_ARCHIVE_ACCESS"
+                )),
+            );
+        };
+        if object.restore.as_ref().is_some_and(|restore| restore.tier >= speed) {
+            return (
+                "conflict",
+                Err(s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")),
+            );
+        }
+        if speed == Speed::Expedited && !meet(&mut inner.control.faults, "RestoreObject", key, of_restores).is_empty() {
+            let refusal = error(
+                "GlacierExpeditedRetrievalNotAvailable",
+                503,
+                "Glacier expedited retrievals are currently not available, please try again later",
+            );
+            return ("unavailable", Err(refusal));
+        }
+        let upgraded = object.restore.is_some();
+        match inner.restore(bucket, key, speed, now + delay, now) {
+            Ok(()) => (if upgraded { "upgraded" } else { "accepted" }, Ok(())),
+            Err(error) => ("failed", Err(internal(error))),
+        }
+    }
+}
+
+/// The class as answers name it: S3 leaves STANDARD out.
+fn named(object: &Object) -> Option<StorageClass> {
+    (object.class != STANDARD).then(|| StorageClass::from(object.class.clone()))
+}

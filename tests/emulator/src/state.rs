@@ -1,0 +1,268 @@
+//! What the emulator knows: objects' tiers, uploads, buckets' settings, queues, counters and what tests asked for.
+//!
+//! # Mechanics
+//! One lock over tables whose rows are on disk before a change is seen. Time passes when somebody looks: [`State::look`] settles one object,
+//! [`State::tick`] all of them, so that events are sent when they are due although nobody asks.
+//!
+//! # Crash story
+//! An event is in its queue before the object's row says it was sent: kill -9 between the two sends it again, as S3 may. A put that was not finished has
+//! a pending row; the start after it takes it if the bytes came, and forgets it otherwise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
+
+use s3s::dto;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::faults::Fault;
+use crate::queue::{Message, Queue};
+use crate::table::Table;
+use crate::tiering::{Delays, Happening, Object, Rule, Speed, settle};
+
+/// A bucket's settings, as they were put.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bucket {
+    pub(crate) tiering: BTreeMap<String, dto::IntelligentTieringConfiguration>,
+    pub(crate) notification: Option<dto::NotificationConfiguration>,
+    pub(crate) lifecycle: Option<dto::BucketLifecycleConfiguration>,
+    pub(crate) public_access: Option<dto::PublicAccessBlockConfiguration>,
+    pub(crate) versioning: Option<dto::VersioningConfiguration>,
+    pub(crate) policy: Option<String>,
+    pub(crate) encryption: Option<dto::ServerSideEncryptionConfiguration>,
+}
+
+impl Bucket {
+    fn rules(&self) -> Vec<Rule> {
+        self.tiering.values().filter_map(Rule::new).collect()
+    }
+}
+
+/// A part of an upload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct UploadedPart {
+    pub(crate) size: u64,
+    pub(crate) crc64: String,
+    pub(crate) etag: String,
+    /// Virtual seconds since 1970.
+    pub(crate) at: f64,
+}
+
+/// An upload in parts that is neither completed nor aborted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Upload {
+    pub(crate) bucket: String,
+    pub(crate) key: String,
+    pub(crate) class: String,
+    pub(crate) tags: BTreeMap<String, String>,
+    /// Virtual seconds since 1970.
+    pub(crate) initiated: f64,
+    pub(crate) parts: BTreeMap<i32, UploadedPart>,
+}
+
+/// What tests asked for, and the counters of requests by operation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Control {
+    pub(crate) delays: Delays,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) denied: BTreeSet<String>,
+    pub(crate) drop_events: u64,
+    pub(crate) duplicate_events: u64,
+    /// Seconds by which completions are told too early.
+    pub(crate) early: f64,
+    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) refused: BTreeMap<String, u64>,
+    /// The last number that was given out.
+    pub(crate) number: u64,
+}
+
+/// A request for a restore and what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) bucket: String,
+    pub(crate) key: String,
+    pub(crate) tier: Speed,
+    /// Virtual seconds since 1970.
+    pub(crate) at: f64,
+    pub(crate) outcome: String,
+}
+
+/// What is behind the lock.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) objects: Table<Object>,
+    pub(crate) uploads: Table<Upload>,
+    pub(crate) buckets: Table<Bucket>,
+    pub(crate) queues: Table<Queue>,
+    pub(crate) messages: Table<Message>,
+    pub(crate) restores: Table<Asked>,
+    pub(crate) control: Control,
+    saved: Table<Control>,
+}
+
+const CONTROL: &str = "control";
+
+/// The whole state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) clock: Clock,
+    inner: Mutex<Inner>,
+    /// Told when messages may have come.
+    pub(crate) arrived: Notify,
+    bodies: PathBuf,
+}
+
+/// The row of an object.
+pub(crate) fn id(bucket: &str, key: &str) -> String {
+    format!("{bucket}/{key}")
+}
+
+impl Inner {
+    /// A number that was not given out before.
+    pub(crate) fn next_number(&mut self) -> io::Result<u64> {
+        self.control.number += 1;
+        self.save()?;
+        Ok(self.control.number)
+    }
+
+    /// Writes what tests asked for and the counters.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        self.saved.put(CONTROL, self.control.clone())
+    }
+
+    /// Brings one object to the time `now`.
+    pub(crate) fn look(&mut self, bucket: &str, key: &str, now: f64) -> io::Result<Option<Object>> {
+        let rules = self.buckets.get(bucket).map(Bucket::rules).unwrap_or_default();
+        self.settle(bucket, key, &rules, now)?;
+        Ok(self.objects.get(&id(bucket, key)).cloned())
+    }
+
+    fn settle(&mut self, bucket: &str, key: &str, rules: &[Rule], now: f64) -> io::Result<()> {
+        let id = id(bucket, key);
+        let Some(before) = self.objects.get(&id) else { return Ok(()) };
+        let mut object = before.clone();
+        let happened = settle(&mut object, key, rules, self.control.early, now);
+        if object != *before {
+            for happening in happened {
+                self.announce(bucket, key, &object, happening)?;
+            }
+            self.objects.put(&id, object)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that an object was accessed.
+    pub(crate) fn touch(&mut self, bucket: &str, key: &str, now: f64) -> io::Result<()> {
+        self.objects.edit(&id(bucket, key), |object| object.last_access = now)?;
+        Ok(())
+    }
+
+    /// Starts or quickens a restore.
+    pub(crate) fn restore(&mut self, bucket: &str, key: &str, tier: Speed, ready: f64, now: f64) -> io::Result<()> {
+        let id = id(bucket, key);
+        let Some(mut object) = self.objects.get(&id).cloned() else {
+            return Ok(());
+        };
+        let upgraded = object.restore.take();
+        object.last_access = now;
+        object.restore = Some(crate::tiering::Restore {
+            tier,
+            requested: now,
+            ready: upgraded.as_ref().map_or(ready, |slower| slower.ready.min(ready)),
+            told: false,
+        });
+        if upgraded.is_none() {
+            self.announce(bucket, key, &object, Happening::Requested(now))?;
+        }
+        self.objects.put(&id, object)
+    }
+
+    /// Notes a request for a restore and what became of it.
+    pub(crate) fn asked(&mut self, asked: Asked) -> io::Result<()> {
+        let number = self.next_number()?;
+        self.restores.put(&format!("{number:012}"), asked)
+    }
+}
+
+impl State {
+    /// Reads the state in `folder`, which is made where there is none. The objects' bytes are under `bodies`.
+    pub(crate) fn open(folder: &Path, bodies: &Path, clock: Clock) -> io::Result<State> {
+        let saved: Table<Control> = Table::open(folder.join("control"))?;
+        let mut inner = Inner {
+            objects: Table::open(folder.join("objects"))?,
+            uploads: Table::open(folder.join("uploads"))?,
+            buckets: Table::open(folder.join("buckets"))?,
+            queues: Table::open(folder.join("queues"))?,
+            messages: Table::open(folder.join("messages"))?,
+            restores: Table::open(folder.join("restores"))?,
+            control: saved.get(CONTROL).cloned().unwrap_or_default(),
+            saved,
+        };
+        let pending: Vec<String> = inner
+            .objects
+            .iter()
+            .filter(|(_, object)| object.pending)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in pending {
+            match fs::metadata(bodies.join(&id)) {
+                Ok(metadata) => {
+                    inner
+                        .objects
+                        .edit(&id, |object| (object.size, object.pending) = (metadata.len(), false))?;
+                }
+                Err(_) => {
+                    inner.objects.remove(&id)?;
+                }
+            }
+        }
+        Ok(State {
+            clock,
+            inner: Mutex::new(inner),
+            arrived: Notify::new(),
+            bodies: bodies.to_owned(),
+        })
+    }
+
+    /// The lock.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object as it is now.
+    pub(crate) fn look(&self, bucket: &str, key: &str) -> io::Result<Option<Object>> {
+        self.lock().look(bucket, key, self.clock.now())
+    }
+
+    /// Brings every object to the present.
+    pub(crate) fn tick(&self) -> io::Result<()> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let before = inner.control.number;
+        let buckets: Vec<(String, Vec<Rule>)> = inner.buckets.iter().map(|(name, bucket)| (name.clone(), bucket.rules())).collect();
+        for (bucket, rules) in buckets {
+            let prefix = id(&bucket, "");
+            let soonest = rules.iter().map(Rule::soonest).fold(f64::INFINITY, f64::min);
+            let due = |object: &Object| object.restore.is_some() || now >= object.last_access + soonest;
+            let objects = inner.objects.under(&prefix).filter(|(_, object)| due(object));
+            let keys: Vec<String> = objects.filter_map(|(id, _)| id.strip_prefix(&prefix).map(str::to_owned)).collect();
+            for key in keys {
+                inner.settle(&bucket, &key, &rules, now)?;
+            }
+        }
+        if inner.control.number != before {
+            self.arrived.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// The file with an object's bytes.
+    pub(crate) fn body(&self, bucket: &str, key: &str) -> PathBuf {
+        self.bodies.join(bucket).join(key)
+    }
+}
