@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and who does it.
 
 mod act;
+mod bucket;
 mod conformance;
 mod import;
 mod report;
@@ -124,6 +125,11 @@ enum Command {
         #[command(subcommand)]
         command: withdrawn::Conflicts,
     },
+    /// The bucket of the cold store: set it up, see what it lacks
+    Bucket {
+        #[command(subcommand)]
+        command: bucket::Command,
+    },
     /// Users that identify themselves to the node
     User {
         #[command(subcommand)]
@@ -212,6 +218,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Quarantine::Discard { object } => act::run(&config, Action::Discard { object }, false).await,
         },
         Command::Rejections { command } => withdrawn::rejections(&config, command).await,
+        Command::Bucket { command } => bucket::run(&config, command).await,
         Command::Conflicts { command } => withdrawn::conflicts(&config, command).await,
     }
 }

@@ -18,7 +18,12 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message};
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::SdkError;
+use aws_sdk_sqs::operation::delete_message::{DeleteMessageError, DeleteMessageOutput};
+use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
+use aws_sdk_sqs::operation::receive_message::{ReceiveMessageError, ReceiveMessageOutput};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
 use metrics::{counter, describe_counter};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -207,6 +212,30 @@ impl Queue {
             true => Ok(()),
             false => Err(ColdError::Unavailable("what an event says could not be put on record".to_owned())),
         }
+    }
+
+    /// The ARN by which a bucket knows the queue.
+    pub(super) async fn arn(&self) -> Result<Option<String>, SdkError<GetQueueAttributesError, HttpResponse>> {
+        let attributes = self.client.get_queue_attributes().queue_url(&*self.url);
+        let attributes = attributes.attribute_names(QueueAttributeName::QueueArn).send().await?;
+        Ok(attributes.attributes.and_then(|mut all| all.remove(&QueueAttributeName::QueueArn)))
+    }
+
+    /// Receives a message that everybody else still sees.
+    pub(super) async fn peek(&self) -> Result<ReceiveMessageOutput, SdkError<ReceiveMessageError, HttpResponse>> {
+        let receive = self.client.receive_message().queue_url(&*self.url);
+        receive
+            .max_number_of_messages(1)
+            .wait_time_seconds(0)
+            .visibility_timeout(0)
+            .send()
+            .await
+    }
+
+    /// Asks for a message to be deleted that is none.
+    pub(super) async fn delete_nothing(&self) -> Result<DeleteMessageOutput, SdkError<DeleteMessageError, HttpResponse>> {
+        let delete = self.client.delete_message().queue_url(&*self.url);
+        delete.receipt_handle("filmroom-bucket-check").send().await
     }
 
     async fn delete(&self, handles: Vec<String>) -> Result<(), ColdError> {

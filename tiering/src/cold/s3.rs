@@ -36,6 +36,7 @@ use memmap2::MmapMut;
 use super::events::Queue;
 use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head, patience};
 
+pub mod bucket;
 pub(super) mod error;
 mod multipart;
 mod reading;
