@@ -87,6 +87,25 @@ def test_other_classes_and_other_secrets_are_refused(store, emulator):
     refused(store.s3.list_objects_v2, 404, "NoSuchBucket", Bucket="other")
 
 
+def test_keys_may_be_as_long_as_s3_allows_and_are_listed_in_pages(store, emulator):
+    """A pack's key has two UIDs of 64 characters, more than the name of one file may have."""
+    keys = sorted(f"{folder}/{'1' * 64}/{'2' * 64}/{n}.zip" for folder in ("a", "b+ c") for n in range(3))
+    keys.append("z" * 1024)
+    for key in keys:
+        store.put(key, body=key.encode())
+    emulator.restart()
+    assert [store.get(key) for key in keys] == [key.encode() for key in keys]
+    pages = list(store.s3.get_paginator("list_objects_v2").paginate(Bucket=store.bucket, PaginationConfig={"PageSize": 2}))
+    assert [[entry["Key"] for entry in page["Contents"]] for page in pages] == [keys[0:2], keys[2:4], keys[4:6], keys[6:]]
+    page = store.s3.list_objects_v2(Bucket=store.bucket, Delimiter="/")
+    assert ([entry["Prefix"] for entry in page["CommonPrefixes"]], [entry["Key"] for entry in page["Contents"]]) == (["a/", "b+ c/"], keys[6:])
+    under = store.s3.list_objects_v2(Bucket=store.bucket, Prefix="b+", StartAfter=keys[3])
+    assert [entry["Key"] for entry in under["Contents"]] == keys[4:6]
+    gone = store.s3.delete_objects(Bucket=store.bucket, Delete={"Objects": [{"Key": key} for key in keys[1:]]})["Deleted"]
+    assert sorted(entry["Key"] for entry in gone) == sorted(keys[1:])
+    assert list(emulator.objects()) == keys[:1]
+
+
 def test_a_wrong_checksum_is_refused_and_changes_nothing(store):
     store.put(body=b"before")
     for wrong in [{"ChecksumCRC64NVME": CRC64_OF_123456789}, {"ChecksumSHA256": base64.b64encode(bytes(32)).decode()},

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::faults::Fault;
 use crate::queue::{Message, Queue};
-use crate::table::Table;
+use crate::table::{Table, md5};
 use crate::tiering::{Delays, Happening, Object, Rule, Speed, settle};
 
 /// A bucket's settings, as they were put.
@@ -117,6 +117,11 @@ pub(crate) struct State {
     bodies: PathBuf,
 }
 
+/// The key under which the files have an object's bytes: S3's keys are longer than a file's name may be, and `s3s-fs` makes one of each.
+pub(crate) fn file_key(key: &str) -> String {
+    md5(key.as_bytes())
+}
+
 /// The row of an object.
 pub(crate) fn id(bucket: &str, key: &str) -> String {
     format!("{bucket}/{key}")
@@ -210,7 +215,8 @@ impl State {
             .map(|(id, _)| id.clone())
             .collect();
         for id in pending {
-            match fs::metadata(bodies.join(&id)) {
+            let (bucket, key) = id.split_once('/').unwrap_or((&id, ""));
+            match fs::metadata(bodies.join(bucket).join(file_key(key))) {
                 Ok(metadata) => {
                     inner
                         .objects
@@ -263,6 +269,6 @@ impl State {
 
     /// The file with an object's bytes.
     pub(crate) fn body(&self, bucket: &str, key: &str) -> PathBuf {
-        self.bodies.join(bucket).join(key)
+        self.bodies.join(bucket).join(file_key(key))
     }
 }

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod checked;
+mod listing;
 mod multipart;
 mod objects;
 
@@ -83,7 +84,7 @@ operations! {
     copy_object(CopyObjectInput) -> CopyObjectOutput = |store, req| store.copy(req).await;
     get_object(GetObjectInput) -> GetObjectOutput = |store, req| store.get(req).await;
     head_object(HeadObjectInput) -> HeadObjectOutput = |store, req| store.head(req).await;
-    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = |store, req| store.list(req).await;
+    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = |store, req| Ok(S3Response::new(store.list(req.input)?));
     delete_object(DeleteObjectInput) -> DeleteObjectOutput = |store, req| store.delete(req).await;
     delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = |store, req| store.delete_many(req).await;
     restore_object(RestoreObjectInput) -> RestoreObjectOutput = |store, req| store.restore(req.input);

@@ -13,7 +13,7 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use super::checked::{base64, checked};
 use super::objects::{class, fresh, header_tags};
 use super::{Store, internal, timestamp};
-use crate::state::{Upload, UploadedPart, id};
+use crate::state::{Upload, UploadedPart, file_key, id};
 use crate::tiering::Object;
 
 impl Store {
@@ -32,9 +32,12 @@ impl Store {
             parts: Default::default(),
         };
         let (algorithm, kind) = (input.checksum_algorithm.clone(), input.checksum_type.clone());
+        let key = std::mem::take(&mut input.key);
+        input.key = file_key(&key);
         let mut created = self.files.create_multipart_upload(req).await?;
         let upload_id = created.output.upload_id.clone().unwrap_or_default();
         self.state.lock().uploads.put(&upload_id, upload).map_err(internal)?;
+        created.output.key = Some(key);
         created.output.checksum_algorithm = algorithm;
         created.output.checksum_type = kind;
         Ok(created)
@@ -48,6 +51,7 @@ impl Store {
         let sent = input.checksum_crc64nvme.clone();
         let (body, findings) = checked(body, &req.headers, req.trailing_headers.clone());
         req.input.body = Some(body);
+        req.input.key = file_key(&req.input.key);
         let put = self.files.upload_part(req).await;
         let found = findings.get()?;
         let mut put = put?;
@@ -70,7 +74,7 @@ impl Store {
 
     pub(super) async fn complete(
         &self,
-        req: S3Request<CompleteMultipartUploadInput>,
+        mut req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = &req.input;
         let (bucket, key, upload_id) = (input.bucket.clone(), input.key.clone(), input.upload_id.clone());
@@ -91,6 +95,7 @@ impl Store {
         }
         let object = fresh(&upload.class, upload.tags, self.state.clock.now());
         self.announce(&bucket, &key, object.clone())?;
+        req.input.key = file_key(&key);
         let mut completed = self.files.complete_multipart_upload(req).await;
         if let Ok(response) = &mut completed
             && let Some(rest) = response.output.future.take()
@@ -121,14 +126,16 @@ impl Store {
         let mut inner = self.state.lock();
         inner.objects.put(&id(&bucket, &key), object).map_err(internal)?;
         inner.uploads.remove(&upload_id).map_err(internal)?;
+        completed.output.key = Some(key);
         completed.output.checksum_crc64nvme = Some(crc64);
         completed.output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
         Ok(completed)
     }
 
-    pub(super) async fn abort(&self, req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    pub(super) async fn abort(&self, mut req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let upload_id = req.input.upload_id.clone();
         self.upload(&upload_id)?;
+        req.input.key = file_key(&req.input.key);
         let aborted = self.files.abort_multipart_upload(req).await?;
         self.state.lock().uploads.remove(&upload_id).map_err(internal)?;
         Ok(aborted)

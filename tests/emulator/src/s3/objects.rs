@@ -1,13 +1,12 @@
-//! Objects: put, copied, read, listed, tagged, deleted and restored, with their class and tier.
+//! Objects: put, copied, read, tagged, deleted and restored, with their class and tier.
 
 use std::collections::BTreeMap;
 
 use hyper::http::HeaderValue;
 use s3s::dto::{
     ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output,
-    ObjectStorageClass, PutObjectInput, PutObjectOutput, RestoreObjectInput, RestoreObjectOutput, RestoreStatus, StorageClass, Tag, TagSet,
-    TaggingDirective,
+    DeleteObjectsOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
+    RestoreObjectInput, RestoreObjectOutput, StorageClass, Tag, TagSet, TaggingDirective,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use url::form_urlencoded;
@@ -16,7 +15,7 @@ use super::checked::checked;
 use super::{Store, internal};
 use crate::clock::http_date;
 use crate::faults::{meet, of_restores};
-use crate::state::{Asked, id};
+use crate::state::{Asked, file_key, id};
 use crate::tiering::{INTELLIGENT_TIERING, Object, Speed, Tier, pair};
 
 const STANDARD: &str = "STANDARD";
@@ -88,6 +87,7 @@ impl Store {
         let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
         let (body, findings) = checked(body, &req.headers, req.trailing_headers.clone());
         req.input.body = Some(body);
+        req.input.key = file_key(&key);
 
         self.announce(&bucket, &key, fresh(&class, tags.clone(), self.state.clock.now()))?;
         let put = self.files.put_object(req).await;
@@ -172,6 +172,12 @@ impl Store {
             ..source
         };
         let to = id(&input.bucket, &input.key);
+        input.key = file_key(&input.key);
+        input.copy_source = CopySource::Bucket {
+            bucket: from_bucket.as_str().into(),
+            key: file_key(&from_key).into(),
+            version_id: None,
+        };
         let copied = self.files.copy_object(req).await?;
         let mut inner = self.state.lock();
         inner.touch(&from_bucket, &from_key, now).map_err(internal)?;
@@ -179,13 +185,14 @@ impl Store {
         Ok(copied)
     }
 
-    pub(super) async fn get(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+    pub(super) async fn get(&self, mut req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let wanted = req.input.checksum_mode.is_some();
         let object = self.object(&bucket, &key)?;
         if let Some(tier) = object.tier {
             return Err(archived(&object, Some(tier)));
         }
+        req.input.key = file_key(&key);
         let mut got = self.files.get_object(req).await?;
         let now = self.state.clock.now();
         self.state.lock().touch(&bucket, &key, now).map_err(internal)?;
@@ -209,9 +216,10 @@ impl Store {
         Ok(got)
     }
 
-    pub(super) async fn head(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+    pub(super) async fn head(&self, mut req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let wanted = req.input.checksum_mode.is_some();
         let object = self.object(&req.input.bucket, &req.input.key)?;
+        req.input.key = file_key(&req.input.key);
         let mut head = self.files.head_object(req).await?;
         let output = &mut head.output;
         output.storage_class = named(&object);
@@ -240,38 +248,36 @@ impl Store {
         Ok(head)
     }
 
-    pub(super) async fn list(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
-        let bucket = req.input.bucket.clone();
-        let statuses = req.input.optional_object_attributes.is_some();
-        let mut listed = self.files.list_objects_v2(req).await?;
-        for entry in listed.output.contents.iter_mut().flatten() {
-            let key = entry.key.clone().unwrap_or_default();
-            let object = self.object(&bucket, &key)?;
-            entry.storage_class = Some(ObjectStorageClass::from(object.class));
-            entry.e_tag = Some(ETag::Strong(object.etag));
-            if statuses && object.restore.is_some() {
-                entry.restore_status = Some(RestoreStatus {
-                    is_restore_in_progress: Some(true),
-                    restore_expiry_date: None,
-                });
-            }
-        }
-        Ok(listed)
-    }
-
-    pub(super) async fn delete(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+    pub(super) async fn delete(&self, mut req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let id = id(&req.input.bucket, &req.input.key);
+        req.input.key = file_key(&req.input.key);
         let deleted = self.files.delete_object(req).await?;
         self.state.lock().objects.remove(&id).map_err(internal)?;
         Ok(deleted)
     }
 
-    pub(super) async fn delete_many(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let keys = req.input.delete.objects.iter().map(|object| id(&req.input.bucket, &object.key));
-        let ids: Vec<String> = keys.collect();
-        let deleted = self.files.delete_objects(req).await?;
-        for id in ids {
-            self.state.lock().objects.remove(&id).map_err(internal)?;
+    pub(super) async fn delete_many(&self, mut req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let bucket = req.input.bucket.clone();
+        let mut keys = BTreeMap::new();
+        for object in &mut req.input.delete.objects {
+            let key = std::mem::take(&mut object.key);
+            object.key = file_key(&key);
+            keys.insert(object.key.clone(), key);
+        }
+        let mut deleted = self.files.delete_objects(req).await?;
+        for key in deleted
+            .output
+            .deleted
+            .iter_mut()
+            .flatten()
+            .filter_map(|deleted| deleted.key.as_mut())
+        {
+            if let Some(named) = keys.get(key) {
+                key.clone_from(named);
+            }
+        }
+        for key in keys.values() {
+            self.state.lock().objects.remove(&id(&bucket, key)).map_err(internal)?;
         }
         Ok(deleted)
     }
