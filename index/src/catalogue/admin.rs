@@ -23,6 +23,7 @@ struct CountsRow {
     packs_verified: i64,
     pack_bytes: i64,
     packs_pending: i64,
+    packs_damaged: i64,
     journal_pending: i64,
     conflicts: i64,
     commitments_pending: i64,
@@ -71,6 +72,7 @@ impl Catalogue {
             (SELECT count(*) FROM packs WHERE verified_at IS NOT NULL) AS packs_verified,
             (SELECT CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE verified_at IS NOT NULL) AS pack_bytes,
             (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
+            (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL) AS packs_damaged,
             (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending,
             (SELECT count(*) FROM conflicts WHERE resolved_at IS NULL) AS conflicts,
             (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending";
@@ -100,7 +102,7 @@ impl Catalogue {
         };
         let sql = in_list!(
             connection,
-            "SELECT se.study, count(h.object), count(p.verified_at) FROM series se
+            "SELECT se.study, count(h.object), count(CASE WHEN p.damaged_at IS NULL THEN p.verified_at END) FROM series se
              JOIN objects o ON o.series = se.id AND o.state = 'served'
              LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
              LEFT JOIN packs p ON p.id = o.pack
@@ -142,6 +144,7 @@ impl CountsRow {
             packs_verified: unsigned(self.packs_verified),
             pack_bytes: unsigned(self.pack_bytes),
             packs_pending: unsigned(self.packs_pending),
+            packs_damaged: unsigned(self.packs_damaged),
             journal_pending: unsigned(self.journal_pending),
             conflicts: unsigned(self.conflicts),
             commitments_pending: unsigned(self.commitments_pending),

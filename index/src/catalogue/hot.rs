@@ -25,7 +25,7 @@ macro_rules! all_verified {
     () => {
         "sn.state = 'packed' AND NOT EXISTS (
             SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = sn.node AND h.state = 'held'
-            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND (p.state IS NULL OR p.state <> 'verified'))"
+            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND (p.state IS NULL OR p.state <> 'verified' OR p.damaged_at IS NOT NULL))"
     };
 }
 
@@ -74,7 +74,7 @@ impl Catalogue {
         let node = node_row(&mut connection, node).await?;
         let sql = "SELECT o.id, o.object_id FROM objects o
                    JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
-                   JOIN packs p ON p.id = o.pack AND p.state = 'verified' WHERE o.series = $2";
+                   JOIN packs p ON p.id = o.pack AND p.state = 'verified' AND p.damaged_at IS NULL WHERE o.series = $2";
         let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, series.0)?;
         forget(&mut connection, node, rows.iter().map(|(id, _)| *id).collect()).await?;
         recount_hot(&mut connection, series.0).await?;
@@ -175,7 +175,8 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_uuids!(
             connection,
-            "SELECT o.object_id, o.state, h.object AS hot, p.verified_at, o.length FROM objects o
+            "SELECT o.object_id, o.state, h.object AS hot, o.length,
+                    CASE WHEN p.damaged_at IS NULL THEN p.verified_at END AS verified_at FROM objects o
              LEFT JOIN hot_copies h ON h.object = o.id AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
              LEFT JOIN packs p ON p.id = o.pack
              WHERE o.object_id",

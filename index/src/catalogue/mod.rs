@@ -9,6 +9,7 @@
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
+//! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
@@ -30,11 +31,13 @@ mod hot;
 mod ingest;
 mod journal;
 mod lists;
+mod observed;
 mod offload;
 mod packs;
 mod quarantine;
 mod records;
 mod rejections;
+mod restores;
 mod rows;
 mod standing;
 mod stored_header;
@@ -45,12 +48,13 @@ pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use quarantine::IssuerOf;
 pub use records::{
-    Acceptance, AnswerContext, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, CommitmentClaim, CommitmentKey,
-    CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey,
-    DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, EndedDelivery, EvictionCandidate, HeldCopy, ItemLease, ItemTaken,
-    JournalEntry, KnownObject, ListedInstance, Located, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, OffloadClaim,
-    OpenedDelivery, Origin, Outcome, PackClaim, PackKey, PackState, Packed, Quarantined, Reference, References, RejectionNote, SeriesKey,
-    ServedVersion, Standing, StudySummary, WaitingNote,
+    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord,
+    CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts,
+    DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, EndedDelivery,
+    EvictionCandidate, HeldCopy, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member,
+    NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim,
+    PackKey, PackRestore, PackState, Packed, Quarantined, Reference, References, RejectionNote, RestoreClaim, RestoreGrant, RestoreKey,
+    RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, ServedVersion, Standing, StudySummary, WaitingNote,
 };
 
 /// The catalogue's database.

@@ -1,4 +1,4 @@
-//! Packs on their way: planned, uploaded, verified, and what the cold store says of them afterwards.
+//! Packs on their way: planned, uploaded, verified. What the cold store says of them afterwards is in `observed`.
 //!
 //! # Mechanics
 //! Whoever works on a pack holds its lease; each claim has a higher fencing number than the one before, and every transition
@@ -20,7 +20,7 @@ use super::database::{Connection, execute, fetch_all, fetch_optional, now};
 use super::journal::{self, Transition};
 use super::offload::{MemberRow, member_columns, uids};
 use super::rows::{lock_study_of, node_row, read_pack_state, read_state, recount_hot, unsigned};
-use super::{Catalogue, Error, PackClaim, PackKey, PackState, Result, SeriesKey, deliveries, totals};
+use super::{Catalogue, Error, PackClaim, PackKey, Result, SeriesKey, totals};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
 /// Longest error on record, in characters.
@@ -108,7 +108,7 @@ impl Catalogue {
     /// The cold store's copy was compared: `uploaded → verified`.
     pub async fn pack_verified(&self, claim: &PackClaim, now: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;
-        let sql = "UPDATE packs SET state = 'verified', verified_at = $3, seen_at = $3, lease_until = 0, error = ''
+        let sql = "UPDATE packs SET state = 'verified', verified_at = $3, seen_at = $3, archive_clock = $3, lease_until = 0, error = ''
                    WHERE id = $1 AND fence = $2 AND state = 'uploaded'";
         let changed = execute!(connection, sql, claim.pack.0, claim.fence, now.0)?;
         held(connection, changed).await
@@ -161,19 +161,6 @@ impl Catalogue {
         execute!(connection, sql, claim.series.0, node)?;
         totals::recount(&mut connection, study).await?;
         recount_hot(&mut connection, claim.series.0).await?;
-        connection.commit().await
-    }
-
-    /// What the cold store said of a verified pack (a 403 InvalidObjectState, a HEAD): readable, or archived in a tier. Deliveries that
-    /// wait for a pack that is readable are due.
-    pub async fn pack_seen(&self, pack: PackKey, state: PackState, now: Timestamp) -> Result<()> {
-        let mut connection = self.write().await?;
-        let sql = "UPDATE packs SET state = $2, seen_at = $3 WHERE id = $1 AND verified_at IS NOT NULL
-                   AND $2 IN ('verified', 'archive_access', 'deep_archive_access')";
-        execute!(connection, sql, pack.0, state.as_str(), now.0)?;
-        if state == PackState::Verified {
-            deliveries::pack_readable(&mut connection, pack).await?;
-        }
         connection.commit().await
     }
 

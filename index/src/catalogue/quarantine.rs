@@ -44,7 +44,8 @@ macro_rules! object_row {
     ($condition:literal) => {
         concat!(
             "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.sop_class_uid, o.source, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
-                    (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten, k.verified_at
+                    (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
+                    CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at
              FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient
              LEFT JOIN packs k ON k.id = o.pack WHERE ",
             $condition

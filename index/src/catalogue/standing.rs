@@ -43,7 +43,8 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_list!(
             connection,
-            "SELECT o.sop_instance_uid, o.sop_class_uid, o.state, o.object_id, o.sha256, o.length, o.series, p.verified_at, h.object AS hot,
+            "SELECT o.sop_instance_uid, o.sop_class_uid, o.state, o.object_id, o.sha256, o.length, o.series, h.object AS hot,
+                    CASE WHEN p.damaged_at IS NULL THEN p.verified_at END AS verified_at,
                     (SELECT n.node_id FROM hot_copies e JOIN nodes n ON n.id = e.node
                      WHERE e.object = o.id AND e.state = 'held' AND n.node_id <> $1 ORDER BY n.id LIMIT 1) AS elsewhere
              FROM objects o
@@ -119,7 +120,7 @@ impl Catalogue {
         }
         let reason = clean(reason, MAX_REASON);
         let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE id = $1 AND state = 'served'
-                   AND NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack AND p.verified_at IS NOT NULL)
+                   AND NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack AND p.verified_at IS NOT NULL AND p.damaged_at IS NULL)
                    AND NOT EXISTS (SELECT 1 FROM hot_copies h WHERE h.object = objects.id AND h.state = 'held')
                    RETURNING sop_instance_uid";
         let quarantined: Option<(String,)> = fetch_optional!(connection, sql, id, reason.as_str())?;

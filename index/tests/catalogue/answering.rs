@@ -46,7 +46,7 @@ fn identifier(level: &str, keys: &[(Tag, VR, &str)]) -> DataSet {
     identifier
 }
 
-async fn ask(catalogue: &Catalogue, identifier: &DataSet, context: &AnswerContext) -> Vec<DataSet> {
+pub(crate) async fn ask(catalogue: &Catalogue, identifier: &DataSet, context: &AnswerContext) -> Vec<DataSet> {
     let query = Query::find(Root::Patient, identifier).unwrap();
     let ids = catalogue.find(&query, 1000, LIMIT).await.unwrap();
     catalogue.answers(&query, &ids, context).await.unwrap()

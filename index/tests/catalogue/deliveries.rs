@@ -360,12 +360,12 @@ pub(crate) async fn a_delivery_waits_and_is_due_when_its_pack_is_readable(databa
     let pack = page.items[0].instance.as_ref().unwrap().packed.as_ref().unwrap().pack;
     catalogue.delivery_waits(&claim, "archived", HOUR, false).await.unwrap();
     assert_eq!(claim_on(&catalogue, 1).await, None);
-    catalogue.pack_seen(pack, PackState::ArchiveAccess, tick()).await.unwrap();
+    catalogue.pack_seen(pack, PackState::ArchiveAccess, None, tick()).await.unwrap();
     assert_eq!(claim_on(&catalogue, 1).await, None, "archived");
-    catalogue.pack_seen(pack, PackState::Verified, tick()).await.unwrap();
+    catalogue.pack_seen(pack, PackState::Verified, None, tick()).await.unwrap();
     let claim = claim_on(&catalogue, 1).await.unwrap();
     // It became readable while it was looked at: it is not put off.
-    catalogue.pack_seen(pack, PackState::Verified, tick()).await.unwrap();
+    catalogue.pack_seen(pack, PackState::Verified, None, tick()).await.unwrap();
     catalogue.delivery_waits(&claim, "archived", HOUR, true).await.unwrap();
     let claim = claim_on(&catalogue, 1).await.unwrap();
     assert_eq!(claim.attempts, 1);

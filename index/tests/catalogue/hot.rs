@@ -46,10 +46,10 @@ pub(crate) async fn only_what_is_verified_and_readable_is_evicted(database: Data
     assert_eq!(candidate.packs.len(), 1);
     let (pack, _, length, crc64) = candidate.packs[0].clone();
     assert_eq!((length, crc64), (5000, Some(u64::MAX - 7)));
-    catalogue.pack_seen(pack, PackState::DeepArchiveAccess, tick()).await.unwrap();
+    catalogue.pack_seen(pack, PackState::DeepArchiveAccess, None, tick()).await.unwrap();
     assert_eq!(all().await, []);
     assert_eq!(catalogue.evict(node(1), claim.series).await.unwrap(), []);
-    catalogue.pack_seen(pack, PackState::Verified, tick()).await.unwrap();
+    catalogue.pack_seen(pack, PackState::Verified, None, tick()).await.unwrap();
     // An instance that came meanwhile keeps the series.
     store(&catalogue, &slice(1, 1, 3)).await;
     assert_eq!(all().await, []);

@@ -13,7 +13,7 @@ use crate::matching::LIMIT;
 use crate::objects::{Changed, node, slice};
 use crate::store::store;
 
-fn query(root: Root, level: &str, keys: &[(Tag, VR, &str)]) -> Query {
+pub(crate) fn query(root: Root, level: &str, keys: &[(Tag, VR, &str)]) -> Query {
     let mut identifier = DataSet::new();
     identifier.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
     for (tag, vr, text) in keys {

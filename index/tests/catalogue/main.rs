@@ -22,6 +22,7 @@ mod nodes;
 mod objects;
 mod opening;
 mod rejections;
+mod restores;
 mod standing;
 mod store;
 
@@ -138,6 +139,20 @@ fn main() {
             an_instance_stands_as_it_is_on_record,
             the_offload_of_what_somebody_waits_for_is_hastened_once_it_is_quiet,
             a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_elsewhere;
+        restores:
+            a_restore_is_asked_for_once_however_many_want_it,
+            a_more_urgent_wish_makes_an_open_restore_faster,
+            a_budget_grants_all_of_a_request_or_nothing,
+            requests_at_once_do_not_spend_a_budget_twice,
+            a_restore_goes_from_wanted_to_readable,
+            a_restore_is_due_when_either_clock_says_so,
+            what_a_dead_node_restored_is_taken_over,
+            an_event_or_a_successful_read_makes_a_restore_due,
+            a_restore_that_failed_or_waits_says_why,
+            it_is_learnt_how_long_restores_take,
+            a_pack_that_nobody_has_read_counts_as_archived,
+            what_is_seen_of_a_pack_corrects_its_archive_clock,
+            a_damaged_pack_is_no_copy_until_it_is_found_sound;
         decisions:
             a_quarantined_object_is_not_counted_and_can_come_back,
             accepting_supersedes_what_was_served,

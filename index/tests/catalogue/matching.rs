@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{AnswerContext, Catalogue, Outcome};
+use filmroom_index::catalogue::{AnswerContext, ArchiveCutoffs, Catalogue, Outcome};
 use filmroom_index::dataset::{DataSet, Value};
 use filmroom_index::model::{AeTitle, Availability, Level};
 use filmroom_index::query::attributes::level;
@@ -25,6 +25,7 @@ pub(crate) fn context() -> AnswerContext {
         retrieve_ae: AeTitle::parse("FILMROOM").unwrap(),
         cold_down: false,
         deep_archive: Availability::Nearline,
+        cutoffs: ArchiveCutoffs::default(),
     }
 }
 

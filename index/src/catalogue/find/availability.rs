@@ -1,6 +1,7 @@
 //! Instance Availability (0008,0056; PS3.3 C.4.23.1.1) of some entities, in one statement.
 //!
 //! A file on this node's disk is ONLINE, whatever the cold store says. What lies in a verified pack is as available as that pack.
+//! A pack that nobody has read since the store's cut-off counts as archived before anybody has seen it so; one that is lost or altered is no copy.
 //! What is only on another node's disk, or in a pack that is not verified, cannot be retrieved from here. An entity has the worst
 //! value of its served instances that can be retrieved, and is UNAVAILABLE only if none can.
 
@@ -9,8 +10,9 @@ use std::collections::HashMap;
 use super::rows::{key_of, push_tables};
 use super::statement::Statement;
 use crate::catalogue::database::Connection;
-use crate::catalogue::{AnswerContext, Result};
-use crate::model::{Availability, Level};
+use crate::catalogue::rows::signed;
+use crate::catalogue::{AnswerContext, MIN_ARCHIVED, Result};
+use crate::model::{Availability, Level, Timestamp};
 
 /// From the best to the worst of what can be retrieved: the numbers that the statement compares. Below them is what cannot.
 const RETRIEVABLE: [Availability; 3] = [Availability::Online, Availability::Nearline, Availability::Offline];
@@ -29,24 +31,44 @@ pub(super) async fn availability(
         .push(key_of(level))
         .push(", max(CASE WHEN h.object IS NOT NULL THEN CAST(");
     statement.number(rank(Availability::Online)).push(" AS BIGINT)");
-    for (state, availability) in [
-        (" WHEN k.state = 'verified' THEN CAST(", Availability::Online),
-        (" WHEN k.state = 'archive_access' THEN CAST(", Availability::Nearline),
-        (" WHEN k.state = 'deep_archive_access' THEN CAST(", context.deep_archive),
-    ] {
-        statement.push(state).number(cold(availability)).push(" AS BIGINT)");
+    statement.push(" WHEN k.id IS NULL OR k.damaged_at IS NOT NULL THEN CAST(-1 AS BIGINT)");
+    let then = |statement: &mut Statement, availability: Availability| {
+        statement.push(" THEN CAST(").number(cold(availability)).push(" AS BIGINT)");
+    };
+    // What is on its way out of the archive is near, however deep it lay.
+    statement.push(" WHEN r.id IS NOT NULL");
+    then(&mut statement, Availability::Nearline);
+    statement.push(" WHEN k.state = 'deep_archive_access'");
+    then(&mut statement, context.deep_archive);
+    // What nobody has read for long enough is archived by now, whatever was seen then.
+    if let Some(deep) = context.cutoffs.deep {
+        not_read_since(statement.push(" WHEN k.state IN ('verified', 'archive_access')"), deep);
+        then(&mut statement, context.deep_archive);
     }
+    statement.push(" WHEN k.state = 'archive_access'");
+    then(&mut statement, Availability::Nearline);
+    if let Some(access) = context.cutoffs.access {
+        not_read_since(statement.push(" WHEN k.state = 'verified'"), access);
+        then(&mut statement, Availability::Nearline);
+    }
+    statement.push(" WHEN k.state = 'verified'");
+    then(&mut statement, Availability::Online);
     statement.push(" ELSE CAST(-1 AS BIGINT) END) FROM ");
     push_tables(&mut statement, level, Level::Image);
     statement.push(" LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ");
     statement.uuid(context.node.0);
     statement
-        .push(") LEFT JOIN packs k ON k.id = o.pack WHERE o.state = 'served' AND ")
+        .push(") LEFT JOIN packs k ON k.id = o.pack LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state = 'served' AND ")
         .push(key_of(level))
         .in_ids(ids);
     statement.push(" GROUP BY ").push(key_of(level));
     let rows: Vec<(i64, i64)> = statement.fetch(connection).await?;
     Ok(rows.into_iter().map(|(id, rank)| (id, of_rank(rank))).collect())
+}
+
+fn not_read_since(statement: &mut Statement, cutoff: Timestamp) {
+    statement.push(" AND k.archive_clock < ").number(cutoff.0).push(" AND k.length >= ");
+    statement.number(signed(MIN_ARCHIVED));
 }
 
 fn rank(availability: Availability) -> i64 {

@@ -12,7 +12,7 @@ use super::statement::Statement;
 use crate::catalogue::database::{Connection, fetch_all};
 use crate::catalogue::lists::Uuids;
 use crate::catalogue::{Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
-use crate::model::{Digest, Level, NodeId, ObjectId};
+use crate::model::{Digest, Level, NodeId, ObjectId, Timestamp};
 use crate::query::Query;
 
 /// A retrieve names what it wants by unique keys, all of them indexed: it takes long only where something is wrong.
@@ -35,13 +35,18 @@ struct LocatedRow {
     cold_key: Option<String>,
     pack_state: Option<String>,
     pack_offset: Option<i64>,
+    pack_length: Option<i64>,
+    crc64: Option<i64>,
+    archive_clock: Option<i64>,
+    damaged_at: Option<i64>,
+    expected_at: Option<i64>,
 }
 
 macro_rules! columns {
     () => {
         "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
          o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
-         o.pack_offset"
+         o.pack_offset, k.length AS pack_length, k.crc64, k.archive_clock, k.damaged_at, r.expected_at"
     };
 }
 
@@ -64,6 +69,7 @@ impl Catalogue {
             let hot = " LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ";
             Conditions::of(query).push_instances(&mut statement, |statement| {
                 statement.push(hot).uuid(node.0).push(") LEFT JOIN packs k ON k.id = o.pack");
+                statement.push(" LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring')");
             });
             statement.push(order!());
             statement.fetch::<LocatedRow>(&mut connection).await
@@ -85,7 +91,8 @@ pub(in crate::catalogue) async fn locate_objects(connection: &mut Connection, no
                 columns!(),
                 " FROM objects o JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study JOIN patients p ON p.id = s.patient
                  LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
-                 LEFT JOIN packs k ON k.id = o.pack WHERE o.state = 'served' AND o.object_id",
+                 LEFT JOIN packs k ON k.id = o.pack
+                 LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state = 'served' AND o.object_id",
                 $objects,
                 order!()
             )
@@ -106,6 +113,11 @@ impl LocatedRow {
                 key,
                 state: PackState::parse(&state).ok_or_else(|| corrupt("known state of its pack"))?,
                 offset: unsigned(offset).ok_or_else(|| corrupt("possible offset"))?,
+                length: self.pack_length.and_then(unsigned).ok_or_else(|| corrupt("possible pack"))?,
+                crc64: self.crc64.map(i64::cast_unsigned),
+                archive_clock: Timestamp(self.archive_clock.unwrap_or_default()),
+                damaged: self.damaged_at.is_some(),
+                restored_at: self.expected_at.map(Timestamp),
             }),
             _ => None,
         };

@@ -47,7 +47,8 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_list!(
             connection,
-            "SELECT o.sop_instance_uid, o.object_id, o.sha256, o.length, h.object AS hot, p.verified_at
+            "SELECT o.sop_instance_uid, o.object_id, o.sha256, o.length, h.object AS hot,
+                    CASE WHEN p.damaged_at IS NULL THEN p.verified_at END AS verified_at
              FROM objects o
              LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $2)
              LEFT JOIN packs p ON p.id = o.pack
@@ -316,7 +317,8 @@ struct VersionRow {
 async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
     let sql = in_list!(
         connection,
-        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source, o.pack, k.verified_at,
+        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source, o.pack,
+                CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at,
                 (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
                 (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
          FROM objects o

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::ArchiveCutoffs;
 use crate::model::{AeTitle, Availability, NodeId, ObjectId, ServingState, Timestamp, Uid};
 
 /// What a sweep at start-up needs to know of a file.
@@ -53,6 +54,8 @@ pub struct Counts {
     pub pack_bytes: u64,
     /// Packs planned or uploaded, not verified
     pub packs_pending: u64,
+    /// Verified packs whose copy in the cold store is lost or altered
+    pub packs_damaged: u64,
     /// Journal entries not yet in the cold store
     pub journal_pending: u64,
     /// Open conflicts
@@ -120,4 +123,6 @@ pub struct AnswerContext {
     pub cold_down: bool,
     /// Availability of Deep Archive: NEARLINE, or OFFLINE where the site says so
     pub deep_archive: Availability,
+    /// When the cold store archives what nobody reads, as far as it is known
+    pub cutoffs: ArchiveCutoffs,
 }

@@ -5,6 +5,7 @@ mod audit;
 mod cold;
 mod commitment;
 mod delivery;
+mod restore;
 mod store;
 mod withdrawn;
 
@@ -19,6 +20,10 @@ pub(super) use commitment::{pack, unpack};
 pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,
+};
+pub use restore::{
+    AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
+    RestoreSummary, RestoreTime, RestoreWish,
 };
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

@@ -143,6 +143,16 @@ pub struct Packed {
     pub state: PackState,
     /// First byte of the entry's file
     pub offset: u64,
+    /// Size of the pack
+    pub length: u64,
+    /// CRC-64/NVME of the pack, where it is known
+    pub crc64: Option<u64>,
+    /// Our estimate of its last access as S3 counts it
+    pub archive_clock: Timestamp,
+    /// Whether the cold store's copy is known to be lost or altered
+    pub damaged: bool,
+    /// When a restore that is under way is expected to end
+    pub restored_at: Option<Timestamp>,
 }
 
 /// The state of a pack.

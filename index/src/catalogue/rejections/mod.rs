@@ -98,7 +98,8 @@ macro_rules! affected {
     () => {
         "SELECT o.id, o.object_id, o.sop_instance_uid, se.series_uid, se.study, st.study_uid, p.patient_id,
                 (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note,
-                (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten, k.verified_at
+                (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
+                CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at
          FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient
          LEFT JOIN packs k ON k.id = o.pack
          WHERE o.state = $1 AND "
