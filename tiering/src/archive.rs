@@ -19,6 +19,7 @@ use crate::error::{ArchiveError, StoreError};
 use crate::hot::{HotStore, Incoming, Received, Spool, Sweep};
 use crate::mover::Signals;
 use crate::recall::Recalls;
+use crate::restore::Forecast;
 
 /// What the configuration says about the archive.
 #[derive(Clone, Debug)]
@@ -98,6 +99,8 @@ pub(crate) struct Inner {
     pub(crate) mover: Signals,
     /// Recalls under way, for those who want the same pack.
     pub(crate) recalls: Recalls,
+    /// What the cold store has archived by now.
+    pub(crate) forecast: Forecast,
     /// One rejection note at a time.
     pub(crate) withdrawals: tokio::sync::Mutex<()>,
     committer: Committer,
@@ -134,6 +137,7 @@ impl Archive {
         let swept = sweep.run().await?;
         tracing::info!(%node, ?swept, "the hot store agrees with the catalogue");
         let committer = Committer::start(node, catalogue.clone(), hot.clone(), clock.clone(), Arc::clone(&data_dir));
+        let archive_days = settings.cold.as_ref().and_then(|cold| cold.archive);
         let inner = Inner {
             settings,
             node,
@@ -143,6 +147,7 @@ impl Archive {
             cold,
             mover: Signals::default(),
             recalls: Recalls::default(),
+            forecast: Forecast::new(archive_days),
             withdrawals: tokio::sync::Mutex::new(()),
             committer,
             _data_dir: data_dir,

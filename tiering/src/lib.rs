@@ -29,6 +29,7 @@ pub mod mover;
 pub mod pack;
 pub mod policy;
 pub mod recall;
+mod restore;
 mod soundness;
 mod withdraw;
 

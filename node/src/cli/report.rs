@@ -41,6 +41,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         ("packs verified", counts.packs_verified),
         ("pack bytes", counts.pack_bytes),
         ("packs pending", counts.packs_pending),
+        ("packs damaged", counts.packs_damaged),
         ("journal pending", counts.journal_pending),
         ("commitments pending", counts.commitments_pending),
         ("quarantined", counts.quarantined),

@@ -101,6 +101,7 @@ impl Find<'_> {
             retrieve_ae: node.settings.ae_title.clone(),
             cold_down: node.archive.cold_down(),
             deep_archive: node.settings.deep_archive,
+            cutoffs: node.archive.archive_cutoffs(),
         };
         let pending = match query.unsupported.is_empty() {
             true => Status::Pending,

@@ -11,16 +11,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use filmroom_index::catalogue::{EvictionCandidate, PackState, SeriesKey};
+use filmroom_index::catalogue::{EvictionCandidate, SeriesKey};
 use filmroom_index::model::{ObjectId, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::transfer::answered;
 use crate::archive::Inner;
-use crate::cold::{ArchiveTier, ColdError, ColdStore};
+use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
 use crate::policy::{self, Reason, Usage};
+use crate::restore::Verified;
 
 /// Candidates that are looked at in one go.
 const PAGE: u32 = 256;
@@ -107,26 +107,14 @@ pub(super) async fn series(
 async fn is_safe(node: &Inner, cold: &ColdStore, candidate: &EvictionCandidate) -> Result<bool, ArchiveError> {
     let mut archived = false;
     for (pack, key, length, crc64) in &candidate.packs {
-        let Some(head) = answered(node, cold.head(key).await)? else {
-            return Err(ColdError::NotFound { key: key.clone() }.into());
+        let verified = Verified {
+            pack: *pack,
+            key,
+            length: *length,
+            crc64: *crc64,
+            damaged: false,
         };
-        let differs = |what: String| ColdError::Differs { key: key.clone(), what };
-        if head.length != *length {
-            return Err(differs(format!("it has {} bytes instead of {length}", head.length)).into());
-        }
-        if let (Some(found), Some(verified)) = (head.crc64, crc64)
-            && found != *verified
-        {
-            return Err(differs(format!("its CRC-64 is {found:016x} instead of {verified:016x}")).into());
-        }
-        if let Some(tier) = head.archived {
-            archived = true;
-            let state = match tier {
-                ArchiveTier::Archive => PackState::ArchiveAccess,
-                ArchiveTier::DeepArchive => PackState::DeepArchiveAccess,
-            };
-            node.catalogue.pack_seen(*pack, state, node.clock.now()).await?;
-        }
+        archived |= node.inspect(cold, verified).await?.archived.is_some();
     }
     Ok(!archived)
 }

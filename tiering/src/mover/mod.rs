@@ -201,6 +201,7 @@ async fn count(node: &Inner) {
             metrics::gauge!("filmroom_hot_bytes").set(counts.hot_bytes as f64);
             metrics::gauge!("filmroom_hot_objects").set(counts.hot_objects as f64);
             metrics::gauge!("filmroom_packs_pending").set(counts.packs_pending as f64);
+            metrics::gauge!("filmroom_packs_damaged").set(counts.packs_damaged as f64);
             metrics::gauge!("filmroom_journal_pending").set(counts.journal_pending as f64);
         }
         Err(error) => tracing::warn!(%error, "the catalogue does not count"),
@@ -246,6 +247,14 @@ fn describe_metrics() {
     describe_gauge!("filmroom_hot_bytes", Unit::Bytes, "Bytes of hot copies, counted every few minutes");
     describe_gauge!("filmroom_hot_objects", "Hot copies, counted every few minutes");
     describe_gauge!("filmroom_packs_pending", "Packs planned or uploaded, counted every few minutes");
+    describe_gauge!(
+        "filmroom_packs_damaged",
+        "Verified packs whose copy in the cold store is lost or altered, counted every few minutes"
+    );
+    describe_counter!(
+        "filmroom_packs_found_damaged_total",
+        "Verified packs that were found lost or altered in the cold store"
+    );
     describe_gauge!(
         "filmroom_journal_pending",
         "Journal entries not in the cold store yet, counted every few minutes"

@@ -253,6 +253,11 @@ mod tests {
             key: "k".into(),
             state: PackState::Verified,
             offset: 0,
+            length: 100,
+            crc64: None,
+            archive_clock: Timestamp(0),
+            damaged: false,
+            restored_at: None,
         })
     }
 

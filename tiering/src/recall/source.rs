@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep};
 
 use super::flight::Flight;
 use crate::archive::Inner;
-use crate::cold::{ArchiveTier, ByteStream, ColdError};
+use crate::cold::{ByteStream, ColdError};
 use crate::error::{RestoreOutlook, RetrieveError};
+use crate::restore::{pack_state, used_since};
 
 /// How long a cold store that does not answer is tried again before a pack is given up that was never opened.
 const OPENING: Duration = Duration::from_secs(20);
@@ -176,8 +177,16 @@ impl Source {
     }
 
     async fn opened(&mut self) {
-        if self.flight.readable() && self.flight.packed.state != PackState::Verified {
-            self.seen(PackState::Verified).await;
+        if !self.flight.readable() {
+            return;
+        }
+        let packed = &self.flight.packed;
+        if let Err(error) = self.node.catalogue.pack_opened(packed.pack, self.node.clock.now()).await {
+            tracing::warn!(key = packed.key, %error, "the use of a pack could not be recorded");
+        }
+        if let (true, Some(cold)) = (packed.damaged, &self.node.cold) {
+            // What it says is on record; the recall itself compares every instance.
+            let _ = self.node.inspect(cold, packed.into()).await;
         }
     }
 
@@ -188,22 +197,20 @@ impl Source {
             ColdError::Unavailable(text) => self.interrupted(text).await,
             ColdError::Archived { tier, .. } => {
                 tracing::info!(key, tier = tier.as_str(), "a wanted pack is archived");
-                self.seen(match tier {
-                    ArchiveTier::Archive => PackState::ArchiveAccess,
-                    ArchiveTier::DeepArchive => PackState::DeepArchiveAccess,
-                })
-                .await;
+                self.seen(pack_state(Some(tier))).await;
                 Err(RetrieveError::Archived {
                     tier: tier.as_str(),
                     restore: RestoreOutlook::NotAllowed,
                 })
             }
             ColdError::NotFound { .. } => {
-                tracing::error!(key, "a verified pack is not in the cold store");
+                self.node
+                    .damaged(self.flight.packed.pack, &key, "it is not in the cold store")
+                    .await;
                 Err(RetrieveError::Damaged("its pack is not in the cold store".to_owned()))
             }
             ColdError::Differs { what, .. } => {
-                tracing::error!(key, what, "a verified pack is not what was put");
+                self.node.damaged(self.flight.packed.pack, &key, &what).await;
                 Err(RetrieveError::Damaged(format!("its pack is not what was put: {what}")))
             }
             error @ (ColdError::Refused(_) | ColdError::Source(_)) => {
@@ -235,8 +242,12 @@ impl Source {
 
     /// Records what the cold store said of the pack. C-FIND answers from that; the retrieve itself does not need it.
     async fn seen(&mut self, state: PackState) {
-        let now = self.node.clock.now();
-        if let Err(error) = self.node.catalogue.pack_seen(self.flight.packed.pack, state, now).await {
+        let used_since = used_since(state, self.node.cutoffs());
+        let seen = self
+            .node
+            .catalogue
+            .pack_seen(self.flight.packed.pack, state, used_since, self.node.clock.now());
+        if let Err(error) = seen.await {
             tracing::warn!(key = self.flight.packed.key, %error, "the state of a pack could not be recorded");
         }
     }

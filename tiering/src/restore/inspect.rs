@@ -1,0 +1,117 @@
+//! Whether the cold store still has a pack as it was put: a HEAD, which does not touch the archive clock.
+//!
+//! # Invariants
+//! - What is found lost or altered is on record before anything else is done, and off the record as soon as it is found sound: size and checksum, where the
+//!   store keeps one.
+
+use filmroom_index::catalogue::{PackKey, Packed};
+
+use super::{pack_state, used_since};
+use crate::archive::Inner;
+use crate::cold::{ColdError, ColdStore, Head};
+
+/// A pack in the cold store, and what was verified of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verified<'a> {
+    pub(crate) pack: PackKey,
+    pub(crate) key: &'a str,
+    pub(crate) length: u64,
+    pub(crate) crc64: Option<u64>,
+    /// On record as lost or altered
+    pub(crate) damaged: bool,
+}
+
+impl<'a> From<&'a Packed> for Verified<'a> {
+    fn from(packed: &'a Packed) -> Verified<'a> {
+        Verified {
+            pack: packed.pack,
+            key: &packed.key,
+            length: packed.length,
+            crc64: packed.crc64,
+            damaged: packed.damaged,
+        }
+    }
+}
+
+impl Inner {
+    /// Asks the cold store for a pack and puts on record what it says. Fails with [`ColdError::NotFound`] or [`ColdError::Differs`] where it is damaged.
+    pub(crate) async fn inspect(&self, cold: &ColdStore, verified: Verified<'_>) -> Result<Head, ColdError> {
+        let head = cold.head(verified.key).await;
+        self.cold_answered(head.as_ref().err());
+        let key = verified.key.to_owned();
+        let found = match head? {
+            None => Err(ColdError::NotFound { key }),
+            Some(head) => match difference(&head, verified.length, verified.crc64) {
+                Some(what) => Err(ColdError::Differs { key, what }),
+                None => Ok(head),
+            },
+        };
+        match &found {
+            Err(error) => self.damaged(verified.pack, verified.key, &error.to_string()).await,
+            Ok(head) => {
+                // Without a checksum a size says little of what was found altered before.
+                if verified.damaged && (head.crc64.is_some() || verified.crc64.is_none()) {
+                    self.sound(verified).await;
+                }
+                let state = pack_state(head.archived);
+                let used_since = used_since(state, self.cutoffs());
+                let seen = self.catalogue.pack_seen(verified.pack, state, used_since, self.clock.now()).await;
+                if let Err(error) = seen {
+                    tracing::warn!(key = verified.key, %error, "the state of a pack could not be recorded");
+                }
+            }
+        }
+        found
+    }
+
+    /// Puts on record that the cold store's copy of a pack is lost or altered.
+    pub(crate) async fn damaged(&self, pack: PackKey, key: &str, damage: &str) {
+        match self.catalogue.pack_damaged(pack, damage, self.clock.now()).await {
+            Ok(true) => {
+                tracing::error!(key, damage, "a verified pack is damaged: nothing counts on it any more");
+                metrics::counter!("filmroom_packs_found_damaged_total").increment(1);
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(key, damage, %error, "a verified pack is damaged, and that could not be recorded"),
+        }
+    }
+
+    async fn sound(&self, verified: Verified<'_>) {
+        match self.catalogue.pack_sound(verified.pack).await {
+            Ok(true) => tracing::info!(key = verified.key, "a pack that was damaged is as it was put"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(key = verified.key, %error, "that a pack is sound could not be recorded"),
+        }
+    }
+}
+
+/// In what a pack differs from what was verified.
+fn difference(head: &Head, length: u64, crc64: Option<u64>) -> Option<String> {
+    if head.length != length {
+        return Some(format!("it has {} bytes instead of {length}", head.length));
+    }
+    match (head.crc64, crc64) {
+        (Some(found), Some(verified)) if found != verified => Some(format!("its CRC-64 is {found:016x} instead of {verified:016x}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_as_it_was_put_if_its_size_is_and_its_checksum_where_there_is_one() {
+        let head = |length, crc64| Head {
+            length,
+            crc64,
+            archived: None,
+            restoring: false,
+        };
+        assert_eq!(difference(&head(5, Some(7)), 5, Some(7)), None);
+        assert_eq!(difference(&head(5, None), 5, Some(7)), None);
+        assert_eq!(difference(&head(5, Some(7)), 5, None), None);
+        assert!(difference(&head(5, Some(8)), 5, Some(7)).is_some_and(|what| what.contains("CRC-64")));
+        assert!(difference(&head(4, Some(7)), 5, Some(7)).is_some_and(|what| what.contains("4 bytes")));
+    }
+}
