@@ -166,7 +166,10 @@ async fn receive(state: &State, queue: &str, input: &Value, visibility: f64) -> 
     loop {
         let arrived = state.arrived.notified();
         let received = state.lock().receive(queue, limit as usize, visibility)?;
-        if !received.is_empty() || Instant::now() >= deadline {
+        if received.is_empty() && Instant::now() >= deadline {
+            return Ok(json!({}));
+        }
+        if !received.is_empty() {
             return Ok(json!({ "Messages": received.iter().map(received_json).collect::<Vec<_>>() }));
         }
         // Messages whose visibility timeout ends are not told of.

@@ -243,3 +243,7 @@ pub fn settle(object: &mut Object, key: &str, rules: &[Rule], early: f64, now: f
     }
     happened
 }
+
+#[cfg(test)]
+#[path = "tiering_tests.rs"]
+mod tests;
