@@ -11,6 +11,7 @@
 //! - [`server`]: accepts connections, bounds them, hands each message to its service.
 //! - [`services`]: one module a service.
 //! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
+//! - [`deliveries`]: what a C-MOVE could not send because it was archived, sent when it is readable.
 //! - [`transcoding`]: what is sent in another transfer syntax than it is stored in.
 //! - [`stream`]: plain TCP or TLS. [`tls`]: certificates, handshakes, and what goes wrong with them in words.
 //! - [`settings`]: what the configuration says about DICOM.
@@ -21,6 +22,8 @@ pub mod access;
 pub mod association;
 #[cfg(feature = "archive")]
 pub mod conformance;
+#[cfg(feature = "archive")]
+pub mod deliveries;
 #[cfg(feature = "archive")]
 pub mod destinations;
 pub mod dimse;

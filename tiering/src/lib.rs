@@ -36,5 +36,5 @@ mod withdraw;
 pub use archive::{Archive, Settings};
 pub use data_dir::node_of;
 pub use durable::make_dirs;
-pub use error::{RetrieveError, StoreError};
+pub use error::{RestoreOutlook, RetrieveError, StoreError};
 pub use soundness::Soundness;

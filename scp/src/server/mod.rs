@@ -34,6 +34,7 @@ use tracing::{Instrument, Span, field};
 
 use self::refusals::Refusals;
 use crate::association::{Association, AssociationError, Event};
+use crate::deliveries::worker::Deliverer;
 use crate::dimse::{Command, Request, Response};
 use crate::negotiate::Acceptor;
 use crate::negotiate::syntaxes::purpose;
@@ -100,6 +101,11 @@ impl Server {
     /// What reports the storage commitments that are asked for here.
     pub fn reporter(&self) -> Reporter {
         Reporter::new(self.shared.node.clone())
+    }
+
+    /// What delivers later what C-MOVEs could not send.
+    pub fn deliverer(&self) -> Deliverer {
+        Deliverer::new(self.shared.node.clone())
     }
 
     /// Where plain DICOM is listened for, if it is.

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails by a panic"
 )]
 
+mod deliveries;
 mod finds;
 mod gets;
 mod moves;

@@ -222,6 +222,26 @@ impl Catalogue {
         Ok(forgotten)
     }
 
+    /// Whether one of some objects lies in a pack that is archived, as far as is known.
+    pub async fn any_archived(&self, objects: &[ObjectId]) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let sql = in_uuids!(
+            connection,
+            "SELECT o.id FROM objects o JOIN packs p ON p.id = o.pack
+             WHERE p.state IN ('archive_access', 'deep_archive_access') AND o.object_id",
+            "$1",
+            " LIMIT 1"
+        );
+        for objects in objects.chunks(CHUNK) {
+            let objects = Uuids(objects.iter().map(|object| object.0).collect());
+            let found: Option<(i64,)> = fetch_optional!(connection, sql, objects)?;
+            if found.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What all nodes still have to deliver.
     pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
         let mut connection = self.read().await?;

@@ -1,7 +1,7 @@
 //! C-GET (PS3.4 C.4.3): the images come back on the requester's own association.
 //!
 //! One C-STORE is outstanding at a time. An image whose SOP class the requester did not propose with the SCP role (PS3.7 D.3.3.4), in its stored transfer
-//! syntax or one that it can be turned into, is a failed sub-operation, as one is that cannot be read now: C-GET has no later.
+//! syntax or one that it can be turned into, is a failed sub-operation, as one is that cannot be read in the time that is waited for restores: C-GET has no later.
 //!
 //! Composite Instance Retrieve Without Bulk Data (PS3.4 Z) is the same with shorter data sets ([`without_bulk`](super::without_bulk)), sent in
 //! the stored syntax or in any other that was accepted: where there are no pixels, there is nothing to decompress.
@@ -14,18 +14,19 @@ use filmroom_index::header::Header;
 use filmroom_index::model::{ObjectId, Uid, transfer_syntax};
 use filmroom_index::query::Root;
 use filmroom_tiering::hot::DataSetReader;
-use filmroom_tiering::recall::{Release, RetrieveTerms};
+use filmroom_tiering::recall::Release;
 use filmroom_transcode::Error as TranscodeError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Delivered, Operation, without_bulk};
 use crate::association::{AcceptedContext, Association, AssociationError, Outgoing};
+use crate::deliveries::terms::{retrieve_terms, wait};
 use crate::dimse::{CGetRequest, CStoreRequest, CStoreResponse, Command, Priority, Request, Status};
 use crate::services::Context;
 use crate::services::interruption::{Ended, Interruption, ask, interpret, listen};
 use crate::services::sub_operations::Reason;
-use crate::settings::Service;
+use crate::settings::{Peer, Service};
 use crate::transcoding::{Transcoder, choices};
 
 /// Headers that are read from the catalogue at a time; each may be a megabyte.
@@ -63,15 +64,15 @@ impl Get<'_> {
         let asked = self.operation.read(association).await?;
         let instances = self.operation.plan(association, &asked, caller.as_str()).await?;
         let node = self.operation.node;
-        let partial_series = node.settings.peer(&caller).is_some_and(|peer| peer.partial_series);
+        let unlisted = Peer::new(caller);
+        let peer = node.settings.peer(&unlisted.title).unwrap_or(&unlisted);
         let without_bulk = asked.root == Root::Instance;
         let from_objects = match without_bulk {
             true => self.store_from_catalogue(association, instances).await?,
             false => instances,
         };
-        let mut retrieval = node
-            .archive
-            .retrieve(from_objects, RetrieveTerms::readable_only(partial_series || without_bulk));
+        let terms = retrieve_terms(peer, peer.partial_series || without_bulk, wait(&node.settings, peer));
+        let mut retrieval = node.archive.retrieve(from_objects, terms);
         loop {
             let release = tokio::select! {
                 biased;

@@ -9,10 +9,11 @@
 //! viewers are known to give up after 30 s of silence.
 //!
 //! # Crash
-//! A retrieve changes nothing that lasts. What was sent before a crash is in the audit as begun; the requester sees its association lost and asks again.
+//! A retrieve changes nothing that lasts but for what it promises to deliver later, which is on record before it is promised ([`later`]). What was sent before a crash is in the audit as begun; the requester sees its association lost and asks again.
 
 mod cadence;
 mod get;
+mod later;
 mod move_;
 mod without_bulk;
 
@@ -75,6 +76,14 @@ impl Delivered {
         Delivered {
             operation,
             detail: format!("answered with {status}"),
+        }
+    }
+
+    /// A delivery has sent it while the retrieve ran.
+    fn by_delivery() -> Delivered {
+        Delivered {
+            operation: SubOperation::Completed,
+            detail: "sent by a delivery meanwhile".to_owned(),
         }
     }
 

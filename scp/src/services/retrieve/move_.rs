@@ -5,6 +5,9 @@
 //! destination delays neither. C-CANCEL, a requester that releases, aborts or vanishes: the image that is being sent is completed, nothing follows.
 //! A destination has `[[ae]] max_associations` of these tasks at once; the next waits its turn, and its requester hears Pending. What it is to send is
 //! looked up again when its turn comes.
+//! What S3 has to restore is waited for as long as [`wait`] says; what takes longer is listed as failed, with the time at which it is ready, and is
+//! delivered later where the destination has opted in ([`Later`]). An image that an open delivery has is leased before it is sent, as the delivery
+//! would do, so that nothing is sent twice.
 //! The final response comes after the last C-STORE response and after the release of the destination's associations, which is not waited for long:
 //! the listener of a viewer may live no longer than its C-MOVE.
 
@@ -12,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filmroom_index::catalogue::Located;
-use filmroom_index::model::AeTitle;
+use filmroom_index::model::{AeTitle, ObjectId, Timestamp, Uid};
 use filmroom_tiering::hot::DataSetReader;
-use filmroom_tiering::recall::{Release, Retrieval, RetrieveTerms};
+use filmroom_tiering::recall::{Release, Retrieval};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -22,12 +25,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::later::{self, Later};
 use super::{Delivered, Operation};
 use crate::association::{Association, AssociationError, Event};
+use crate::deliveries::handover::{Handover, Turn};
+use crate::deliveries::terms::{deadline, retrieve_terms, wait};
 use crate::destinations::{Place, Sender, Sent};
 use crate::dimse::{CMoveRequest, Priority, Status};
 use crate::services::Context;
-use crate::services::identifier::Refusal;
+use crate::services::identifier::{Asked, Refusal};
 use crate::services::interruption::{Ended, interpret};
 use crate::services::sub_operations::Reason;
 use crate::settings::{Peer, Service, Settings};
@@ -70,10 +76,32 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
             return Err(refusal.into());
         }
     };
-    let mut instances = operation.plan(association, &asked, peer.title.as_str()).await?;
+    let deadline = deadline(&node.settings, peer, node.archive.clock().now());
+    // What deliveries send from here on counts as sent.
+    let handover = match deadline {
+        Some(_) => Handover::of_move(&node.archive, &peer.title).await,
+        None => None,
+    };
+    let instances = operation.plan(association, &asked, peer.title.as_str()).await?;
     if instances.is_empty() {
         return Ok(());
     }
+    let mut later = Later::new(peer, deadline, &instances);
+    let ended = send(operation, association, (&asked, peer, priority), instances, handover, &mut later).await;
+    later.settle(operation, association, &ended).await;
+    ended
+}
+
+/// Sends the images as they are released.
+async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    operation: &mut Operation<'_>,
+    association: &mut Association<S>,
+    (asked, peer, priority): (&Asked, &Peer, Priority),
+    mut instances: Vec<Located>,
+    handover: Option<Handover>,
+    later: &mut Later<'_>,
+) -> Result<(), Ended> {
+    let node = operation.node;
     // Nothing is recalled before: it would take disk and descriptors from those who send.
     let Some(place) = take_place(operation, association, peer).await? else {
         for instance in &instances {
@@ -84,7 +112,8 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     if place.waited() {
         // What was withdrawn or superseded meanwhile must not be sent.
-        instances = operation.plan_again(association, &asked, peer.title.as_str(), instances).await?;
+        instances = operation.plan_again(association, asked, peer.title.as_str(), instances).await?;
+        later.plan_again(&instances);
     }
     let originator = (association.peer().calling.clone(), operation.message_id);
     let sender = Sender::new(Arc::clone(&node.settings), peer, &instances, Some(originator))
@@ -94,10 +123,17 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let (results, mut delivered) = mpsc::channel(RESULTS);
     let stop = CancellationToken::new();
     // Dropped with this future, it takes the task along.
-    let mut courier = JoinSet::new();
-    let retrieval = node.archive.retrieve(instances, RetrieveTerms::readable_only(peer.partial_series));
-    let errand = deliver(place, sender, retrieval, results, stop.clone());
-    courier.spawn(errand.in_current_span());
+    let mut tasks = JoinSet::new();
+    let terms = retrieve_terms(peer, peer.partial_series, wait(&node.settings, peer));
+    let courier = Courier {
+        sender,
+        handover,
+        deadline: later.deadline(),
+        destination: Patience::default(),
+        stop: stop.clone(),
+    };
+    let retrieval = node.archive.retrieve(instances, terms);
+    tasks.spawn(courier.deliver(place, retrieval, results).in_current_span());
 
     let mut ended = Ok(());
     loop {
@@ -107,7 +143,8 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
             event = association.receive(), if !deaf => hear(operation, association, event).await,
             () = sleep_until(operation.cadence.due()), if !deaf => operation.pending(association).await.map_err(Ended::from),
             result = delivered.recv() => match result {
-                Some(result) => {
+                Some((object, result)) => {
+                    later.answered(object, &result);
                     operation.record(result);
                     Ok(())
                 }
@@ -166,28 +203,68 @@ async fn take_place<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
-/// Sends what is released until all was, or until it is stopped; the place at the destination is held until its associations are released.
-async fn deliver(_place: Place, mut sender: Sender, mut retrieval: Retrieval, results: mpsc::Sender<Delivered>, stop: CancellationToken) {
-    let mut destination = Patience::default();
-    loop {
-        let release = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            release = retrieval.next() => release,
-            () = sender.close_idle() => continue,
-        };
-        let delivered = match release {
-            Some(Release::Ready(instance, data_set)) => destination.send(&mut sender, &instance, data_set).await,
-            Some(Release::Failed(instance, error)) => Delivered::failed(&instance.sop_instance, Reason::from(&error), error),
-            None => break,
-        };
-        if results.send(delivered).await.is_err() {
-            break;
+/// What a task of its own needs to send the images of one C-MOVE.
+struct Courier {
+    sender: Sender,
+    /// Where deliveries to the destination may have images
+    handover: Option<Handover>,
+    /// Until when images may be delivered later
+    deadline: Option<Timestamp>,
+    destination: Patience,
+    stop: CancellationToken,
+}
+
+impl Courier {
+    /// Sends what is released until all was, or until it is stopped; the place at the destination is held until its associations are released.
+    async fn deliver(mut self, _place: Place, mut retrieval: Retrieval, results: mpsc::Sender<(ObjectId, Delivered)>) {
+        loop {
+            let release = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                release = retrieval.next() => release,
+                () = self.sender.close_idle() => continue,
+            };
+            let (object, delivered) = match release {
+                Some(Release::Ready(instance, data_set)) => match self.send(&instance, data_set).await {
+                    Some(delivered) => (instance.object, delivered),
+                    None => break,
+                },
+                Some(Release::Failed(instance, error)) => {
+                    let reason = later::reason(&error, self.deadline);
+                    (instance.object, Delivered::failed(&instance.sop_instance, reason, error))
+                }
+                None => break,
+            };
+            if results.send((object, delivered)).await.is_err() {
+                break;
+            }
+        }
+        drop(retrieval);
+        if timeout(RELEASE, self.sender.finish()).await.is_err() {
+            tracing::debug!("the destination was not waited for to release its associations");
         }
     }
-    drop(retrieval);
-    if timeout(RELEASE, sender.finish()).await.is_err() {
-        tracing::debug!("the destination was not waited for to release its associations");
+
+    /// Sends an image when it is this C-MOVE's turn; none if that is stopped before.
+    async fn send(&mut self, instance: &Located, data_set: DataSetReader) -> Option<Delivered> {
+        let uid = &instance.sop_instance;
+        if self.destination.is_held_off() {
+            return Some(Delivered::failed(uid, Reason::NoAssociation, "the destination has just failed"));
+        }
+        let turn = match &self.handover {
+            None => Turn::Free,
+            Some(handover) => tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                turn = handover.take(instance) => turn,
+            },
+        };
+        let sent = match (turn, &self.handover) {
+            (Turn::Sent, _) => return Some(Delivered::by_delivery()),
+            (Turn::Mine(lease), Some(handover)) => handover.send(&mut self.sender, instance, data_set, &lease).await,
+            (Turn::Mine(_) | Turn::Free, _) => self.sender.send(instance, data_set).await,
+        };
+        Some(self.destination.judge(uid, sent))
     }
 }
 
@@ -199,12 +276,11 @@ struct Patience {
 }
 
 impl Patience {
-    async fn send(&mut self, sender: &mut Sender, instance: &Located, data_set: DataSetReader) -> Delivered {
-        let uid = &instance.sop_instance;
-        if self.asked_again.is_some_and(|when| Instant::now() < when) {
-            return Delivered::failed(uid, Reason::NoAssociation, "the destination has just failed");
-        }
-        let sent = sender.send(instance, data_set).await;
+    fn is_held_off(&self) -> bool {
+        self.asked_again.is_some_and(|when| Instant::now() < when)
+    }
+
+    fn judge(&mut self, uid: &Uid, sent: Sent) -> Delivered {
         match &sent {
             // Our file failed, not the destination.
             Sent::Failed(AssociationError::Source(_)) => {}

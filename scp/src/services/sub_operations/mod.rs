@@ -13,13 +13,18 @@ mod tests;
 
 use std::fmt;
 
-use filmroom_index::model::Uid;
-use filmroom_tiering::RetrieveError;
+use filmroom_index::model::{Timestamp, Uid};
+use filmroom_tiering::{RestoreOutlook, RetrieveError};
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::dimse::{Status, SubOperationCounts};
 
 /// Bytes that the value of Failed SOP Instance UID List (0008,0058) may have.
 pub const MAX_FAILED_LIST: usize = 1024 * 1024;
+
+/// Microseconds.
+const MINUTE: i64 = 60_000_000;
 
 /// Characters that Error Comment (0000,0902) may have: VR LO.
 const MAX_COMMENT: usize = 64;
@@ -54,11 +59,19 @@ impl SubOperation {
 /// Why a sub-operation failed, in the words of the final Error Comment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
-    /// S3 has archived its pack.
+    /// S3 has archived its pack, and nobody brings it back.
     Archived {
         /// ARCHIVE_ACCESS or DEEP_ARCHIVE_ACCESS
         tier: &'static str,
     },
+    /// S3 has archived its pack, and brings it back by then: whoever still wants it asks again.
+    AskAgain(Timestamp),
+    /// S3 has archived its pack and brings it back by then, and it is delivered then.
+    Delivered(Timestamp),
+    /// S3 has archived its pack, and bringing it back would exceed what may be restored for whoever asks.
+    OverBudget,
+    /// S3 has archived its pack, and its restore failed.
+    RestoreFailed,
     /// The cold store does not answer.
     ColdDown,
     /// What was read is not what was stored.
@@ -85,8 +98,19 @@ impl Reason {
     /// Whether two reasons are counted together.
     fn same_kind(self, other: Reason) -> bool {
         match (self, other) {
-            (Reason::Refused(_), Reason::Refused(_)) => true,
+            (Reason::Refused(_), Reason::Refused(_))
+            | (Reason::AskAgain(_), Reason::AskAgain(_))
+            | (Reason::Delivered(_), Reason::Delivered(_)) => true,
             _ => self == other,
+        }
+    }
+
+    /// What two reasons of a kind say together: of restores the last, which is when asking again brings all of it, otherwise the first.
+    fn with(self, other: Reason) -> Reason {
+        match (self, other) {
+            (Reason::AskAgain(one), Reason::AskAgain(other)) => Reason::AskAgain(one.max(other)),
+            (Reason::Delivered(one), Reason::Delivered(other)) => Reason::Delivered(one.max(other)),
+            _ => self,
         }
     }
 }
@@ -95,6 +119,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Archived { tier } => write!(f, "archived in {tier}, not restored"),
+            Reason::AskAgain(ready) => write!(f, "archived, ready {}, ask again", local_minute(*ready)),
+            Reason::Delivered(ready) => write!(f, "archived, ready {}, sent then", local_minute(*ready)),
+            Reason::OverBudget => f.write_str("archived, over the restore budget of today"),
+            Reason::RestoreFailed => f.write_str("archived, and the restore failed"),
             Reason::ColdDown => f.write_str("not readable: the cold store is down"),
             Reason::Damaged => f.write_str("damaged"),
             Reason::Unreachable => f.write_str("out of reach of this node"),
@@ -112,7 +140,12 @@ impl fmt::Display for Reason {
 impl From<&RetrieveError> for Reason {
     fn from(error: &RetrieveError) -> Reason {
         match error {
-            RetrieveError::Archived { tier, .. } => Reason::Archived { tier },
+            RetrieveError::Archived { tier, restore } => match restore {
+                RestoreOutlook::Expected(ready) => Reason::AskAgain(*ready),
+                RestoreOutlook::NotAllowed => Reason::Archived { tier },
+                RestoreOutlook::OverBudget => Reason::OverBudget,
+                RestoreOutlook::Failed(_) => Reason::RestoreFailed,
+            },
             RetrieveError::ColdDown(_) => Reason::ColdDown,
             RetrieveError::Damaged(_) => Reason::Damaged,
             RetrieveError::Unreachable => Reason::Unreachable,
@@ -185,6 +218,17 @@ impl SubOperations {
         false
     }
 
+    /// What was to be delivered later is not: whoever wants it has to ask again.
+    pub fn nothing_is_delivered(&mut self) {
+        for (reason, count) in std::mem::take(&mut self.reasons) {
+            let reason = match reason {
+                Reason::Delivered(ready) => Reason::AskAgain(ready),
+                other => other,
+            };
+            self.count(reason, count);
+        }
+    }
+
     /// Whether an image has arrived.
     pub fn any_arrived(&self) -> bool {
         self.completed + self.warning > 0
@@ -252,8 +296,15 @@ impl SubOperations {
             return;
         }
         self.failed = self.failed.saturating_add(number);
+        self.count(reason, number);
+    }
+
+    fn count(&mut self, reason: Reason, number: u64) {
         match self.reasons.iter_mut().find(|(known, _)| known.same_kind(reason)) {
-            Some((_, count)) => *count = count.saturating_add(number),
+            Some((known, count)) => {
+                *known = known.with(reason);
+                *count = count.saturating_add(number);
+            }
             None => self.reasons.push((reason, number)),
         }
     }
@@ -287,6 +338,17 @@ impl SubOperations {
         }
         Some(comment)
     }
+}
+
+/// A time as people at this node read it, to the minute and not before it: `2026-11-25 02:10+0100`.
+fn local_minute(at: Timestamp) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute][offset_hour sign:mandatory][offset_minute]");
+    let minute = at.0.saturating_add(MINUTE - 1).div_euclid(MINUTE).saturating_mul(60);
+    let local = OffsetDateTime::from_unix_timestamp(minute).ok().and_then(|utc| {
+        let offset = UtcOffset::local_offset_at(utc).unwrap_or(UtcOffset::UTC);
+        utc.checked_to_offset(offset)?.format(format).ok()
+    });
+    local.unwrap_or_else(|| "in the far future".to_owned())
 }
 
 /// A counter of 16 bits stands still at its end rather than start again.

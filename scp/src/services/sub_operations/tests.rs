@@ -13,7 +13,11 @@ fn failure(number: usize, reason: Reason) -> SubOperation {
     }
 }
 
-const REASONS: [Reason; 11] = [
+const REASONS: [Reason; 15] = [
+    Reason::AskAgain(Timestamp(1_795_568_999_000_000)),
+    Reason::Delivered(Timestamp(1_795_568_999_000_000)),
+    Reason::OverBudget,
+    Reason::RestoreFailed,
     Reason::Archived {
         tier: "DEEP_ARCHIVE_ACCESS",
     },
@@ -165,6 +169,52 @@ fn the_comment_begins_with_the_most_frequent_reason() {
     let conclusion = books.conclude(End::Complete);
     let comment = conclusion.comment.unwrap();
     assert_eq!(comment, "312 archived in DEEP_ARCHIVE_ACCESS, not restored; 1 damaged");
+}
+
+#[test]
+fn of_several_restores_the_comment_tells_when_the_last_is_ready() {
+    let at = |minute: i64| Timestamp(1_795_507_200_000_000 + minute * MINUTE);
+    let mut books = SubOperations::new(312);
+    for number in 0..312 {
+        let ready = Timestamp(at(number % 10).0 + 1);
+        books.record(failure(usize::try_from(number).unwrap(), Reason::AskAgain(ready)));
+    }
+    // The minute in which it is ready is the next one.
+    let said = format!("312 archived, ready {}, ask again", local_minute(at(10)));
+    assert_eq!(local_minute(at(10)), local_minute(Timestamp(at(9).0 + 1)));
+    assert_eq!(books.conclude(End::Complete).comment, Some(said.clone()));
+    assert!(said.len() <= MAX_COMMENT, "{said}");
+    let local = local_minute(at(0));
+    let (day, rest) = local.split_once(' ').unwrap();
+    assert!(day == "2026-11-24" || day == "2026-11-25", "{local}");
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    assert!(digits(&rest[..2]) && &rest[2..3] == ":" && digits(&rest[3..5]), "{local}");
+    assert!(
+        ["+", "-"].contains(&&rest[5..6]) && digits(&rest[6..]) && rest.len() == 10,
+        "{local}"
+    );
+}
+
+#[test]
+fn what_could_not_be_promised_has_to_be_asked_for_again() {
+    let at = |minute: i64| Timestamp(1_795_507_200_000_000 + minute * MINUTE);
+    let mut books = SubOperations::new(3);
+    books.record(failure(1, Reason::Delivered(at(20))));
+    books.record(failure(2, Reason::AskAgain(at(10))));
+    books.record(failure(3, Reason::Delivered(at(0))));
+    let mut promised = books.clone();
+    let comment = promised.conclude(End::Complete).comment.unwrap();
+    assert_eq!(comment, format!("2 archived, ready {}, sent then", local_minute(at(20))));
+    books.nothing_is_delivered();
+    let conclusion = books.conclude(End::Complete);
+    assert_eq!(
+        conclusion.comment,
+        Some(format!("3 archived, ready {}, ask again", local_minute(at(20))))
+    );
+    assert_eq!(
+        (conclusion.counts.failed, conclusion.status),
+        (3, Status::CannotPerformSubOperations)
+    );
 }
 
 #[test]
