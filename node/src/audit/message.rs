@@ -6,7 +6,7 @@
 //! | `store` | DICOM Instances Transferred (110104), C; of the node's own files: Import (110107) |
 //! | `find` | Query (110112) |
 //! | `move-begun`, `get-begun` | Begin Transferring DICOM Instances (110102) |
-//! | `move`, `get`, `send` | DICOM Instances Transferred (110104), R |
+//! | `move`, `get`, `send`, `deliver` | DICOM Instances Transferred (110104), R |
 //! | `login` | User Authentication (110114), Login |
 //! | `refuse` | Security Alert (110113): Node Authentication, or Use of Restricted Function where a patient's images were asked for |
 //! | `discarded`, `deleted` | DICOM Instances Accessed (110103), D |
@@ -155,7 +155,7 @@ fn event(row: &AuditRecord, source: &Source) -> Event {
         "store" => (Kind::Received, parts::TRANSFERRED, "C", None),
         "find" => (Kind::Query, Code("110112", "DCM", "Query"), "E", None),
         "move-begun" | "get-begun" => (Kind::Begun, Code("110102", "DCM", "Begin Transferring DICOM Instances"), "E", None),
-        "move" | "get" | "send" => (Kind::Sent, parts::TRANSFERRED, "R", None),
+        "move" | "get" | "send" | "deliver" => (Kind::Sent, parts::TRANSFERRED, "R", None),
         "login" => {
             let login = Code("110122", "DCM", "Login");
             (Kind::Login, Code("110114", "DCM", "User Authentication"), "E", Some(login))

@@ -3,6 +3,7 @@
 mod act;
 mod bucket;
 mod conformance;
+mod deliveries;
 mod import;
 mod report;
 mod serve;
@@ -105,6 +106,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What destinations still have to get after their C-MOVE ended, open ones first
+    Deliveries(deliveries::Deliveries),
     /// Certificates for DICOM over TLS, and what is wrong with a connection
     Tls {
         #[command(subcommand)]
@@ -211,6 +214,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
         Command::Conformance { statement, check } => conformance::run(&statement, check),
         Command::Commitments { limit, json } => report::commitments(&config, limit, json).await,
+        Command::Deliveries(deliveries) => deliveries::run(&config, deliveries).await,
         Command::Quarantine { command } => match command {
             Quarantine::List { json } => report::quarantine(&config, json).await,
             Quarantine::Show { object } => report::quarantined(&config, object).await,

@@ -30,6 +30,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(Catalogue, NodeId)>
 pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
     let (catalogue, node) = open(config).await?;
     let counts = catalogue.counts(node).await?;
+    let deliveries = catalogue.delivery_counts().await?;
     let spools = audit::lag(&catalogue).await?;
     let rows = [
         ("patients", counts.patients),
@@ -44,6 +45,8 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         ("packs damaged", counts.packs_damaged),
         ("journal pending", counts.journal_pending),
         ("commitments pending", counts.commitments_pending),
+        ("deliveries open", deliveries.open),
+        ("images to deliver", deliveries.waiting),
         ("quarantined", counts.quarantined),
         ("conflicts", counts.conflicts),
         ("rejections refused", catalogue.rejections_refused().await?),
