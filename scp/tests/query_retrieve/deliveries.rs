@@ -65,7 +65,7 @@ async fn located(lab: &Lab, identifier: &DataSet) -> Vec<(ObjectId, filmroom_ind
 async fn seen(lab: &Lab, image: &Image, state: PackState) {
     for (_, pack) in located(lab, &study_key(image)).await {
         let now = lab.context.archive.clock().now();
-        lab.context.archive.catalogue().pack_seen(pack, state, now).await.unwrap();
+        lab.context.archive.catalogue().pack_seen(pack, state, None, now).await.unwrap();
     }
 }
 

@@ -222,13 +222,14 @@ impl Catalogue {
         Ok(forgotten)
     }
 
-    /// Whether one of some objects lies in a pack that is archived, as far as is known.
+    /// Whether one of some objects lies in a pack that is being restored, or is archived as far as is known.
     pub async fn any_archived(&self, objects: &[ObjectId]) -> Result<bool> {
         let mut connection = self.read().await?;
         let sql = in_uuids!(
             connection,
             "SELECT o.id FROM objects o JOIN packs p ON p.id = o.pack
-             WHERE p.state IN ('archive_access', 'deep_archive_access') AND o.object_id",
+             WHERE (p.state IN ('archive_access', 'deep_archive_access')
+                    OR EXISTS (SELECT 1 FROM restores r WHERE r.pack = p.id AND r.state IN ('wanted', 'restoring'))) AND o.object_id",
             "$1",
             " LIMIT 1"
         );
