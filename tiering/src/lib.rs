@@ -12,6 +12,7 @@
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
+//! - [`cost`]: what an archive costs in S3: pure.
 //! - `soundness`: whether a hot file still is what was received.
 //! - [`withdraw`]: rejection notes, obeyed.
 
@@ -19,6 +20,7 @@ mod admission;
 pub mod archive;
 pub mod cold;
 mod commit;
+pub mod cost;
 mod data_dir;
 mod durable;
 pub mod error;

@@ -3,6 +3,7 @@
 mod act;
 mod bucket;
 mod conformance;
+mod cost;
 mod deliveries;
 mod import;
 mod report;
@@ -88,6 +89,8 @@ enum Command {
     Evict(Study),
     /// Bring a study back to the local disk
     Recall(Study),
+    /// What the archive costs in S3, will cost, and would cost in other ways
+    Cost(cost::Arguments),
     /// Bring the tables of the conformance statement up to date with the code
     #[command(hide = true)]
     Conformance {
@@ -212,6 +215,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
+        Command::Cost(arguments) => cost::run(&config, arguments).await,
         Command::Conformance { statement, check } => conformance::run(&statement, check),
         Command::Commitments { limit, json } => report::commitments(&config, limit, json).await,
         Command::Deliveries(deliveries) => deliveries::run(&config, deliveries).await,

@@ -6,6 +6,7 @@ pub(crate) mod ae;
 mod audit;
 mod cold_archive;
 mod commitment;
+mod cost;
 mod source;
 mod storage;
 mod syntaxes;
@@ -22,9 +23,11 @@ use filmroom_index::model::{AeTitle, Availability};
 use filmroom_scp::access::IdentityPolicy;
 use filmroom_scp::settings::{Commitment, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
+use filmroom_tiering::cost::Prices;
 
 use source::{Origin, Setting, Source};
 pub(crate) use syntaxes::CODEC;
+pub(crate) use values::size;
 
 /// Everything that the node needs to know.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// Where the audit goes
     pub(crate) audit: crate::audit::Settings,
+    /// What the cold store charges
+    pub(crate) prices: Prices,
 }
 
 /// `[log]`
@@ -160,6 +165,7 @@ impl Reader {
                 level: self.text("log", "level").unwrap_or_else(|| "info".to_owned()),
             },
             audit: self.audit(),
+            prices: self.prices(),
         }
     }
 
