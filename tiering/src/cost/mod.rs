@@ -32,7 +32,7 @@ pub use sizes::{Amount, LogNormal, Sizes};
 use crate::cold::ArchiveDays;
 
 /// Objects of fewer bytes are never tiered by S3 (128 KB), and not monitored.
-pub const SMALL: u64 = 128 * 1024;
+pub const SMALL: u64 = filmroom_index::catalogue::MIN_ARCHIVED;
 
 /// Bytes at the rate of STANDARD that S3 adds to an archived object, for its name and metadata.
 pub const METADATA_STANDARD: u64 = 8 * 1024;
