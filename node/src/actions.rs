@@ -1,17 +1,15 @@
 //! What an administrator does to a study or an object. The same function serves the HTTP of a running node and a command that opens the data
 //! directory by itself, so each thing is done in one way only.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::{AuditEvent, AuditOutcome, Located, Outcome};
-use filmroom_index::model::{AeTitle, DuplicatePolicy, ObjectId, Uid};
+use filmroom_index::catalogue::{AuditEvent, AuditOutcome, Located};
+use filmroom_index::model::{AeTitle, ObjectId, Uid};
 use filmroom_scp::destinations::{SendError, send_study};
 use filmroom_scp::dimse::Status;
 use filmroom_scp::settings::Settings;
 use filmroom_tiering::Archive;
-use filmroom_tiering::archive::Sender;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -40,11 +38,6 @@ pub(crate) enum Action {
         ae: String,
         /// Study Instance UID or Accession Number
         study: String,
-    },
-    /// Take in one file that the node can read
-    Import {
-        /// Its path
-        path: PathBuf,
     },
     /// Serve a quarantined object
     Accept {
@@ -107,7 +100,6 @@ impl Node {
             Action::Evict { study } => format!("{study}: {} bytes of local disk freed", self.archive.evict(study).await?),
             Action::Recall { study } => format!("{study}: {} instances are hot", self.archive.recall(study).await?),
             Action::Send { ae, study } => self.send(ae, study).await?,
-            Action::Import { path } => self.import(path, actor).await?,
             Action::Accept { object } => {
                 let issuer_of = |source: &AeTitle| self.dicom.peer(source)?.issuer_of_patient_id.clone();
                 let found = self
@@ -147,20 +139,6 @@ impl Node {
         })
     }
 
-    async fn import(&self, path: &std::path::Path, actor: &str) -> anyhow::Result<String> {
-        let sender = Sender {
-            source: self.dicom.ae_title.clone(),
-            default_issuer: None,
-            duplicates: DuplicatePolicy::default(),
-        };
-        match self.archive.import_by(actor, path, sender).await? {
-            (uid, Outcome::Quarantined { reason } | Outcome::Rejected { reason } | Outcome::Withdrawn { reason }) => {
-                bail!("{uid}: {reason}")
-            }
-            (uid, Outcome::Served | Outcome::Corrected { .. } | Outcome::Redundant { .. }) => Ok(format!("{uid}: served")),
-        }
-    }
-
     async fn send(&self, ae: &str, study: &str) -> anyhow::Result<String> {
         let title = AeTitle::parse(ae)?;
         let Some(peer) = self.dicom.peer(&title) else {
@@ -190,8 +168,7 @@ impl Node {
             Action::Recall { study } => ("recall", study.as_str(), ""),
             Action::Send { study, ae } => ("send", study.as_str(), ae.as_str()),
             // The catalogue audits these in the transaction that does them.
-            Action::Import { .. }
-            | Action::Accept { .. }
+            Action::Accept { .. }
             | Action::Discard { .. }
             | Action::ApplyNote { .. }
             | Action::UndoNote { .. }

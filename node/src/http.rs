@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::actions::{Action, Node};
 use crate::audit::Warnings;
 use crate::certificates;
+use crate::imports::Import;
 
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -77,6 +78,7 @@ pub(crate) async fn serve(
         .route("/health/ready", get(ready))
         .route("/metrics", get(render))
         .route("/actions", post(act))
+        .route("/imports", post(import))
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(Shared {
             node,
@@ -138,26 +140,33 @@ async fn render(State(shared): State<Shared>) -> String {
 }
 
 async fn act(State(shared): State<Shared>, headers: HeaderMap, Json(action): Json<Action>) -> Response {
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    if !bearer.is_some_and(|given| same(given.as_bytes(), shared.token.as_bytes())) {
-        tracing::warn!(?action, "HTTP: action without the token refused");
-        return (
-            StatusCode::UNAUTHORIZED,
-            Json(json!({ "error": "the token of the data directory is missing or wrong" })),
-        )
-            .into_response();
-    }
-    let actor = headers
-        .get("x-filmroom-actor")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("http");
+    let actor = match actor(&shared, &headers) {
+        Ok(actor) => actor,
+        Err(refused) => return *refused,
+    };
     match shared.node.perform(&action, actor).await {
         Ok(done) => Json(done).into_response(),
         Err(error) => (StatusCode::CONFLICT, Json(json!({ "error": format!("{error:#}") }))).into_response(),
     }
+}
+
+async fn import(State(shared): State<Shared>, headers: HeaderMap, Json(import): Json<Import>) -> Response {
+    match actor(&shared, &headers) {
+        Ok(actor) => Json(shared.node.import(&import, actor).await).into_response(),
+        Err(refused) => *refused,
+    }
+}
+
+/// Who asks, if the token is right.
+fn actor<'a>(shared: &Shared, headers: &'a HeaderMap) -> Result<&'a str, Box<Response>> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+    if bearer.is_some_and(|given| same(given.as_bytes(), shared.token.as_bytes())) {
+        return Ok(text("x-filmroom-actor").unwrap_or("http"));
+    }
+    tracing::warn!("HTTP: a request without the token refused");
+    let why = json!({ "error": "the token of the data directory is missing or wrong" });
+    Err(Box::new((StatusCode::UNAUTHORIZED, Json(why)).into_response()))
 }
 
 /// Compares without telling by its time how much was right.

@@ -16,6 +16,7 @@ mod certificates;
 mod cli;
 mod config;
 mod http;
+mod imports;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -9,6 +9,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,10 @@ use crate::actions::{Action, Done, Node};
 use crate::cli::serve;
 use crate::config::Config;
 use crate::http;
+use crate::imports::{Import, Imported};
+
+/// A running node may take this long for one file: hours of a slow disk for the largest.
+const LONGEST_IMPORT: Duration = Duration::from_secs(2 * 3600);
 
 /// A way to have actions done.
 pub(crate) enum Performer {
@@ -82,7 +88,17 @@ impl Performer {
     pub(crate) async fn perform(&self, action: &Action) -> anyhow::Result<Done> {
         match self {
             Performer::Here { node, .. } => node.perform(action, &os_user()).await,
-            Performer::Running(config) => ask(config, action).await,
+            Performer::Running(config) => ask(config, "/actions", action).await,
+        }
+    }
+
+    /// Imports one file. An error says that nobody could be asked.
+    pub(crate) async fn import(&self, import: &Import) -> anyhow::Result<Imported> {
+        match self {
+            Performer::Here { node, .. } => Ok(node.import(import, &os_user()).await),
+            Performer::Running(config) => tokio::time::timeout(LONGEST_IMPORT, ask(config, "/imports", import))
+                .await
+                .context("the node does not answer")?,
         }
     }
 
@@ -108,8 +124,8 @@ pub(crate) fn os_user() -> String {
     if user.is_empty() { "command line".to_owned() } else { user }
 }
 
-/// Posts an action to the node that runs on the data directory. It may take as long as the work takes.
-async fn ask(config: &Config, action: &Action) -> anyhow::Result<Done> {
+/// Posts what is to be done to the node that runs on the data directory. It may take as long as the work takes.
+async fn ask<T: DeserializeOwned>(config: &Config, route: &str, work: &impl Serialize) -> anyhow::Result<T> {
     let file = http::token_file(&config.archive.data_dir);
     let token = std::fs::read_to_string(&file).with_context(|| format!("{}: is the node still starting?", file.display()))?;
     let connect = TcpStream::connect(config.http_listen);
@@ -128,12 +144,12 @@ async fn ask(config: &Config, action: &Action) -> anyhow::Result<Done> {
     let connection = tokio::spawn(connection);
     let request = Request::builder()
         .method(Method::POST)
-        .uri("/actions")
+        .uri(route)
         .header("host", config.http_listen.to_string())
         .header("content-type", "application/json")
         .header("authorization", format!("Bearer {}", token.trim()))
         .header("x-filmroom-actor", os_user())
-        .body(Full::new(Bytes::from(serde_json::to_vec(action)?)))?;
+        .body(Full::new(Bytes::from(serde_json::to_vec(work)?)))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), 1 << 20)

@@ -74,15 +74,8 @@ enum Command {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Take in DICOM files and folders of them
-    Import {
-        /// Files and folders
-        #[arg(required = true, value_name = "PATH")]
-        paths: Vec<PathBuf>,
-        /// JSON instead of lines
-        #[arg(long)]
-        json: bool,
-    },
+    /// Take in the DICOM files of folders, ZIP archives and media; stopped and started again, it goes on where it ended
+    Import(import::Options),
     /// Write a study to the cold store now
     Offload(Study),
     /// Delete the local copies of a study whose packs are verified
@@ -211,7 +204,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Studies { patient, limit, json } => report::studies(&config, patient.as_deref(), limit, json).await,
         Command::Echo { ae } => echo(&config, &ae).await,
         Command::Send { ae, study, no_wait } => act::run(&config, Action::Send { ae, study }, no_wait).await,
-        Command::Import { paths, json } => import::run(&config, &paths, json).await,
+        Command::Import(options) => import::run(&config, options).await,
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,

@@ -203,7 +203,7 @@ pub(super) fn instant(at: Timestamp) -> String {
 }
 
 /// A database URL without the password in it.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     match url
         .split_once("://")
         .and_then(|(scheme, rest)| rest.rsplit_once('@').map(|(user, place)| (scheme, user, place)))

@@ -2,7 +2,8 @@
 //!
 //! # Mechanics
 //! A file is written as [`Staged`] in `incoming/`, flushed, renamed into the hour directory (UTC) of the time in its object id, and the directory is
-//! flushed: [`Incoming`] does so for objects from the network, with digests and header taken as the bytes pass; recall does it with files out of packs.
+//! flushed: [`Incoming`] does so for objects from the network, with digests and header taken as the bytes pass; recall does it with files out of packs;
+//! an import by hard link with the file that is there already.
 //!
 //! # Invariants
 //! - A file under `hot/` is whole: its bytes were flushed before the rename.
@@ -25,6 +26,7 @@ use time::OffsetDateTime;
 use crate::durable;
 use crate::error::StoreError;
 
+mod examine;
 mod incoming;
 mod reader;
 mod space;
@@ -32,6 +34,7 @@ mod spool;
 mod staged;
 mod sweep;
 
+pub(crate) use examine::examine;
 pub use incoming::{Incoming, Received};
 pub use reader::DataSetReader;
 pub use space::Space;

@@ -33,6 +33,34 @@ impl Staged {
         Staged::create_at(hot, object, hot.shared.incoming.join(name))
     }
 
+    /// Gives the regular file at `source` a further name in `incoming/`, and opens it by that name to be read. Fails on another file system, where the
+    /// system forbids it, and for what is no regular file.
+    pub(crate) fn link(hot: &HotStore, object: ObjectId, source: &Path) -> io::Result<Staged> {
+        let path = hot.shared.incoming.join(format!("{object}.part"));
+        fs::hard_link(source, &path)?;
+        let mut staged = Staged {
+            hot: hot.clone(),
+            object,
+            path,
+            file: None,
+            length: 0,
+            placed: false,
+        };
+        let kind = fs::symlink_metadata(&staged.path)?.file_type();
+        if !kind.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let file = File::open(&staged.path)?;
+        staged.length = file.metadata()?.len();
+        staged.file = Some(file);
+        Ok(staged)
+    }
+
+    /// The open file; none once it was flushed.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
     fn create_at(hot: &HotStore, object: ObjectId, path: PathBuf) -> Result<Staged, StoreError> {
         hot.check_space()?;
         let file = OpenOptions::new()

@@ -13,22 +13,19 @@
 //! Every step may be repeated: the next start sweeps again.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use filmroom_index::catalogue::{Arrival, Catalogue, KnownObject, Origin, ServedVersion};
 use filmroom_index::clock::Clock;
-use filmroom_index::header::Scanner;
-use filmroom_index::model::{Digest, NodeId, ObjectId, Uid};
-use filmroom_index::part10::{self, FileMeta, MAX_PREFACE};
+use filmroom_index::model::{NodeId, ObjectId, Uid};
 use futures::{StreamExt, stream};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::HotStore;
-use crate::admission::identify;
+use super::examine::{Examined, examine};
 use crate::archive::Senders;
 use crate::error::ArchiveError;
 
@@ -40,9 +37,6 @@ const ADOPTED: usize = 64;
 
 /// Unknown files that are read at once.
 const READERS: usize = 4;
-
-/// Bytes of a file that are read at once.
-const CHUNK: usize = 256 * 1024;
 
 /// What a sweep did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -125,17 +119,15 @@ impl Sweep<'_> {
     /// Brings unknown files into the catalogue, in the order of their arrival, one version of a SOP Instance UID at a time.
     async fn adopt(&self, unknown: Vec<Found>, swept: &mut Swept) -> Result<(), ArchiveError> {
         let read = |file: Found| async move {
-            let path = file.path.clone();
-            (
-                path,
-                spawn_blocking(move || examine(&file)).await.unwrap_or_else(|e| Err(e.to_string())),
-            )
+            let (object, path) = (file.object, file.path.clone());
+            let examined = spawn_blocking(move || File::open(&file.path).map_err(|e| e.to_string()).and_then(|file| examine(&file))).await;
+            (object, path, examined.unwrap_or_else(|e| Err(e.to_string())))
         };
         let mut read = stream::iter(unknown).map(read).buffered(READERS);
         let mut batch: Vec<Arrival> = Vec::new();
-        while let Some((path, examined)) = read.next().await {
+        while let Some((object, path, examined)) = read.next().await {
             let arrival = match examined {
-                Ok(examined) => self.arrival(examined),
+                Ok(examined) => self.arrival(object, examined),
                 Err(reason) => {
                     tracing::error!(path = %path.display(), reason, "a file in the hot store is no object that can be adopted: left alone");
                     metrics::counter!("filmroom_sweep_unreadable_files_total").increment(1);
@@ -151,11 +143,11 @@ impl Sweep<'_> {
         self.ingest(batch, swept).await
     }
 
-    fn arrival(&self, file: Examined) -> Arrival {
+    fn arrival(&self, object: ObjectId, file: Examined) -> Arrival {
         let sender = self.senders.of(file.meta.source.as_ref());
         Arrival {
-            object: file.object,
-            received_at: file.object.made_at().unwrap_or_else(|| self.clock.now()),
+            object,
+            received_at: object.made_at().unwrap_or_else(|| self.clock.now()),
             source: sender.source,
             sop_class: file.meta.sop_class,
             sop_instance: file.meta.sop_instance,
@@ -223,18 +215,6 @@ struct Found {
     path: PathBuf,
 }
 
-/// What an unknown file is.
-struct Examined {
-    object: ObjectId,
-    meta: FileMeta,
-    study: Uid,
-    series: Uid,
-    header: filmroom_index::header::Header,
-    sha256: Digest,
-    crc32: u32,
-    length: u64,
-}
-
 /// Removes everything in `incoming/`: nothing in it was acknowledged.
 fn empty(incoming: &Path) -> io::Result<()> {
     for entry in fs::read_dir(incoming)? {
@@ -296,51 +276,4 @@ fn object_of(path: &Path) -> Option<ObjectId> {
         return None;
     }
     Uuid::parse_str(path.file_stem()?.to_str()?).ok().map(ObjectId)
-}
-
-/// Reads a file as if its bytes came from the network. The error says why it is no object.
-fn examine(found: &Found) -> Result<Examined, String> {
-    let text = |e: io::Error| e.to_string();
-    let mut file = File::open(&found.path).map_err(text)?;
-    let mut chunk = Vec::new();
-    (&file).take(MAX_PREFACE as u64).read_to_end(&mut chunk).map_err(text)?;
-    let preface = part10::read_preface(&chunk).map_err(|e| e.to_string())?;
-    let offset = usize::try_from(preface.data_set_offset).unwrap_or(usize::MAX);
-    let mut crc32 = crc32fast::Hasher::new();
-    let mut sha256 = Sha256::new();
-    let mut scanner = Scanner::new(&preface.transfer_syntax);
-    let mut length = 0u64;
-    let mut data_set = chunk.get(offset..).ok_or("the file ends in its meta information")?;
-    crc32.update(&chunk);
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        scanner.push(data_set).map_err(|e| e.to_string())?;
-        sha256.update(data_set);
-        let read = file.read(&mut buffer).map_err(text)?;
-        if read == 0 {
-            break;
-        }
-        data_set = buffer.get(..read).unwrap_or_default();
-        crc32.update(data_set);
-        length += read as u64;
-    }
-    length += chunk.len() as u64;
-    let header = scanner.finish().map_err(|e| e.to_string())?;
-    let meta = FileMeta {
-        sop_class: preface.sop_class.ok_or("no SOP Class UID in the meta information")?,
-        sop_instance: preface.sop_instance.ok_or("no SOP Instance UID in the meta information")?,
-        transfer_syntax: preface.transfer_syntax,
-        source: preface.source,
-    };
-    let identity = identify(&meta, &header).map_err(|e| e.to_string())?;
-    Ok(Examined {
-        object: found.object,
-        meta,
-        study: identity.study,
-        series: identity.series,
-        header,
-        sha256: Digest(sha256.finalize().into()),
-        crc32: crc32.finalize(),
-        length,
-    })
 }
