@@ -225,7 +225,9 @@ def test_linked_files_are_the_originals_and_copies_are_not(node, tmp_path):
     other = tmp_path / "copied"
     other.mkdir()
     (other / "1").write_bytes(small_image(777))
-    imported(node, other)
+    # Names of files need not be text.
+    (other / os.fsdecode(b"caf\xe9")).write_bytes(small_image(778))
+    assert imported(node, other)[0]["imported"] == 2
     assert (other / "1").stat().st_nlink == 1
 
 

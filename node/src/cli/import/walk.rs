@@ -103,6 +103,13 @@ impl Walk {
                     continue;
                 }
             };
+            if root.starts_with(&self.data_dir) {
+                let own = io::Error::other("it lies in the data directory, which is the archive's own");
+                if self.refused(path, &own).is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
             let alone = root.is_file() && !(has_extension(&root, &["zip"]) || zip::is_archive(&root));
             let domain = root.parent().filter(|_| alone).unwrap_or(&root).to_owned();
             let journal = match &last {
@@ -313,12 +320,13 @@ mod tests {
     #[test]
     fn a_path_that_is_not_there_or_no_archive_is_refused_and_the_next_is_walked() {
         let (_dir, root) = folder(&["a.zip", "b.dcm"]);
-        let data = tempfile::tempdir().unwrap();
-        let met = walk(data.path(), &[PathBuf::from("/no/such/place"), root]);
+        let (_data, data) = folder(&["hot/1.dcm"]);
+        let met = walk(&data, &[PathBuf::from("/no/such/place"), data.join("hot"), root]);
         assert!(
             matches!(
                 &met[..],
                 [
+                    Found::Known(_, Known::Refused(_)),
                     Found::Known(_, Known::Refused(_)),
                     Found::Known(_, Known::Refused(_)),
                     Found::Item(_)
