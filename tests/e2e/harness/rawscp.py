@@ -10,13 +10,14 @@ from . import raw
 class RawScp:
     """`accepts` says for (abstract syntax, transfer syntax) whether a context is taken; `max_pdu` is announced; `answer` gives the status of each store."""
 
-    def __init__(self, title="RAWSCP", accepts=lambda abstract, syntax: True, max_pdu=16384, answer=lambda store: 0x0000, max_associations=50):
+    def __init__(self, title="RAWSCP", accepts=lambda abstract, syntax: True, max_pdu=16384, answer=lambda store: 0x0000, max_associations=50, port=0):
         self.title, self.accepts, self.max_pdu, self.answer = title, accepts, max_pdu, answer
+        self.port = port
         self.room = threading.Semaphore(max_associations)
         self.stored, self.commands, self.proposals, self.pdus, self.error = {}, [], [], [], None
 
     def __enter__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
         return self
