@@ -362,7 +362,9 @@ pub(crate) async fn a_delivery_waits_and_is_due_when_its_pack_is_readable(databa
     assert_eq!(claim_on(&catalogue, 1).await, None);
     catalogue.pack_seen(pack, PackState::ArchiveAccess, None, tick()).await.unwrap();
     assert_eq!(claim_on(&catalogue, 1).await, None, "archived");
+    assert!(catalogue.any_archived(&images).await.unwrap());
     catalogue.pack_seen(pack, PackState::Verified, None, tick()).await.unwrap();
+    assert!(!catalogue.any_archived(&images).await.unwrap());
     let claim = claim_on(&catalogue, 1).await.unwrap();
     // It became readable while it was looked at: it is not put off.
     catalogue.pack_seen(pack, PackState::Verified, None, tick()).await.unwrap();
