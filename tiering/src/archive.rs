@@ -19,7 +19,7 @@ use crate::error::{ArchiveError, StoreError};
 use crate::hot::{HotStore, Incoming, Received, Spool, Sweep};
 use crate::mover::Signals;
 use crate::recall::Recalls;
-use crate::restore::Forecast;
+use crate::restore::{Forecast, Restores};
 
 /// What the configuration says about the archive.
 #[derive(Clone, Debug)]
@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     pub(crate) recalls: Recalls,
     /// What the cold store has archived by now.
     pub(crate) forecast: Forecast,
+    /// Restores, between those who ask for them and those who wait.
+    pub(crate) restores: Restores,
     /// One rejection note at a time.
     pub(crate) withdrawals: tokio::sync::Mutex<()>,
     committer: Committer,
@@ -148,6 +150,7 @@ impl Archive {
             mover: Signals::default(),
             recalls: Recalls::default(),
             forecast: Forecast::new(archive_days),
+            restores: Restores::default(),
             withdrawals: tokio::sync::Mutex::new(()),
             committer,
             _data_dir: data_dir,

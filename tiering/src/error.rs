@@ -3,6 +3,7 @@
 use filmroom_index::catalogue;
 use filmroom_index::header::ScanError;
 use filmroom_index::model::Timestamp;
+use time::OffsetDateTime;
 
 use crate::cold::ColdError;
 
@@ -76,7 +77,7 @@ pub enum RetrieveError {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RestoreOutlook {
     /// Its restore is under way.
-    #[error("expected back at {} (microseconds since 1970)", .0.0)]
+    #[error("expected back at {}", moment(*.0))]
     Expected(Timestamp),
     /// Whoever asks may not have it restored.
     #[error("not to be restored for who asks")]
@@ -121,6 +122,16 @@ pub enum ArchiveError {
     /// The cold store failed.
     #[error(transparent)]
     Cold(#[from] ColdError),
+    /// Some instances are being restored out of the archive.
+    #[error("{restoring} of {total} instances are being restored, expected at {}: ask again then", moment(*expected_at))]
+    Restoring {
+        /// How many
+        restoring: usize,
+        /// Of how many
+        total: usize,
+        /// When the last of them is expected
+        expected_at: Timestamp,
+    },
     /// Some instances could not be recalled.
     #[error("{failed} of {total} instances could not be recalled; first: {first}")]
     Incomplete {
@@ -138,5 +149,23 @@ impl ArchiveError {
     pub(crate) fn disk(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> ArchiveError {
         let path = path.to_owned();
         move |error| ArchiveError::Disk { path, error }
+    }
+}
+
+/// A moment for people, in UTC to the minute.
+fn moment(at: Timestamp) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (date, hour, minute) = (at.date(), at.hour(), at.minute());
+    format!("{date} {hour:02}:{minute:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_restore_is_told_when_to_ask_again() {
+        let outlook = RestoreOutlook::Expected(Timestamp(1_795_507_260_000_000));
+        assert_eq!(outlook.to_string(), "expected back at 2026-11-24 08:01 UTC");
     }
 }

@@ -13,6 +13,7 @@
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
 //! - [`cost`]: what an archive costs in S3: pure.
+//! - [`restore`]: packs that S3 has archived, brought back.
 //! - `soundness`: whether a hot file still is what was received.
 //! - [`withdraw`]: rejection notes, obeyed.
 
@@ -31,7 +32,7 @@ pub mod mover;
 pub mod pack;
 pub mod policy;
 pub mod recall;
-mod restore;
+pub mod restore;
 mod soundness;
 mod withdraw;
 

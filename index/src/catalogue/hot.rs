@@ -22,10 +22,14 @@ use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
 /// Nobody's hot copy of the series here lies outside a verified, readable pack.
 macro_rules! all_verified {
-    () => {
-        "sn.state = 'packed' AND NOT EXISTS (
+    ($or:literal) => {
+        concat!(
+            "sn.state = 'packed' AND NOT EXISTS (
             SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = sn.node AND h.state = 'held'
-            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND (p.state IS NULL OR p.state <> 'verified' OR p.damaged_at IS NOT NULL))"
+            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND (p.state IS NULL OR p.state <> 'verified'",
+            $or,
+            "))"
+        )
     };
 }
 
@@ -44,7 +48,7 @@ impl Catalogue {
         let sql = concat!(
             "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes, se.modality FROM series_nodes sn JOIN series se ON se.id = sn.series
              WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND sn.last_used < $2 AND (sn.last_used, sn.series) > ($3, $4) AND ",
-            all_verified!(),
+            all_verified!(" OR p.damaged_at IS NOT NULL"),
             " ORDER BY sn.last_used, sn.series LIMIT $5"
         );
         let (used, series) = after.map_or((i64::MIN, i64::MIN), |(used, series)| (used.0, series.0));
@@ -52,14 +56,15 @@ impl Catalogue {
         candidates(&mut connection, rows).await
     }
 
-    /// The same for the series of one study, whenever last used.
+    /// The same for the series of one study, whenever last used, and those whose packs are damaged too: whoever asks for them is told, and they are looked at
+    /// again.
     pub async fn eviction_candidates_of(&self, node: NodeId, study: &Uid) -> Result<Vec<EvictionCandidate>> {
         let mut connection = self.read().await?;
         let sql = concat!(
             "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes, se.modality FROM series_nodes sn JOIN series se ON se.id = sn.series
              JOIN studies st ON st.id = se.study
              WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND st.study_uid = $2 AND ",
-            all_verified!(),
+            all_verified!(""),
             " ORDER BY sn.last_used, sn.series"
         );
         let rows: Vec<CandidateRow> = fetch_all!(connection, sql, node.0, study.as_str())?;

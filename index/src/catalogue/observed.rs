@@ -91,6 +91,12 @@ impl Catalogue {
 
     /// It is as it was put after all, or again. Returns whether that is news.
     pub async fn pack_sound(&self, pack: PackKey) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let damaged: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM packs WHERE id = $1 AND damaged_at IS NOT NULL", pack.0)?;
+        drop(connection);
+        if damaged.is_none() {
+            return Ok(false);
+        }
         let mut connection = self.write().await?;
         let sql = "UPDATE packs SET damaged_at = NULL, damage = '' WHERE id = $1 AND damaged_at IS NOT NULL";
         let news = execute!(connection, sql, pack.0)?;

@@ -75,6 +75,7 @@ async fn accepted(catalogue: &Catalogue, claim: &RestoreClaim, tier: RestoreTier
     let accepted = AcceptedRestore {
         tier,
         archived_in: PackState::ArchiveAccess,
+        requested_at: at,
         expected_at: at.after(HOUR),
         remark: "",
     };
@@ -211,6 +212,7 @@ pub(crate) async fn a_restore_goes_from_wanted_to_readable(database: Database) {
     let reply = AcceptedRestore {
         tier: RestoreTier::Standard,
         archived_in: PackState::DeepArchiveAccess,
+        requested_at: now,
         expected_at: now.after(HOUR),
         remark: "",
     };

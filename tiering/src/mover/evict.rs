@@ -107,12 +107,13 @@ pub(super) async fn series(
 async fn is_safe(node: &Inner, cold: &ColdStore, candidate: &EvictionCandidate) -> Result<bool, ArchiveError> {
     let mut archived = false;
     for (pack, key, length, crc64) in &candidate.packs {
+        // One that was found damaged may be as it was put again.
         let verified = Verified {
             pack: *pack,
             key,
             length: *length,
             crc64: *crc64,
-            damaged: false,
+            damaged: true,
         };
         archived |= node.inspect(cold, verified).await?.archived.is_some();
     }

@@ -2,7 +2,7 @@
 //!
 //! # Mechanics
 //! [`Archive::run`] has [`offload::WORKERS`] loops for packs ([`offload`]) and one that keeps house: it writes the [`journal`], removes what was deleted
-//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]). All find their work in the catalogue, at intervals or when they are woken.
+//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]), and another restores what S3 has archived ([`crate::restore`]). All find their work in the catalogue, at intervals or when they are woken.
 //!
 //! # Invariants
 //! - What is not verified is never evicted.
@@ -25,6 +25,7 @@ use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
 use crate::policy::Reason;
+use crate::restore;
 
 mod evict;
 mod journal;
@@ -117,6 +118,11 @@ impl Archive {
         tokio::join!(
             futures::future::join_all(workers),
             keep_house(node, cold, &stop),
+            async {
+                if let Some(cold) = cold {
+                    restore::work(node, cold, &stop).await;
+                }
+            },
             self.keep_notes(&stop)
         );
     }

@@ -3,7 +3,7 @@
 //! # Mechanics
 //! Series that are on disk leave at once, in order. Of the others [`SERIES`] at a time are brought here: the flights of all packs of a series are
 //! boarded together, and its first image leaves when every one of them is known to be readable. A file that is not where the catalogue says is
-//! looked for in its pack.
+//! looked for in its pack. Series whose packs are archived wait apart ([`super::parking`]), and take no place of the others.
 //!
 //! # Invariants
 //! - Every instance gets one answer.
@@ -13,21 +13,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use filmroom_index::catalogue::{Located, PackKey, Packed, SeriesKey};
+use filmroom_index::catalogue::{Located, PackKey, PackState, Packed, SeriesKey};
 use filmroom_index::model::ObjectId;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::RetrieveTerms;
 use super::flight::{Event, Spooled, Wanted};
 use super::flights::{PLACES, Terms};
+use super::parking::Parked;
 use super::survey::{self, Survey};
 use crate::archive::Inner;
+use crate::cold::ArchiveTier;
 use crate::error::RetrieveError;
 use crate::hot::DataSetReader;
+use crate::restore::ArchivedPack;
 
 /// Series that one retrieval brings here at once.
 const SERIES: usize = 4;
@@ -50,6 +54,8 @@ pub(super) struct Errand {
     pub(super) terms: RetrieveTerms,
     /// What is recalled has to become hot.
     pub(super) keep: bool,
+    /// Until when it may wait for restores.
+    pub(super) deadline: Option<Instant>,
     pub(super) answers: mpsc::Sender<Answer>,
 }
 
@@ -130,7 +136,7 @@ impl Errand {
             .await;
     }
 
-    async fn fail(&self, members: impl IntoIterator<Item = usize>, error: &RetrieveError) {
+    pub(super) async fn fail(&self, members: impl IntoIterator<Item = usize>, error: &RetrieveError) {
         for index in members {
             self.answer(index, Err(error.clone()), None).await;
         }
@@ -141,51 +147,69 @@ impl Errand {
     }
 
     async fn bring_all(&self, series: Vec<Vec<usize>>) {
-        let mut waiting = series.into_iter();
-        let mut under_way: FuturesUnordered<_> = waiting.by_ref().take(SERIES).map(|members| self.bring(members)).collect();
-        while under_way.next().await.is_some() {
-            under_way.extend(waiting.next().map(|members| self.bring(members)));
+        let mut waiting: VecDeque<Vec<usize>> = series.into();
+        let (mut under_way, mut parked) = (FuturesUnordered::new(), FuturesUnordered::new());
+        loop {
+            while under_way.len() < SERIES
+                && let Some(members) = waiting.pop_front()
+            {
+                under_way.push(self.bring(members));
+            }
+            tokio::select! {
+                Some(series) = under_way.next() => parked.extend(series.map(|series| self.wait(series))),
+                Some(members) = parked.next() => waiting.push_back(members),
+                else => return,
+            }
         }
     }
 
-    /// Brings a series here and sends it.
-    async fn bring(&self, members: Vec<usize>) {
+    /// Brings a series here and sends it. Returns what is left of it if that has to be restored first.
+    async fn bring(&self, members: Vec<usize>) -> Option<Parked> {
         let mut left: BTreeSet<usize> = members.into_iter().collect();
         let mut released = self.terms.partial_series;
         for _ in 0..ROUNDS {
             if left.is_empty() {
-                return;
+                return None;
             }
-            let survey = self.survey(&left.iter().copied().collect::<Vec<_>>()).await;
+            let mut survey = self.survey(&left.iter().copied().collect::<Vec<_>>()).await;
             for index in &survey.lost {
                 left.remove(index);
             }
             self.fail(survey.lost, &RetrieveError::Unreachable).await;
+            let mut archived = self.under_way(&mut survey.packs).await;
             let round = Round::board(self, survey.packs);
-            let Some(missed) = self.round(round, survey.hot, &mut left, &mut released).await else {
-                return;
-            };
+            let missed = self.round(round, survey.hot, &mut left, &mut released, &mut archived).await?;
+            if !archived.is_empty() {
+                return self.park(left, archived).await;
+            }
             for ended in missed {
                 ended.cancelled().await;
             }
         }
         let error = RetrieveError::Local("it could not be brought here".to_owned());
         self.fail(left, &error).await;
+        None
     }
 
-    /// Waits until all packs are readable, then sends what comes. None if the series is withheld; otherwise what has to end before another round.
+    /// Waits until all packs are readable, then sends what comes. None if the series is withheld; otherwise what has to end before another round. What is
+    /// archived is added to `archived`, and keeps a series back that has to be complete.
     async fn round(
         &self,
         mut round: Round,
         hot: Vec<usize>,
         left: &mut BTreeSet<usize>,
         released: &mut bool,
+        archived: &mut Vec<ArchivedPack>,
     ) -> Option<Vec<CancellationToken>> {
         let mut held = VecDeque::new();
         while !*released && !round.closed.is_empty() {
             match round.events.recv().await {
                 Some(Event::Readable(pack)) => {
                     round.closed.remove(&pack);
+                }
+                Some(Event::Unreadable(pack, RetrieveError::Archived { tier, .. })) => {
+                    round.closed.remove(&pack);
+                    archived.extend(round.archived(pack, tier));
                 }
                 Some(Event::Unreadable(_, error)) if withholds(&error) => {
                     self.fail(std::mem::take(left), &error).await;
@@ -200,6 +224,9 @@ impl Errand {
                 None => return Some(round.ended),
             }
         }
+        if !*released && !archived.is_empty() {
+            return Some(round.ended);
+        }
         *released = true;
         let missing = self.send_hot(hot.clone()).await;
         for index in hot.iter().filter(|index| !missing.contains(index)) {
@@ -209,6 +236,10 @@ impl Errand {
             Some(event) => Some(event),
             None => round.events.recv().await,
         } {
+            if let Event::Unreadable(pack, RetrieveError::Archived { tier, .. }) = &event {
+                archived.extend(round.archived(*pack, tier));
+                continue;
+            }
             for index in self.take(&round, event).await {
                 left.remove(&index);
             }
@@ -255,6 +286,7 @@ struct Round {
     /// Packs of which it is not known yet whether they can be read
     closed: BTreeSet<PackKey>,
     members: HashMap<PackKey, Vec<usize>>,
+    packs: HashMap<PackKey, Packed>,
     indexes: HashMap<ObjectId, Vec<usize>>,
 }
 
@@ -270,6 +302,7 @@ impl Round {
             ended: Vec::new(),
             closed: packs.keys().copied().collect(),
             members: HashMap::new(),
+            packs: HashMap::new(),
             indexes: HashMap::new(),
         };
         for (pack, (packed, members)) in packs {
@@ -290,8 +323,18 @@ impl Round {
             round.members.insert(pack, members);
             let ended = errand.node.recalls.board(&errand.node, &packed, &wanted, terms, &passenger);
             round.ended.push(ended);
+            round.packs.insert(pack, packed);
         }
         round
+    }
+
+    /// A pack that answered that it is archived in a tier.
+    fn archived(&self, pack: PackKey, tier: &str) -> Option<ArchivedPack> {
+        let archived_in = match tier == ArchiveTier::Archive.as_str() {
+            true => PackState::ArchiveAccess,
+            false => PackState::DeepArchiveAccess,
+        };
+        self.packs.get(&pack).map(|packed| ArchivedPack::seen(packed, archived_in))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! # Mechanics
 //! - [`errand`]: one retrieval: which series leave at once, which wait for packs, what is answered for each instance.
+//! - [`parking`]: series that wait for what S3 has archived.
 //! - [`survey`]: where its instances are.
 //! - [`flights`] and [`flight`]: the packs that are being read, and who waits for which instance of them.
 //! - [`source`]: the bytes of a pack, across broken connections.
@@ -22,13 +23,14 @@ use std::time::Duration;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::Located;
-use filmroom_index::model::{AeTitle, Level, RestoreTier, Uid};
+use filmroom_index::model::{AeTitle, Level, RestoreTier, Timestamp, Uid};
 use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::Archive;
-use crate::error::{ArchiveError, RetrieveError};
+use crate::error::{ArchiveError, RestoreOutlook, RetrieveError};
 use crate::hot::DataSetReader;
 
 mod budget;
@@ -36,11 +38,15 @@ mod errand;
 mod flight;
 mod flights;
 mod landing;
+mod parking;
 mod source;
 mod survey;
 
 use errand::{Answer, Errand};
 pub(crate) use flights::Recalls;
+
+/// How long the command waits for restores.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Answers that may wait to be taken; each holds an open file and its first chunk.
 const WAITING: usize = 2;
@@ -127,16 +133,40 @@ impl Archive {
         self.start_errand(instances, terms, false)
     }
 
-    /// Brings a study (UID or Accession Number) back to hot, whatever the recall budget; returns the number of its instances that are hot now.
+    /// Brings a study (UID or Accession Number) back to hot, whatever the recall budget, and has restored what S3 has archived; returns the number of its
+    /// instances that are hot now.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Restoring`] when some of it is expected later than within five minutes. The restore goes on.
     pub async fn recall(&self, study: &str) -> Result<u64, ArchiveError> {
         let mut hot = 0;
         let (mut failed, mut first) = (0, None);
+        let mut restoring: Option<(usize, Timestamp)> = None;
+        let terms = RetrieveTerms {
+            partial_series: true,
+            restore: Some(RestoreTerms {
+                requester: self.inner.settings.senders.own.source.clone(),
+                tier: RestoreTier::Standard,
+                budget_per_day: None,
+                wait: PATIENCE,
+            }),
+        };
         for uid in self.studies_named(study).await? {
             let instances = self.inner.catalogue.locate(self.inner.node, &whole_study(&uid)).await?;
-            let mut retrieval = self.start_errand(instances, RetrieveTerms::readable_only(true), true);
+            let mut retrieval = self.start_errand(instances, terms.clone(), true);
             while let Some(release) = retrieval.next().await {
                 match release {
                     Release::Ready(..) => hot += 1,
+                    Release::Failed(
+                        _,
+                        RetrieveError::Archived {
+                            restore: RestoreOutlook::Expected(at),
+                            ..
+                        },
+                    ) => {
+                        let (count, last) = restoring.unwrap_or((0, at));
+                        restoring = Some((count + 1, last.max(at)));
+                    }
                     Release::Failed(located, error) => {
                         failed += 1;
                         first.get_or_insert_with(|| format!("{}: {error}", located.sop_instance));
@@ -144,11 +174,17 @@ impl Archive {
                 }
             }
         }
-        match first {
-            None => Ok(hot),
-            Some(first) => Err(ArchiveError::Incomplete {
+        let total = |others: usize| others.saturating_add(usize::try_from(hot).unwrap_or(usize::MAX));
+        match (first, restoring) {
+            (None, None) => Ok(hot),
+            (None, Some((restoring, expected_at))) => Err(ArchiveError::Restoring {
+                restoring,
+                total: total(restoring),
+                expected_at,
+            }),
+            (Some(first), restoring) => Err(ArchiveError::Incomplete {
                 failed,
-                total: failed.saturating_add(usize::try_from(hot).unwrap_or(usize::MAX)),
+                total: total(failed + restoring.map_or(0, |(count, _)| count)),
                 first,
             }),
         }
@@ -160,6 +196,7 @@ impl Archive {
         let errand = Errand {
             node: Arc::clone(&self.inner),
             instances: Arc::clone(&instances),
+            deadline: terms.restore.as_ref().and_then(|restore| Instant::now().checked_add(restore.wait)),
             terms,
             keep,
             answers: sender,

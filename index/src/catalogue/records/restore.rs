@@ -134,6 +134,8 @@ pub struct AcceptedRestore<'a> {
     pub tier: RestoreTier,
     /// The archive tier that the pack was seen in
     pub archived_in: PackState,
+    /// When
+    pub requested_at: Timestamp,
     /// When it is expected to be readable
     pub expected_at: Timestamp,
     /// What whoever looks should know of it; empty for nothing

@@ -1,12 +1,14 @@
 //! What is read of restores: by people, by those who promise times, by the metrics.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::FromRow;
 
-use super::super::database::{execute, fetch_all, fetch_optional, now};
+use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list, now};
+use super::super::lists::Ids;
 use super::super::rows::{read_pack_state, read_title, read_uid, unsigned};
-use super::super::{Catalogue, OpenRestores, PackState, RestoreSummary, RestoreTime, Result};
+use super::super::{Catalogue, OpenRestores, PackKey, PackRestore, PackState, RestoreSummary, RestoreTime, Result};
 use super::{read_accepted, read_restore_state, read_tier};
 use crate::model::{RestoreTier, Timestamp};
 
@@ -31,7 +33,22 @@ struct SummaryRow {
     error: String,
 }
 
+#[derive(FromRow)]
+struct StandingRow {
+    pack: i64,
+    state: String,
+    wanted: String,
+    expected_at: i64,
+    error: String,
+}
+
 impl Catalogue {
+    /// The last restore of each of some packs, in their order; packs that were never wanted back are left out.
+    pub async fn pack_restores(&self, packs: &[PackKey]) -> Result<Vec<PackRestore>> {
+        let mut connection = self.read().await?;
+        last_of(&mut connection, packs.iter().copied()).await
+    }
+
     /// Restores, open ones first, of either the newest first.
     pub async fn restores(&self, limit: u32) -> Result<Vec<RestoreSummary>> {
         let mut connection = self.read().await?;
@@ -86,6 +103,35 @@ impl Catalogue {
         let forgotten = execute!(connection, "DELETE FROM restores WHERE ended_at < $1", before.0)?;
         connection.commit().await?;
         Ok(forgotten)
+    }
+}
+
+/// The last restore of each pack, in the order of the packs.
+pub(super) async fn last_of(connection: &mut Connection, packs: impl Iterator<Item = PackKey> + Clone) -> Result<Vec<PackRestore>> {
+    let sql = in_list!(
+        connection,
+        "SELECT pack, state, wanted, expected_at, error FROM restores WHERE id IN (SELECT max(id) FROM restores WHERE pack",
+        "$1",
+        " GROUP BY pack)"
+    );
+    let ids = Ids(packs.clone().map(|pack| pack.0).collect());
+    let rows: Vec<StandingRow> = fetch_all!(connection, sql, ids)?;
+    let mut by_pack = HashMap::new();
+    for row in rows {
+        by_pack.insert(row.pack, row.read()?);
+    }
+    Ok(packs.filter_map(|pack| by_pack.get(&pack.0).cloned()).collect())
+}
+
+impl StandingRow {
+    fn read(self) -> Result<PackRestore> {
+        Ok(PackRestore {
+            pack: PackKey(self.pack),
+            state: read_restore_state(&self.state)?,
+            tier: read_tier(&self.wanted)?,
+            expected_at: Timestamp(self.expected_at),
+            error: self.error,
+        })
     }
 }
 

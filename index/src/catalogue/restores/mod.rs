@@ -26,12 +26,14 @@ use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, n
 use super::lists::Ids;
 use super::rows::{node_row, read_pack_state, read_title, read_uid, unsigned};
 use super::{
-    AcceptedRestore, Catalogue, Error, PackKey, PackRestore, PackState, RestoreClaim, RestoreGrant, RestoreKey, RestoreState, RestoreWish,
-    Result, deliveries,
+    AcceptedRestore, Catalogue, Error, PackKey, PackState, RestoreClaim, RestoreGrant, RestoreKey, RestoreState, RestoreWish, Result,
+    deliveries,
 };
 use crate::model::{AeTitle, NodeId, RestoreTier, Timestamp};
 
 mod list;
+
+use list::last_of;
 
 /// Longest error on record, in characters.
 const MAX_ERROR: usize = 1024;
@@ -44,15 +46,6 @@ const COLLISIONS: u32 = 5;
 
 /// The class of PostgreSQL's advisory locks on the budgets of requesters.
 const BUDGETS: i32 = 0x0066_726d;
-
-#[derive(FromRow)]
-struct StandingRow {
-    pack: i64,
-    state: String,
-    wanted: String,
-    expected_at: i64,
-    error: String,
-}
 
 #[derive(FromRow)]
 struct ClaimedRow {
@@ -175,12 +168,6 @@ impl Catalogue {
         Ok(RestoreGrant::Granted(standing))
     }
 
-    /// The last restore of each of some packs, in their order; packs that were never wanted back are left out.
-    pub async fn pack_restores(&self, packs: &[PackKey]) -> Result<Vec<PackRestore>> {
-        let mut connection = self.read().await?;
-        last_of(&mut connection, packs.iter().copied()).await
-    }
-
     /// Leases the next restore that is due: by the database's clock, or by this node's, which says `at`. The fastest first, and what S3 was not asked for
     /// before what is only looked at.
     pub async fn claim_restore(&self, node: NodeId, at: Timestamp, lease: Duration) -> Result<Option<RestoreClaim>> {
@@ -237,7 +224,7 @@ impl Catalogue {
             claim.fence,
             accepted.tier.as_str(),
             accepted.archived_in.as_str(),
-            at.0,
+            accepted.requested_at.0,
             accepted.expected_at.0,
             due.0,
             at.after(pause).0,
@@ -326,23 +313,6 @@ async fn spent(connection: &mut Connection, requester: &AeTitle, since: Timestam
     Ok(row.map_or(0, |(bytes,)| unsigned(bytes)))
 }
 
-/// The last restore of each pack, in the order of the packs.
-async fn last_of(connection: &mut Connection, packs: impl Iterator<Item = PackKey> + Clone) -> Result<Vec<PackRestore>> {
-    let sql = in_list!(
-        connection,
-        "SELECT pack, state, wanted, expected_at, error FROM restores WHERE id IN (SELECT max(id) FROM restores WHERE pack",
-        "$1",
-        " GROUP BY pack)"
-    );
-    let ids = Ids(packs.clone().map(|pack| pack.0).collect());
-    let rows: Vec<StandingRow> = fetch_all!(connection, sql, ids)?;
-    let mut by_pack = HashMap::new();
-    for row in rows {
-        by_pack.insert(row.pack, row.read()?);
-    }
-    Ok(packs.filter_map(|pack| by_pack.get(&pack.0).cloned()).collect())
-}
-
 /// Takes note of the archive tier that a pack was seen in.
 async fn seen_archived(connection: &mut Connection, pack: PackKey, archived_in: PackState, at: Timestamp) -> Result<()> {
     let sql = "UPDATE packs SET state = $2, seen_at = $3 WHERE id = $1 AND verified_at IS NOT NULL
@@ -373,18 +343,6 @@ fn read_accepted(text: &str) -> Result<Option<RestoreTier>> {
 
 fn read_restore_state(text: &str) -> Result<RestoreState> {
     RestoreState::parse(text).ok_or_else(|| Error::Corrupt(format!("restore state {text:?}")))
-}
-
-impl StandingRow {
-    fn read(self) -> Result<PackRestore> {
-        Ok(PackRestore {
-            pack: PackKey(self.pack),
-            state: read_restore_state(&self.state)?,
-            tier: read_tier(&self.wanted)?,
-            expected_at: Timestamp(self.expected_at),
-            error: self.error,
-        })
-    }
 }
 
 impl ClaimedRow {

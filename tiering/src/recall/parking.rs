@@ -1,0 +1,102 @@
+//! Series that wait for packs which S3 has archived.
+//!
+//! # Mechanics
+//! When the packs of a series answer that they are archived, all of them are asked for together. If all are expected before the retrieval's deadline, the
+//! series waits, beside those that are being brought; then it is looked at again like any other. Otherwise what is left of it fails, with the time at which
+//! to ask again. Without a request, what somebody else has had restored is told too.
+
+use std::collections::BTreeSet;
+
+use filmroom_index::catalogue::{PackKey, PackState, Packed};
+use tokio::time::Instant;
+
+use super::errand::Errand;
+use crate::error::{RestoreOutlook, RetrieveError};
+use crate::restore::{ArchivedPack, last};
+
+/// What is left of a series whose packs are being restored.
+#[derive(Debug)]
+pub(super) struct Parked {
+    members: BTreeSet<usize>,
+    packs: Vec<ArchivedPack>,
+    deadline: Instant,
+}
+
+impl Errand {
+    /// Takes out of some packs those that need not be asked by GET, because they are being restored.
+    pub(super) async fn under_way<T>(&self, packs: &mut std::collections::BTreeMap<PackKey, (Packed, T)>) -> Vec<ArchivedPack> {
+        let asked: Vec<PackKey> = packs
+            .values()
+            .filter(|(packed, _)| packed.restored_at.is_some() || packed.state != PackState::Verified)
+            .map(|(packed, _)| packed.pack)
+            .collect();
+        if asked.is_empty() {
+            return Vec::new();
+        }
+        let open = match self.node.under_way(&asked).await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::debug!(%error, "what is being restored is not known: the packs are asked");
+                return Vec::new();
+            }
+        };
+        let out = open.into_iter().filter_map(|restore| {
+            let (packed, _) = packs.remove(&restore.pack)?;
+            // It says where it is; what was seen before may be older.
+            let archived_in = match packed.state {
+                PackState::DeepArchiveAccess => PackState::DeepArchiveAccess,
+                _ => PackState::ArchiveAccess,
+            };
+            Some(ArchivedPack::seen(&packed, archived_in))
+        });
+        out.collect()
+    }
+
+    /// Asks for the archived packs of a series. None if it does not wait for them: what is left of it has failed then.
+    pub(super) async fn park(&self, members: BTreeSet<usize>, packs: Vec<ArchivedPack>) -> Option<Parked> {
+        let outlook = match &self.terms.restore {
+            Some(terms) => self.node.request_restore(&packs, terms).await,
+            None => self.without_request(&packs).await,
+        };
+        let wait = match (&outlook, &self.terms.restore, self.deadline) {
+            (RestoreOutlook::Expected(at), Some(_), Some(deadline)) if self.node.comes_before(*at, deadline) => Some(deadline),
+            _ => None,
+        };
+        let Some(deadline) = wait else {
+            self.fail_archived(members, &packs, outlook).await;
+            return None;
+        };
+        tracing::info!(
+            packs = packs.len(),
+            instances = members.len(),
+            "a series waits for what S3 restores"
+        );
+        Some(Parked { members, packs, deadline })
+    }
+
+    async fn without_request(&self, packs: &[ArchivedPack]) -> RestoreOutlook {
+        let keys: Vec<PackKey> = packs.iter().map(|pack| pack.pack).collect();
+        match self.node.under_way(&keys).await {
+            Ok(open) if open.len() == keys.len() => last(&open).map_or(RestoreOutlook::NotAllowed, RestoreOutlook::Expected),
+            _ => RestoreOutlook::NotAllowed,
+        }
+    }
+
+    /// Waits for the packs of a series. Returns what can be brought now; nothing if it has failed.
+    pub(super) async fn wait(&self, parked: Parked) -> Vec<usize> {
+        let keys: Vec<PackKey> = parked.packs.iter().map(|pack| pack.pack).collect();
+        match self.node.wait_for_restores(&keys, parked.deadline).await {
+            Ok(()) => parked.members.into_iter().collect(),
+            Err(outlook) => {
+                self.fail_archived(parked.members, &parked.packs, outlook).await;
+                Vec::new()
+            }
+        }
+    }
+
+    async fn fail_archived(&self, members: BTreeSet<usize>, packs: &[ArchivedPack], restore: RestoreOutlook) {
+        let deep = packs.iter().any(|pack| pack.archived_in == PackState::DeepArchiveAccess);
+        let tier = if deep { "DEEP_ARCHIVE_ACCESS" } else { "ARCHIVE_ACCESS" };
+        self.fail(members, &RetrieveError::Archived { tier, restore }).await;
+    }
+}
