@@ -7,6 +7,7 @@ mod cost;
 mod deliveries;
 mod import;
 mod report;
+mod restores;
 mod serve;
 mod tls;
 mod user;
@@ -104,6 +105,8 @@ enum Command {
     },
     /// What destinations still have to get after their C-MOVE ended, open ones first
     Deliveries(deliveries::Deliveries),
+    /// What comes back out of S3's archive tiers: for whom, how fast, when, at what cost; open ones first
+    Restores(restores::Restores),
     /// Certificates for DICOM over TLS, and what is wrong with a connection
     Tls {
         #[command(subcommand)]
@@ -212,6 +215,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Conformance { statement, check } => conformance::run(&statement, check),
         Command::Commitments { limit, json } => report::commitments(&config, limit, json).await,
         Command::Deliveries(deliveries) => deliveries::run(&config, deliveries).await,
+        Command::Restores(restores) => restores::run(&config, restores).await,
         Command::Quarantine { command } => match command {
             Quarantine::List { json } => report::quarantine(&config, json).await,
             Quarantine::Show { object } => report::quarantined(&config, object).await,
