@@ -138,6 +138,9 @@ async fn step(node: &Arc<Inner>, cold: &ColdStore, claim: &RestoreClaim) -> cata
         crc64: claim.crc64,
         damaged: false,
     };
+    if claim.accepted.is_some() {
+        fail::fail_point!("restore::before_look");
+    }
     let head = match node.inspect(cold, verified).await {
         Ok(head) => head,
         Err(error) => return set_back(node, claim, error).await,
@@ -227,7 +230,7 @@ async fn request(node: &Inner, cold: &ColdStore, claim: &RestoreClaim, tier: Res
 }
 
 async fn readable(node: &Inner, claim: &RestoreClaim) -> catalogue::Result<ControlFlow<()>> {
-    fail::fail_point!("restore::before_readable");
+    fail::fail_point!("restore::after_look");
     let now = node.clock.now();
     node.catalogue.restore_readable(claim, now).await?;
     fail::fail_point!("restore::after_readable");
