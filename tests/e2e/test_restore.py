@@ -116,8 +116,8 @@ def test_an_archived_study_is_restored_within_the_wait_and_arrives_whole(tmp_pat
         rows = restores(node)
         assert {(row["state"], row["accepted"], row["asked_by"], row["study"]) for row in rows} == {
             ("readable", "expedited", destination.title, study)}
-        assert all(row["dollars"] > 0 and row["ended"] for row in rows)
-        assert "DOLLARS" in node.command("restores").stdout
+        assert all(row["cost"] > 0 and row["ended"] for row in rows)
+        assert "USD" in node.command("restores").stdout
         assert node.metric("filmroom_restores_requested_total", tier="expedited", outcome="accepted") == 2
         assert node.metric("filmroom_restores_ended_total", outcome="readable") == 2
         assert node.metric("filmroom_restored_bytes_total", tier="expedited") == sum(row["bytes"] for row in rows)
@@ -184,7 +184,7 @@ def test_a_more_urgent_request_makes_a_restore_faster(tmp_path, emulator, destin
         move.join(60)
         assert last(move.value)[0] == 0x0000
         arrived(destination, paths)
-        assert outcomes(emulator) == [("Standard", "accepted"), ("Expedited", "accepted")] and len(restores(node)) == 1
+        assert outcomes(emulator) == [("Standard", "accepted"), ("Expedited", "upgraded")] and len(restores(node)) == 1
 
 
 def test_without_capacity_for_expedited_it_is_standard_and_says_so(tmp_path, emulator, destination):

@@ -14,7 +14,6 @@ mod worker;
 
 pub(crate) use forecast::{Forecast, pack_state, used_since};
 pub(crate) use inspect::Verified;
-pub use pace::restore_dollars;
 pub use request::ArchivedPack;
 pub(crate) use request::{Restores, last};
 pub(crate) use worker::work;

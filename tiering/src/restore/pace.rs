@@ -1,4 +1,4 @@
-//! How fast a pack can come back, how long that takes, how often to look, what it costs: pure functions.
+//! How fast a pack can come back, how long that takes, how often to look: pure functions.
 
 use std::time::Duration;
 
@@ -13,10 +13,6 @@ const FEW: usize = 3;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
-
-/// Dollars for a GB of an Expedited restore, and for a request: list price of us-east-1, <https://aws.amazon.com/s3/pricing/>, as known in November 2026. Standard
-/// and Bulk are free of charge for Intelligent-Tiering.
-const EXPEDITED_DOLLARS: (f64, f64) = (0.03, 0.01);
 
 /// The fastest tier up to `wanted` that S3 offers for a pack.
 pub(super) fn attainable(wanted: RestoreTier, archived_in: PackState, length: u64) -> RestoreTier {
@@ -72,17 +68,6 @@ pub(super) fn moved_on(tier: RestoreTier, requested_at: Timestamp, expected_at: 
         RestoreTier::Standard | RestoreTier::Bulk => 10 * MINUTE,
     };
     now.after((so_far / 4).max(least))
-}
-
-/// What S3 charges for a restore, in dollars, beside the storage.
-pub fn restore_dollars(tier: RestoreTier, bytes: u64) -> f64 {
-    match tier {
-        RestoreTier::Bulk | RestoreTier::Standard => 0.0,
-        RestoreTier::Expedited => {
-            let (gigabyte, request) = EXPEDITED_DOLLARS;
-            bytes as f64 / 1e9 * gigabyte + request
-        }
-    }
 }
 
 #[cfg(test)]
@@ -158,11 +143,5 @@ mod tests {
         let late = at(54_000);
         let next = moved_on(RestoreTier::Standard, at(0), at(18_000), late);
         assert!(late.after(pause(RestoreTier::Standard, next, late)) <= next);
-    }
-
-    #[test]
-    fn only_expedited_is_charged() {
-        assert!((restore_dollars(RestoreTier::Expedited, 100_000_000_000) - 3.01).abs() < 1e-9);
-        assert!(restore_dollars(RestoreTier::Standard, u64::MAX) < 1e-9);
     }
 }
