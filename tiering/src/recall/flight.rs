@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use filmroom_index::catalogue::{PackKey, Packed};
@@ -64,6 +65,8 @@ pub(super) struct Flight {
     pub(super) packed: Packed,
     /// Cancelled when it has ended: the next one may start.
     pub(super) ended: CancellationToken,
+    /// An instance of it was not what was stored.
+    doubted: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -92,8 +95,19 @@ impl Flight {
         Flight {
             packed,
             ended: CancellationToken::new(),
+            doubted: AtomicBool::new(false),
             state: Mutex::default(),
         }
+    }
+
+    /// An instance of the pack is not what was stored.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one was not.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Takes on board who waits for some instances. False if the flight has ended. Instances that are passed already get no event: once this

@@ -126,6 +126,9 @@ async fn fly(node: Arc<Inner>, flight: Arc<Flight>, probe: bool) {
     if let Err(error) = crossed.and(landed) {
         flight.fail(&error);
     }
+    if let (true, Some(cold)) = (flight.is_doubted(), &node.cold) {
+        node.doubt(cold, (&flight.packed).into()).await;
+    }
     metrics::histogram!("filmroom_recall_seconds").record(started.elapsed().as_secs_f64());
 }
 

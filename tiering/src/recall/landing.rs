@@ -183,6 +183,7 @@ impl Strip {
             Target::Failed(error) => {
                 if let RetrieveError::Damaged(what) = &error {
                     metrics::counter!("filmroom_recalled_damaged_total").increment(1);
+                    self.flight.doubt();
                     tracing::error!(key = self.flight.packed.key, object = %wanted.object, what, "an instance in a pack is damaged");
                 }
                 self.flight.answer(&wanted, &Event::Failed(wanted.object, error));

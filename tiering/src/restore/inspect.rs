@@ -64,6 +64,18 @@ impl Inner {
         found
     }
 
+    /// An instance out of a pack was not what was stored: the pack is damaged, unless its checksum in the store says that it was lost on the way.
+    pub(crate) async fn doubt(&self, cold: &ColdStore, verified: Verified<'_>) {
+        match self.inspect(cold, verified).await {
+            Ok(head) if head.crc64.is_none() || verified.crc64.is_none() => {
+                self.damaged(verified.pack, verified.key, "an instance in it is not what was stored")
+                    .await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(key = verified.key, %error, "a pack in doubt was looked at"),
+        }
+    }
+
     /// Puts on record that the cold store's copy of a pack is lost or altered.
     pub(crate) async fn damaged(&self, pack: PackKey, key: &str, damage: &str) {
         match self.catalogue.pack_damaged(pack, damage, self.clock.now()).await {

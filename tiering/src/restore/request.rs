@@ -9,7 +9,7 @@ use std::time::Duration;
 use filmroom_index::catalogue::{self, PackKey, PackRestore, PackState, Packed, RestoreGrant, RestoreState, RestoreTime, RestoreWish};
 use filmroom_index::model::Timestamp;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::pace;
 use crate::Archive;
@@ -174,6 +174,7 @@ impl Inner {
     /// When one of them fails, or is not expected before the deadline any more.
     pub(crate) async fn wait_for_restores(&self, packs: &[PackKey], deadline: Instant) -> Result<(), RestoreOutlook> {
         let mut changes = self.restores.changed.subscribe();
+        let began = Instant::now();
         loop {
             changes.mark_unchanged();
             match self.catalogue.pack_restores(packs).await {
@@ -183,6 +184,8 @@ impl Inner {
                     }
                     let open = restores.into_iter().filter(|restore| restore.state.is_open());
                     let Some(expected_at) = last(&open.collect::<Vec<_>>()) else {
+                        // A store whose GET and HEAD disagree is not asked again at once.
+                        sleep(LOOK.saturating_sub(began.elapsed())).await;
                         return Ok(());
                     };
                     let now = Instant::now();
