@@ -1,9 +1,13 @@
 """The bucket: set up, looked at, and what it tells of itself."""
 
 import json
+import threading
 
 import pytest
+from harness import dcmtk
 from harness.node import Node
+from harness.ports import wait_until
+from harness.sample import FIXTURES
 
 ARCHIVE = "[cold.archive]\naccess_days = 90\ndeep_days = 180\n[hot]\nevict_after = \"30d\"\n"
 
@@ -235,3 +239,83 @@ def test_an_eviction_later_than_the_archive_is_refused_with_what_to_write(bucket
         done = bucket_node.command("check-config", check=False)
         told = done.stdout + done.stderr
         assert (done.returncode, part in told, "clock runs from its upload" in told) == (code, True, True), told
+
+
+SERIES = sorted((FIXTURES / "mr_series").glob("*.dcm"))
+STUDY = "1.113654.3.13.1026"
+
+
+def event(name, key, bucket="images", **more):
+    record = {"eventVersion": "2.3", "eventSource": "aws:s3", "eventName": name, "s3": {"bucket": {"name": bucket}, "object": {"key": key}}, **more}
+    return json.dumps({"Records": [record]})
+
+
+def availability(node, tmp_path):
+    (answer,) = dcmtk.findscu(node, "STUDY", folder=tmp_path / "find", StudyInstanceUID=STUDY, InstanceAvailability="")
+    return answer.InstanceAvailability
+
+
+def test_events_tell_the_node_what_s3_does_and_neither_duplicates_nor_garbage_hurt(tmp_path, emulator, bucket_node, destination):
+    """Nothing but the queue tells this node the time: its own clock is not turned, and it asks S3 nothing."""
+    bucket_node.command("bucket", "setup")
+    bucket_node.destinations = {destination.title: destination.port}
+    bucket_node.sections = bucket_node.sections.replace("attempts = 1\n", 'attempts = 1\ncheck_interval = "200ms"\n')
+    bucket_node.write_config()
+    sqs, url = emulator.client("sqs"), emulator.queue_url()
+    with bucket_node as node:
+        dcmtk.dcmsend(node, *SERIES)
+        node.command("offload", STUDY)
+        node.command("evict", STUDY)
+        (pack,) = [key for key in emulator.objects("clinic/") if key.endswith(".zip")]
+        assert availability(node, tmp_path) == "ONLINE"
+
+        emulator.reset_counters()
+        archived = {"intelligentTieringEventData": {"destinationAccessTier": "DEEP_ARCHIVE_ACCESS"}}
+        for body in ["garbage", "{}", json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}), event("ObjectCreated:Put", pack),
+                     event("IntelligentTiering", pack, "elsewhere", **archived), event("IntelligentTiering", "ward/1.zip", **archived),
+                     event("IntelligentTiering", "clinic/1.2/3.4/nothing.zip", **archived), event("ObjectRestore:Completed", pack)]:
+            sqs.send_message(QueueUrl=url, MessageBody=body)
+        emulator.events(duplicate=3)
+        emulator.advance(days=100)
+        wait_until(lambda: availability(node, tmp_path) == "NEARLINE", "the event of the archive", timeout=30)
+        wait_until(lambda: empty(sqs, url), "a queue that is read to its end", timeout=30)
+        asked = emulator.counters()["requests"]
+        assert not {"GetObject", "HeadObject", "RestoreObject"} & set(asked), "an event is no reason to ask for the bytes"
+        assert node.metric("filmroom_cold_events_total", result="ignored") >= 6
+        assert node.metric("filmroom_cold_events_total", result="told") >= 3
+
+        # Expedited, within the time that the C-MOVE waits: five minutes of S3's time, and no word of it but the event.
+        moving = in_background(lambda: dcmtk.movescu(node, destination.title, StudyInstanceUID=STUDY, check=False))
+        wait_until(lambda: emulator.counters()["requests"].get("RestoreObject"), "the restore", timeout=30)
+        emulator.advance(seconds=300)
+        moving.join(timeout=60)
+        assert len(destination.files()) == len(SERIES), node.log()[-3000:]
+        assert emulator.counters()["requests"]["RestoreObject"] == 1
+        assert availability(node, tmp_path) == "ONLINE"
+
+
+def test_a_queue_that_is_away_hurts_nothing_and_is_read_when_it_is_back(tmp_path, emulator, bucket_node):
+    bucket_node.command("bucket", "setup")
+    emulator.deny("ReceiveMessage")
+    with bucket_node as node:
+        wait_until(lambda: "events cannot be followed" in node.log(), "a word about the queue", timeout=30)
+        dcmtk.dcmsend(node, *SERIES)
+        node.command("offload", STUDY)
+        node.command("evict", STUDY)
+        emulator.advance(days=100)
+        emulator.allow("ReceiveMessage")
+        wait_until(lambda: availability(node, tmp_path) == "NEARLINE", "the event", timeout=60)
+        assert "the event queue is read again" in node.log()
+        assert node.log().count("events cannot be followed") == 1, "said once, however long it lasts"
+
+
+def empty(sqs, url):
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return all(int(found[name]) == 0 for name in names)
+
+
+def in_background(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
