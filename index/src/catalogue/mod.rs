@@ -13,7 +13,7 @@
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
-//!   `audit_export`, `admin`; `totals`: the maintained counts and lists.
+//!   `audit_export`, `admin`, `cost`; `totals`: the maintained counts and lists.
 
 mod admin;
 mod audit;
@@ -22,6 +22,7 @@ mod classify;
 mod columns;
 mod commitments;
 mod conflicts;
+mod cost;
 mod database;
 mod deliveries;
 mod error;
@@ -53,8 +54,9 @@ pub use records::{
     DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, EndedDelivery,
     EvictionCandidate, HeldCopy, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member,
     NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim,
-    PackKey, PackRestore, PackState, Packed, Quarantined, Reference, References, RejectionNote, RestoreClaim, RestoreGrant, RestoreKey,
-    RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, ServedVersion, Standing, StudySummary, WaitingNote,
+    PackGroup, PackKey, PackRestore, PackState, Packed, Quarantined, Reference, References, RejectionNote, RestoreClaim, RestoreGrant,
+    RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, ServedVersion, SizeGroup, SizeSample,
+    Standing, StudySummary, WaitingNote,
 };
 
 /// The catalogue's database.

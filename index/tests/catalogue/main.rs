@@ -10,6 +10,7 @@ mod answering;
 mod audit;
 mod cold;
 mod commitments;
+mod cost;
 mod database;
 mod decisions;
 mod deliveries;
@@ -135,6 +136,11 @@ fn main() {
             what_waits_is_due_again_when_told_and_on_the_node_named,
             a_report_is_tried_until_it_arrives_or_is_given_up,
             a_requester_that_cannot_be_called_now_keeps_nobody_waiting;
+        cost:
+            packs_are_counted_by_what_was_seen_and_their_last_access,
+            packs_that_are_alike_are_one_group_however_far_apart_they_stand,
+            sizes_of_served_instances_are_counted_or_sampled,
+            restores_are_counted_by_month_speed_and_tier;
         standing:
             an_instance_stands_as_it_is_on_record,
             the_offload_of_what_somebody_waits_for_is_hastened_once_it_is_quiet,

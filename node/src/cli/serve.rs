@@ -102,13 +102,13 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
 }
 
 #[cfg(not(feature = "failpoints"))]
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     Clock::System
 }
 
 /// Tests move the clock of a node, and of what it talks to, by one file.
 #[cfg(feature = "failpoints")]
-fn clock() -> Clock {
+pub(super) fn clock() -> Clock {
     match std::env::var_os("FILMROOM_CLOCK") {
         Some(file) => Clock::Moved(std::path::Path::new(&file).into()),
         None => Clock::System,

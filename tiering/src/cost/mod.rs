@@ -26,7 +26,7 @@ pub use bill::{Bill, Flow, Holding};
 pub use plans::{Layout, Plan, Quote, StudySize, plans, quote};
 pub use population::{Cohort, MONTH_DAYS, Population, Seen};
 pub use prices::{Prices, Stepped};
-pub use profile::{Month, Profile, Simulation};
+pub use profile::{Month, Profile, Simulation, manifest_bytes};
 pub use sizes::{Amount, LogNormal, Sizes};
 
 use crate::cold::ArchiveDays;

@@ -15,6 +15,11 @@ const MANIFEST_BASE: f64 = 1500.0;
 /// Bytes of a manifest for each instance: of its identifiers and digests little can be compressed.
 const MANIFEST_MEMBER: f64 = 150.0;
 
+/// Bytes of the manifest beside a pack of so many instances.
+pub fn manifest_bytes(members: f64) -> f64 {
+    MANIFEST_BASE + MANIFEST_MEMBER * members
+}
+
 /// A described archive.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
@@ -101,7 +106,7 @@ impl Profile {
     /// Bytes of the manifest beside an average object of a layout.
     pub fn manifest(&self, layout: Layout) -> Option<f64> {
         match layout {
-            Layout::Packs => Some(MANIFEST_BASE + MANIFEST_MEMBER * self.pack_members()),
+            Layout::Packs => Some(manifest_bytes(self.pack_members())),
             Layout::Instances => None,
         }
     }

@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod cold;
 mod commitment;
+mod cost;
 mod delivery;
 mod restore;
 mod store;
@@ -17,6 +18,7 @@ pub use commitment::{
     Standing,
 };
 pub(super) use commitment::{pack, unpack};
+pub use cost::{PackGroup, RestoreGroup, SizeGroup, SizeSample};
 pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,

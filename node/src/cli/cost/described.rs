@@ -36,7 +36,7 @@ pub(super) fn report(prices: &Prices, profile: &Profile, as_json: bool) -> anyho
             ("all bills of all years", column(|simulation| simulation.spent)),
         ],
     );
-    println!("\nNot reckoned: transfer out of the region, GETs and HEADs, keys of KMS, requests of lifecycle rules, taxes.");
+    println!("\n{}", figures::NOT_RECKONED);
     Ok(())
 }
 
@@ -66,4 +66,46 @@ fn document(prices: &Prices, profile: &Profile, simulations: &[Simulation]) -> V
         "prices": figures::prices(prices),
         "plans": plans.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_of_the_documentation_are_those_of_the_model() {
+        let documentation = include_str!("../../../../docs/cost.md");
+        let prices = Prices::default();
+        for simulation in Profile::published().simulate(&prices) {
+            let bill = &simulation.last.bill;
+            let storage = bill.storage.values().sum::<f64>();
+            for figure in [
+                bill.total(),
+                storage,
+                bill.monitoring,
+                bill.metadata,
+                bill.manifests,
+                bill.puts,
+                simulation.spent,
+                all_puts(&simulation, &prices),
+            ] {
+                let text = figures::grouped(figure, 2);
+                assert!(
+                    figure == 0.0 || documentation.contains(&format!(" {text} |")) || documentation.contains(&format!("**{text}**")),
+                    "{text}"
+                );
+            }
+        }
+        for price in [
+            prices.infrequent,
+            prices.archive_instant,
+            prices.archive,
+            prices.deep_archive,
+            prices.monitoring,
+            prices.put,
+            prices.expedited,
+        ] {
+            assert!(documentation.contains(&format!("| {price} |")), "{price}");
+        }
+    }
 }

@@ -3,6 +3,9 @@
 use filmroom_tiering::cost::{Amount, Bill, Holding, Prices, Quote, Tier};
 use serde_json::{Map, Value, json};
 
+/// What no figure contains.
+pub(super) const NOT_RECKONED: &str = "Not reckoned: transfer out of the region, GETs and HEADs, keys of KMS, journal, taxes.";
+
 /// A row of the tables: what it is called, and its figure of a quote.
 type Row = (&'static str, fn(&Quote) -> String);
 

@@ -1,5 +1,7 @@
 //! `filmroom cost`: what an archive costs in S3, of the catalogue or of a description.
 
+mod archive;
+mod counted;
 mod described;
 mod figures;
 mod profile;
@@ -23,6 +25,6 @@ pub(super) async fn run(config: &Config, arguments: Arguments) -> anyhow::Result
     let Arguments { profile, json } = arguments;
     match profile {
         Some(profile) => described::report(&config.prices, &profile::load(&profile)?, json),
-        None => anyhow::bail!("write --profile published, or --profile FILE"),
+        None => archive::report(config, json).await,
     }
 }
