@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::pass::{Pass, Rest};
+use super::pass::Pass;
+use super::verdict::Rest;
 use crate::services::Context;
 
 /// Deliveries that are worked on at once.
