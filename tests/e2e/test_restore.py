@@ -20,7 +20,7 @@ address = "127.0.0.1:{port}"
 """
 
 
-def make_node(tmp_path, emulator, destination, name="node", catalogue_url=None, more="", wait="120s", cold="", environment=None):
+def make_node(tmp_path, emulator, destination, name="node", catalogue_url=None, more="", wait="10m", cold="", environment=None):
     sections = f"""
 [cold]
 url = "s3://{emulator.bucket}/clinic"
@@ -296,7 +296,7 @@ def test_a_kill_at_any_step_leaves_one_restore_that_ends(tmp_path, emulator, des
 
 def test_availability_follows_the_archive_without_asking_it(tmp_path, catalogue_url, emulator, destination):
     emulator.tier_by_age(90, 180)
-    with make_node(tmp_path, emulator, destination, catalogue_url=catalogue_url, wait="120s") as node:
+    with make_node(tmp_path, emulator, destination, catalogue_url=catalogue_url, wait="10m") as node:
         study, paths = offloaded(node, tmp_path / "study")
         small, _ = offloaded(node, tmp_path / "small", images=2)
         emulator.reset_counters()
@@ -319,11 +319,12 @@ def test_a_pack_that_is_lost_counts_no_more_until_it_is_back(tmp_path, emulator,
         s3 = emulator.client()
         key, = [key for key in emulator.objects(f"clinic/{study}/") if key.endswith(".zip")]
         body = s3.get_object(Bucket=emulator.bucket, Key=key)["Body"].read()
+        checksum = s3.head_object(Bucket=emulator.bucket, Key=key, ChecksumMode="ENABLED")["ChecksumCRC64NVME"]
         s3.delete_object(Bucket=emulator.bucket, Key=key)
         assert last(scu.move(node, destination.title, StudyInstanceUID=study))[0] in (0xA702, 0xB000)
         assert availability(node, study) == "UNAVAILABLE"
         assert node.status()["packs_damaged"] == 1
-        s3.put_object(Bucket=emulator.bucket, Key=key, Body=body, StorageClass="INTELLIGENT_TIERING", ChecksumAlgorithm="CRC64NVME")
+        s3.put_object(Bucket=emulator.bucket, Key=key, Body=body, StorageClass="INTELLIGENT_TIERING", ChecksumCRC64NVME=checksum)
         dcmtk.movescu(node, destination.title, StudyInstanceUID=study)
         arrived(destination, paths)
         assert availability(node, study) == "ONLINE" and node.status()["packs_damaged"] == 0
