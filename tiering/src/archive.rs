@@ -114,15 +114,10 @@ impl Archive {
     /// Locks the data directory, reads the node's identity (or makes it), empties `incoming/`, sweeps the hot store against the catalogue: files of
     /// objects that are not on record as hot here are removed, unknown ones are adopted. Starts the committer.
     pub async fn open(settings: Settings, catalogue: Catalogue, clock: Clock) -> Result<Archive, ArchiveError> {
-        let (path, reserve) = (settings.data_dir.clone(), settings.reserve);
-        let open = move || {
-            let data_dir = DataDir::open(&path)?;
-            let hot = HotStore::open(&path, reserve).map_err(ArchiveError::disk(&path))?;
-            // The embedded catalogue was just opened, perhaps made: the names of its files must be as durable as its commits.
-            durable::sync_dir(&path).map_err(ArchiveError::disk(&path))?;
-            Ok::<_, ArchiveError>((data_dir, hot))
-        };
-        let (data_dir, hot) = blocking(open).await?;
+        let (data_dir, hot) = open_data(&settings).await?;
+        if catalogue.is_rebuilding().await? {
+            return Err(ArchiveError::Rebuilding);
+        }
         let data_dir = Arc::new(data_dir);
         let node = data_dir.node();
         let cold = match &settings.cold {
@@ -229,6 +224,19 @@ impl Archive {
         self.inner.recalls.close().await;
         self.inner.catalogue.close().await;
     }
+}
+
+/// Locks a data directory and opens the hot store in it.
+pub(crate) async fn open_data(settings: &Settings) -> Result<(DataDir, HotStore), ArchiveError> {
+    let (path, reserve) = (settings.data_dir.clone(), settings.reserve);
+    blocking(move || {
+        let data_dir = DataDir::open(&path)?;
+        let hot = HotStore::open(&path, reserve).map_err(ArchiveError::disk(&path))?;
+        // The embedded catalogue was just opened, perhaps made: the names of its files must be as durable as its commits.
+        durable::sync_dir(&path).map_err(ArchiveError::disk(&path))?;
+        Ok((data_dir, hot))
+    })
+    .await
 }
 
 /// Runs what touches the disk off the async workers.

@@ -105,6 +105,15 @@ pub enum ArchiveError {
     /// There is no cold store in the configuration.
     #[error("no cold store is configured: set cold.url")]
     NoColdStore,
+    /// A rebuild is to fill a catalogue that is not empty.
+    #[error(
+        "the catalogue is not empty: a rebuild makes a whole one. Move the database away (SQLite: the file of catalogue.url and its -wal and -shm), or name a new, \
+         empty one in catalogue.url, and try again"
+    )]
+    NotEmpty,
+    /// A rebuild has not ended.
+    #[error("the catalogue is being made anew and is not complete: run `filmroom rebuild` until it ends")]
+    Rebuilding,
     /// Another node runs on this data directory.
     #[error("{0}: another filmroom serves this data directory")]
     Locked(std::path::PathBuf),

@@ -11,6 +11,7 @@
 //! - [`cold`]: the cold store, S3 or a directory.
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
+//! - [`rebuild`]: the catalogue made anew.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
 //! - [`cost`]: what an archive costs in S3: pure.
 //! - [`restore`]: packs that S3 has archived, brought back.
@@ -31,6 +32,7 @@ pub mod manifest;
 pub mod mover;
 pub mod pack;
 pub mod policy;
+pub mod rebuild;
 pub mod recall;
 pub mod restore;
 mod soundness;

@@ -3,16 +3,25 @@
 //! # Format
 //! One JSON document, compressed with zstd:
 //! ```json
-//! {"format":1,
+//! {"format":2,
 //!  "pack":{"key":"<study>/<series>/<id>.zip","length":1,"crc64nvme":"<hex>","layout":1,"state":"served","node":"<uuid>","study_uid":"1","series_uid":"2"},
+//!  "described":{"at":1795000000000000,"patient":{"patient_id":"7","issuer":"A","name":"B^C","birth_date":"19700101","sex":"F"},
+//!               "study":{"known_since":1795000000000000,"date":"20260101","time":"","accession_number":"","study_id":"","description":"","referring":""},
+//!               "series":{"modality":"CT","number":1,"description":"","body_part":"","date":"","time":""},
+//!               "study_header":{"00080060":{"vr":"CS","Value":["CT"]}}},
 //!  "base":{"00080060":{"vr":"CS","Value":["CT"]}},
-//!  "instances":[{"object":"<uuid>","received_at":1795000000000000,"source":"CT1","state":"served","sop_class":"1","sop_instance":"2",
-//!                "transfer_syntax":"3","instance_number":1,"offset":70,"length":1000,"sha256":"<hex>","crc32":"<hex>",
+//!  "instances":[{"object":"<uuid>","received_at":1795000000000000,"source":"CT1","state":"quarantined","reason":"why","counterpart":"<uuid>",
+//!                "sop_class":"1","sop_instance":"2","transfer_syntax":"3","instance_number":1,"offset":70,"length":1000,"sha256":"<hex>","crc32":"<hex>",
 //!                "header":{"00080018":{"vr":"UI","Value":["2"]}},"without":["00081030"],"partial":false}]}
 //! ```
-//! Headers are in the DICOM JSON model (PS3.18 F). `base` is the header of the first instance; each instance has the attributes that differ from it, and the
-//! tags of those that it lacks. A `header` of null is not here (see Limits). `received_at` is in microseconds since 1970, UTC. `state` of an instance is its serving state when the manifest was written;
-//! what became of it later is in the journal. Members that a reader does not know are to be passed over.
+//! Headers are in the DICOM JSON model (PS3.18 F). `base` is the header that the catalogue has of the series; each instance has the attributes that differ from it, and the
+//! tags of those that it lacks. A `header` of null is not here (see Limits). Times are in microseconds since 1970, UTC. `described` is what the catalogue said of patient, study
+//! and series when the manifest was written: which object describes them is history, and so is the issuer of a Patient ID that the configuration gave. `state` of an instance is its serving
+//! state when the pack was planned; what became of it later is in the journal. Members that a reader does not know are to be passed over.
+//!
+//! Format 1 has no `described`, no `reason` and no `counterpart`, and its `base` is the header of the first instance.
+//!
+//! A manifest that is put again may say something newer of the series than the one before; of the pack and its members it says the same.
 //!
 //! # Limits
 //! A manifest is written instance by instance, so only its compressed form is in memory. Instances beyond [`MAX_HEADERS`] have none here and are marked
@@ -21,18 +30,20 @@
 use std::io::{self, Read, Write};
 use std::num::ParseIntError;
 
-use dicom_core::Tag;
-use filmroom_index::catalogue::{Member, PackClaim};
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+use filmroom_index::catalogue::{Described, Member, PackClaim, PatientText, SeriesText, StudyText};
 use filmroom_index::dataset::{DataSet, JsonError};
 use filmroom_index::header::Header;
-use filmroom_index::model::{AeTitle, Digest, NodeId, ObjectId, ServingState, Timestamp, Uid};
+use filmroom_index::model::{AeTitle, Digest, Level, NodeId, ObjectId, ServingState, Timestamp, Uid};
+use filmroom_index::query::attributes::level;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::pack::{LAYOUT_VERSION, planned_state};
 
 /// Version of the format.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// A manifest has at most this many bytes of JSON of headers, the base included.
 pub const MAX_HEADERS: usize = 32 * 1024 * 1024;
@@ -88,6 +99,8 @@ pub struct Manifest {
     pub study_uid: Uid,
     /// Series Instance UID
     pub series_uid: Uid,
+    /// What the catalogue said of patient, study and series; not in format 1
+    pub described: Option<Described>,
     /// Members in the order of their offsets
     pub instances: Vec<Instance>,
     base: DataSet,
@@ -106,18 +119,31 @@ pub struct Instance {
 }
 
 impl Manifest {
-    /// The header of one of the instances.
+    /// The header of one of the instances. Of one that is not here: what it has in common with its series, and what is known of it beside.
     pub fn header(&self, instance: &Instance) -> Header {
-        let mut attributes = DataSet::new();
-        if let Some(difference) = &instance.difference {
-            attributes = self.base.clone();
-            for tag in &instance.without {
-                attributes.remove(*tag);
+        let attributes = match &instance.difference {
+            Some(difference) => {
+                let mut attributes = self.base.clone();
+                for tag in &instance.without {
+                    attributes.remove(*tag);
+                }
+                for (tag, element) in difference.iter() {
+                    attributes.put(tag, element.vr, element.value.clone());
+                }
+                attributes
             }
-            for (tag, element) in difference.iter() {
-                attributes.put(tag, element.vr, element.value.clone());
+            None => {
+                let above = self.base.iter().filter(|(tag, _)| level(*tag) < Level::Image);
+                let mut attributes: DataSet = above.map(|(tag, element)| (tag, element.clone())).collect();
+                let member = &instance.member;
+                attributes.put_text(tags::SOP_CLASS_UID, VR::UI, member.sop_class.as_str());
+                attributes.put_text(tags::SOP_INSTANCE_UID, VR::UI, member.sop_instance.as_str());
+                if let Some(number) = member.instance_number {
+                    attributes.put_text(tags::INSTANCE_NUMBER, VR::IS, number.to_string());
+                }
+                attributes
             }
-        }
+        };
         Header {
             attributes,
             partial: instance.partial,
@@ -130,8 +156,19 @@ impl Manifest {
 struct Document {
     format: u32,
     pack: PackEntry,
+    #[serde(default)]
+    described: Option<DescribedEntry>,
     base: Json,
     instances: Vec<InstanceEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DescribedEntry {
+    at: Timestamp,
+    patient: PatientText,
+    study: StudyText,
+    series: SeriesText,
+    study_header: Json,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +189,10 @@ struct InstanceEntry {
     received_at: Timestamp,
     source: AeTitle,
     state: ServingState,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counterpart: Option<ObjectId>,
     sop_class: Uid,
     sop_instance: Uid,
     transfer_syntax: Uid,
@@ -171,13 +212,14 @@ struct InstanceEntry {
 /// Writes a manifest, instance by instance.
 pub struct Writer {
     out: zstd::Encoder<'static, Vec<u8>>,
-    base: Option<DataSet>,
+    base: DataSet,
     headers: usize,
+    first: bool,
 }
 
 impl Writer {
     /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`.
-    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64) -> io::Result<Writer> {
+    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described) -> io::Result<Writer> {
         let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;
         out.include_checksum(true)?;
         let pack = PackEntry {
@@ -190,40 +232,37 @@ impl Writer {
             study_uid: claim.study_uid.clone(),
             series_uid: claim.series_uid.clone(),
         };
-        write!(out, "{{\"format\":{FORMAT_VERSION},\n\"pack\":{}", serde_json::to_string(&pack)?)?;
+        let base = described.series_header;
+        let described = DescribedEntry {
+            at: described.at,
+            patient: described.patient,
+            study: described.study,
+            series: described.series,
+            study_header: described.study_header.to_json(),
+        };
+        let (pack, described) = (serde_json::to_string(&pack)?, serde_json::to_string(&described)?);
+        let text = base.to_json().to_string();
+        write!(
+            out,
+            "{{\"format\":{FORMAT_VERSION},\n\"pack\":{pack},\n\"described\":{described},\n\"base\":{text},\n\"instances\":["
+        )?;
         Ok(Writer {
             out,
-            base: None,
-            headers: 0,
+            base,
+            headers: text.len() + described.len(),
+            first: true,
         })
     }
 
     /// Adds the next member. Members are added in the order of their offsets.
     pub fn add(&mut self, member: &Member, offset: u64, header: &Header) -> io::Result<()> {
         let attributes = &header.attributes;
-        let mut difference = DataSet::new();
-        let mut without = Vec::new();
-        match &self.base {
-            None => {
-                let base = attributes.to_json().to_string();
-                self.headers = base.len();
-                write!(self.out, ",\n\"base\":{base},\n\"instances\":[\n")?;
-                self.base = Some(attributes.clone());
-            }
-            Some(base) => {
-                difference = attributes
-                    .iter()
-                    .filter(|(tag, e)| base.get(*tag) != Some(*e))
-                    .map(|(tag, e)| (tag, e.clone()))
-                    .collect();
-                without = base
-                    .iter()
-                    .filter(|(tag, _)| attributes.get(*tag).is_none())
-                    .map(|(tag, _)| hexadecimal(tag))
-                    .collect();
-                self.out.write_all(b",\n")?;
-            }
-        }
+        let differing = attributes.iter().filter(|(tag, e)| self.base.get(*tag) != Some(*e));
+        let difference: DataSet = differing.map(|(tag, e)| (tag, e.clone())).collect();
+        let lacking = self.base.iter().filter(|(tag, _)| attributes.get(*tag).is_none());
+        let mut without: Vec<String> = lacking.map(|(tag, _)| hexadecimal(tag)).collect();
+        self.out.write_all(if self.first { b"\n" } else { b",\n" })?;
+        self.first = false;
         let mut difference = Some(difference.to_json());
         let mut partial = header.partial;
         let length = difference.as_ref().map_or(0, |json| json.to_string().len()) + without.len() * WITHOUT_LENGTH;
@@ -239,6 +278,8 @@ impl Writer {
             received_at: member.received_at,
             source: member.source.clone(),
             state: member.state,
+            reason: member.reason.clone(),
+            counterpart: member.counterpart,
             sop_class: member.sop_class.clone(),
             sop_instance: member.sop_instance.clone(),
             transfer_syntax: member.transfer_syntax.clone(),
@@ -257,9 +298,6 @@ impl Writer {
 
     /// The whole manifest, compressed.
     pub fn finish(mut self) -> io::Result<Vec<u8>> {
-        if self.base.is_none() {
-            self.out.write_all(b",\n\"base\":{},\n\"instances\":[")?;
-        }
         self.out.write_all(b"]}\n")?;
         self.out.finish()
     }
@@ -283,6 +321,18 @@ pub fn decode(compressed: &[u8]) -> Result<Manifest, ManifestError> {
     let document: Document = serde_json::from_slice(&text)?;
     drop(text);
     let pack = document.pack;
+    let base = DataSet::from_json(&document.base)?;
+    let described = match document.described {
+        None => None,
+        Some(described) => Some(Described {
+            at: described.at,
+            patient: described.patient,
+            study: described.study,
+            series: described.series,
+            study_header: DataSet::from_json(&described.study_header)?,
+            series_header: base.clone(),
+        }),
+    };
     Ok(Manifest {
         node: pack.node,
         key: pack.key,
@@ -292,7 +342,8 @@ pub fn decode(compressed: &[u8]) -> Result<Manifest, ManifestError> {
         state: pack.state,
         study_uid: pack.study_uid,
         series_uid: pack.series_uid,
-        base: DataSet::from_json(&document.base)?,
+        described,
+        base,
         instances: document.instances.into_iter().map(instance).collect::<Result<_, _>>()?,
     })
 }
@@ -307,6 +358,8 @@ fn instance(entry: InstanceEntry) -> Result<Instance, ManifestError> {
             transfer_syntax: entry.transfer_syntax,
             instance_number: entry.instance_number,
             state: entry.state,
+            reason: entry.reason,
+            counterpart: entry.counterpart,
             length: entry.length,
             sha256,
             crc32: u32::from_str_radix(&entry.crc32, 16)?,

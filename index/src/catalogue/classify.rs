@@ -26,8 +26,6 @@ pub(super) struct Version {
     pub(super) safe: bool,
     /// The hot file no longer has its bytes.
     pub(super) rotten: bool,
-    /// Member of a pack, verified or not: what becomes of it must be journalled.
-    pub(super) packed: bool,
     /// On record as a rejection note.
     pub(super) note: bool,
 }

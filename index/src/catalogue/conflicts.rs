@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::database::{execute, fetch_all, fetch_optional};
-use super::{AuditEvent, Catalogue, ConflictRecord, Result, audit};
+use super::{AuditEvent, Catalogue, ConflictRecord, Result, audit, journal};
 use crate::model::Timestamp;
 
 #[derive(FromRow)]
@@ -40,7 +40,7 @@ impl Catalogue {
     }
 
     /// A person has dealt with a conflict: what is on record stays. The same object, or another of its study that says the same,
-    /// does not open it again. Audited. False if it is not open.
+    /// does not open it again. Journalled, audited. False if it is not open.
     pub async fn resolve_conflict(&self, id: i64, actor: &str, now: Timestamp) -> Result<bool> {
         let mut connection = self.write().await?;
         let row: Option<ConflictRow> = fetch_optional!(connection, conflicts!("WHERE c.id = $1 AND c.resolved_at IS NULL"), id)?;
@@ -50,12 +50,13 @@ impl Catalogue {
             return Ok(false);
         }
         let event = AuditEvent {
-            patient_id: row.patient_id,
-            study_uid: row.study_uid,
+            patient_id: row.patient_id.clone(),
+            study_uid: row.study_uid.clone(),
             detail: format!("conflict {id} ({}): what is on record stays", row.kind),
             ..AuditEvent::new(now, "resolved", actor)
         };
         audit::write(&mut connection, &[event]).await?;
+        journal::write_resolved(&mut connection, &row.read(), actor, now).await?;
         connection.commit().await?;
         Ok(true)
     }

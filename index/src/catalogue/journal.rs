@@ -11,11 +11,12 @@ use uuid::Uuid;
 use super::database::{Connection, execute, fetch_all, in_list};
 use super::lists::Ids;
 use super::rows::read_uid;
-use super::{Catalogue, JournalEntry, Result};
+use super::{Catalogue, ConflictRecord, JournalEntry, Result};
 use crate::model::{ObjectId, Timestamp};
+use crate::rejection::Listed;
 
-/// Version of the entries' format.
-const VERSION: u32 = 1;
+/// Version of the entries' format. 2 has more members and actions (refused, listed, resolved), and tells of objects in no pack too.
+pub const JOURNAL_VERSION: u32 = 2;
 
 /// What is written down of a transition.
 pub(super) struct Transition<'a> {
@@ -30,20 +31,27 @@ pub(super) struct Transition<'a> {
     pub(super) counterpart: Option<ObjectId>,
     pub(super) reason: &'a str,
     pub(super) actor: &'a str,
+    /// Of the data set that was received, where its file may hold something else
+    pub(super) sha256: Option<&'a [u8]>,
+    /// All that is known of an object that is in no pack and whose file goes
+    pub(super) instance: Option<Json>,
 }
 
 /// What is written down of a rejection note that comes into force, or is taken back, in one study. A note is in force for what it
 /// lists and comes later, too: therefore its own study has an entry even of no object.
 pub(super) struct Withdrawal<'a> {
     pub(super) at: Timestamp,
-    /// rejected, restored
+    /// rejected, restored; refused; listed
     pub(super) action: &'static str,
     pub(super) study: &'a str,
     /// SOP Instance UID of the note
     pub(super) note: &'a str,
     pub(super) note_object: ObjectId,
     pub(super) code: &'a str,
+    pub(super) reason: &'a str,
     pub(super) actor: &'a str,
+    /// What the note lists, where its header was not kept whole
+    pub(super) listed: &'a [Listed],
     /// Each with its Series and SOP Instance UID
     pub(super) objects: Vec<(ObjectId, &'a str, &'a str)>,
 }
@@ -84,7 +92,7 @@ impl Catalogue {
 pub(super) async fn write(connection: &mut Connection, transition: &Transition<'_>) -> Result<()> {
     let entry = ObjectId::new(transition.at).0;
     let body = json!({
-        "version": VERSION,
+        "version": JOURNAL_VERSION,
         "id": entry,
         "at": rfc3339(transition.at),
         "action": transition.action,
@@ -95,6 +103,8 @@ pub(super) async fn write(connection: &mut Connection, transition: &Transition<'
         "counterpart": transition.counterpart,
         "reason": transition.reason,
         "actor": transition.actor,
+        "sha256": transition.sha256.map(hexadecimal),
+        "instance": transition.instance,
     });
     insert(connection, entry, transition.study, transition.object, &body).await
 }
@@ -107,8 +117,13 @@ pub(super) async fn write_withdrawal(connection: &mut Connection, withdrawal: &W
         .iter()
         .map(|(object, series, sop_instance)| json!({ "object": object, "series": series, "sop_instance": sop_instance }))
         .collect();
+    let listed: Vec<Json> = withdrawal
+        .listed
+        .iter()
+        .map(|item| json!({ "study": item.study, "series": item.series, "sop_instance": item.sop_instance }))
+        .collect();
     let body = json!({
-        "version": VERSION,
+        "version": JOURNAL_VERSION,
         "id": entry,
         "at": rfc3339(withdrawal.at),
         "action": withdrawal.action,
@@ -116,16 +131,42 @@ pub(super) async fn write_withdrawal(connection: &mut Connection, withdrawal: &W
         "note": withdrawal.note,
         "note_object": withdrawal.note_object,
         "code": withdrawal.code,
+        "reason": withdrawal.reason,
         "actor": withdrawal.actor,
         "objects": objects,
+        "listed": listed,
     });
     insert(connection, entry, withdrawal.study, withdrawal.note_object, &body).await
+}
+
+/// The same of a conflict that a person has dealt with.
+pub(super) async fn write_resolved(connection: &mut Connection, conflict: &ConflictRecord, actor: &str, now: Timestamp) -> Result<()> {
+    let entry = ObjectId::new(now).0;
+    let body = json!({
+        "version": JOURNAL_VERSION,
+        "id": entry,
+        "at": rfc3339(now),
+        "action": "resolved",
+        "study": conflict.study_uid,
+        "kind": conflict.kind,
+        "on_record": conflict.on_record,
+        "arrived": conflict.arrived,
+        "source": conflict.source,
+        "found_at": rfc3339(conflict.found_at),
+        "actor": actor,
+    });
+    // It is about no object.
+    insert(connection, entry, &conflict.study_uid, ObjectId(Uuid::nil()), &body).await
 }
 
 async fn insert(connection: &mut Connection, entry: Uuid, study: &str, object: ObjectId, body: &Json) -> Result<()> {
     let sql = "INSERT INTO journal (entry, study_uid, object_id, body) VALUES ($1, $2, $3, $4)";
     execute!(connection, sql, entry, study, object.0, body.to_string())?;
     Ok(())
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// UTC with microseconds; a time that no calendar has is the epoch.

@@ -12,6 +12,7 @@
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
+//! - `rebuild`: the catalogue made anew from what lies in the cold store and on the disks.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
 //!   `audit_export`, `admin`, `cost`; `totals`: the maintained counts and lists.
 
@@ -36,6 +37,7 @@ mod observed;
 mod offload;
 mod packs;
 mod quarantine;
+mod rebuild;
 mod records;
 mod rejections;
 mod restores;
@@ -47,16 +49,11 @@ mod totals;
 pub use audit_export::Horizon;
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
+pub use journal::JOURNAL_VERSION;
 pub use quarantine::IssuerOf;
+pub use rebuild::Loaded;
 pub use records::{
-    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord,
-    CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts,
-    DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, EndedDelivery,
-    EvictionCandidate, HeldCopy, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member,
-    NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim,
-    PackGroup, PackKey, PackRestore, PackState, Packed, Quarantined, Reference, References, RejectionNote, RestoreClaim, RestoreGrant,
-    RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, ServedVersion, SizeGroup, SizeSample,
-    Standing, StudySummary, WaitingNote,
+    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, EvictionCandidate, FoundFile, HeldCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PatientText, Quarantined, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict, WaitingNote,
 };
 
 /// The catalogue's database.

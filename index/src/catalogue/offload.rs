@@ -169,7 +169,7 @@ pub(super) async fn uids(connection: &mut Connection, series: i64) -> Result<(Ui
 /// Columns of [`MemberRow`].
 macro_rules! member_columns {
     () => {
-        "o.object_id, o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax, o.instance_number, o.state, o.length, o.sha256,
+        "o.object_id, o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax, o.instance_number, o.state, o.reason, o.counterpart, o.length, o.sha256,
          o.crc32, o.received_at, o.source, o.pack_offset"
     };
 }
@@ -183,6 +183,8 @@ pub(super) struct MemberRow {
     transfer_syntax: String,
     instance_number: Option<i64>,
     state: String,
+    reason: String,
+    counterpart: Option<Uuid>,
     length: i64,
     sha256: Vec<u8>,
     crc32: i64,
@@ -201,6 +203,8 @@ impl MemberRow {
             transfer_syntax: read_uid(&self.transfer_syntax)?,
             instance_number: self.instance_number,
             state: read_state(&self.state)?,
+            reason: self.reason,
+            counterpart: self.counterpart.map(ObjectId),
             length: unsigned(self.length),
             sha256: read_digest(&self.sha256)?,
             crc32: u32::try_from(self.crc32).map_err(|_| Error::Corrupt("a CRC-32 of more than 32 bits".to_owned()))?,

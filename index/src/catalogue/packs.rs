@@ -69,7 +69,11 @@ impl Catalogue {
         let members: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
         let mut members = members.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
         for (member, _) in &mut members {
-            member.state = serving;
+            // What became of one since is in the journal.
+            if member.state != serving {
+                member.state = serving;
+                member.reason = String::new();
+            }
         }
         let (study_uid, series_uid) = uids(&mut connection, row.series).await?;
         connection.commit().await?;
@@ -140,9 +144,9 @@ impl Catalogue {
                    WHERE state = 'held' AND node = $2 AND object = (SELECT id FROM objects WHERE object_id = $1)";
         execute!(connection, sql, rotten.0, node)?;
         let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE object_id = $1 AND state <> 'deleted'
-                   RETURNING sop_instance_uid";
-        let quarantined: Option<(String,)> = fetch_optional!(connection, sql, rotten.0, reason.as_str())?;
-        if let Some((sop_instance,)) = quarantined {
+                   RETURNING sop_instance_uid, sha256";
+        let quarantined: Option<(String, Vec<u8>)> = fetch_optional!(connection, sql, rotten.0, reason.as_str())?;
+        if let Some((sop_instance, sha256)) = quarantined {
             let transition = Transition {
                 at: now,
                 action: "quarantined",
@@ -153,6 +157,8 @@ impl Catalogue {
                 counterpart: None,
                 reason: &reason,
                 actor: "",
+                sha256: Some(&sha256),
+                instance: None,
             };
             journal::write(&mut connection, &transition).await?;
         }

@@ -4,6 +4,7 @@
 //! A decision is in the catalogue or it is not; its entry in the cold store follows. The file of a discarded object is removed
 //! only after that entry, so that a rebuild never brings it back.
 
+use serde_json::{Value as Json, json};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::ingest::{Accepted, belong};
 use super::journal::{self, Transition};
 use super::rows::{lock_studies, read_title, read_uid, recount_hot};
 use super::{AuditEvent, Catalogue, Result, audit, rejections, totals};
+use crate::header::Header;
 use crate::model::{AeTitle, ObjectId, Timestamp};
 
 /// The Issuer of Patient ID that the configuration has for the objects of an AE that name none.
@@ -30,6 +32,12 @@ struct ObjectRow {
     reason: String,
     sop_instance_uid: String,
     sop_class_uid: String,
+    transfer_syntax: String,
+    sha256: Vec<u8>,
+    crc32: i64,
+    length: i64,
+    received_at: i64,
+    pack: Option<i64>,
     source: String,
     series: i64,
     series_uid: String,
@@ -43,7 +51,8 @@ struct ObjectRow {
 macro_rules! object_row {
     ($condition:literal) => {
         concat!(
-            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.sop_class_uid, o.source, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
+            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax, o.sha256, o.crc32, o.length,
+                    o.received_at, o.pack, o.source, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
                     (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
                     CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at
              FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient
@@ -67,7 +76,7 @@ impl Catalogue {
         let reason = clean(reason, MAX_REASON);
         let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE id = $1";
         execute!(connection, sql, row.id, reason.as_str())?;
-        row.record(&mut connection, "quarantined", None, &reason, "", now).await?;
+        row.record(&mut connection, "quarantined", None, &reason, "", now, None).await?;
         totals::recount(&mut connection, row.study).await?;
         connection.commit().await
     }
@@ -98,7 +107,9 @@ impl Catalogue {
         if let Some(served) = &served {
             let sql = "UPDATE objects SET state = 'superseded' WHERE id = $1";
             execute!(connection, sql, served.id)?;
-            served.record(&mut connection, "superseded", Some(object), "", actor, now).await?;
+            served
+                .record(&mut connection, "superseded", Some(object), "", actor, now, None)
+                .await?;
         }
         if served.is_some() {
             // Without what was superseded, so that the first to be served describes a patient anew.
@@ -118,7 +129,8 @@ impl Catalogue {
         };
         belong(&mut connection, &accepted, now).await?;
         rejections::note_accepted(&mut connection, object, &read_uid(&row.sop_class_uid)?, &header).await?;
-        row.record(&mut connection, "accepted", superseded, &row.reason, actor, now).await?;
+        row.record(&mut connection, "accepted", superseded, &row.reason, actor, now, None)
+            .await?;
         totals::recount(&mut connection, row.study).await?;
         if let Some(served) = served.filter(|served| served.study != row.study) {
             totals::recount(&mut connection, served.study).await?;
@@ -129,6 +141,8 @@ impl Catalogue {
 
     /// A person discards a quarantined object: a tombstone. Journalled. False if the object is not quarantined.
     pub async fn discard(&self, object: ObjectId, actor: &str, now: Timestamp) -> Result<bool> {
+        // A stored header never changes.
+        let header = self.headers(&[object]).await?.pop();
         let mut connection = self.write().await?;
         let Some(row) = locked(&mut connection, object, "quarantined").await? else {
             return Ok(false);
@@ -137,7 +151,14 @@ impl Catalogue {
         let sql = "UPDATE objects SET state = 'deleted', counterpart = NULL WHERE id = $1";
         execute!(connection, sql, row.id)?;
         execute!(connection, "UPDATE hot_copies SET state = 'doomed' WHERE object = $1", row.id)?;
-        row.record(&mut connection, "discarded", None, &row.reason, actor, now).await?;
+        // Of what is in a pack the manifest tells; of anything else nothing else does, once its file is gone.
+        let instance = if row.pack.is_none() {
+            header.map(|(_, header)| row.instance(&header))
+        } else {
+            None
+        };
+        row.record(&mut connection, "discarded", None, &row.reason, actor, now, instance)
+            .await?;
         recount_hot(&mut connection, row.series).await?;
         connection.commit().await?;
         Ok(true)
@@ -156,7 +177,23 @@ async fn locked(connection: &mut Connection, object: ObjectId, state: &str) -> R
 }
 
 impl ObjectRow {
+    /// All that a tombstone has.
+    fn instance(&self, header: &Header) -> Json {
+        json!({
+            "sop_class": self.sop_class_uid,
+            "transfer_syntax": self.transfer_syntax,
+            "sha256": journal::hexadecimal(&self.sha256),
+            "crc32": self.crc32,
+            "length": self.length,
+            "received_at": self.received_at,
+            "source": self.source,
+            "header": header.attributes.to_json(),
+            "partial": header.partial,
+        })
+    }
+
     /// Writes journal and audit.
+    #[allow(clippy::too_many_arguments)] // each of them stands in the entry
     async fn record(
         &self,
         connection: &mut Connection,
@@ -165,6 +202,7 @@ impl ObjectRow {
         reason: &str,
         actor: &str,
         now: Timestamp,
+        instance: Option<Json>,
     ) -> Result<()> {
         let transition = Transition {
             at: now,
@@ -176,6 +214,8 @@ impl ObjectRow {
             counterpart,
             reason,
             actor,
+            sha256: Some(&self.sha256),
+            instance,
         };
         journal::write(connection, &transition).await?;
         let event = AuditEvent {

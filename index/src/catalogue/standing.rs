@@ -122,9 +122,9 @@ impl Catalogue {
         let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE id = $1 AND state = 'served'
                    AND NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack AND p.verified_at IS NOT NULL AND p.damaged_at IS NULL)
                    AND NOT EXISTS (SELECT 1 FROM hot_copies h WHERE h.object = objects.id AND h.state = 'held')
-                   RETURNING sop_instance_uid";
-        let quarantined: Option<(String,)> = fetch_optional!(connection, sql, id, reason.as_str())?;
-        if let Some((sop_instance,)) = quarantined {
+                   RETURNING sop_instance_uid, sha256";
+        let quarantined: Option<(String, Vec<u8>)> = fetch_optional!(connection, sql, id, reason.as_str())?;
+        if let Some((sop_instance, sha256)) = quarantined {
             let (study_uid, series_uid) = uids(&mut connection, series).await?;
             let transition = Transition {
                 at: now,
@@ -136,6 +136,8 @@ impl Catalogue {
                 counterpart: None,
                 reason: &reason,
                 actor: "",
+                sha256: Some(&sha256),
+                instance: None,
             };
             journal::write(&mut connection, &transition).await?;
             totals::recount(&mut connection, study).await?;

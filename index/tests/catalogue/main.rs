@@ -74,7 +74,7 @@ fn main() {
             equal_bytes_are_not_kept_twice_where_a_verified_pack_has_them,
             equal_bytes_take_the_place_of_a_copy_that_nobody_saw,
             a_corrected_resend_is_served_and_the_old_version_kept,
-            superseding_what_is_in_a_pack_is_journalled,
+            what_is_superseded_is_journalled_packed_or_not,
             what_comes_from_elsewhere_is_quarantined,
             a_refused_duplicate_is_not_kept,
             quarantined_bytes_sent_again_are_refused_and_not_kept_twice,

@@ -123,7 +123,7 @@ pub(crate) async fn a_note_is_journalled_by_study_and_audited(database: Database
     for body in &bodies {
         assert_eq!(
             (&body["action"], &body["code"], &body["version"]),
-            (&"rejected".into(), &"113001".into(), &1.into())
+            (&"rejected".into(), &"113001".into(), &2.into())
         );
         assert_eq!(body["note"], note.sop_instance.as_str());
     }

@@ -6,6 +6,7 @@ mod conformance;
 mod cost;
 mod deliveries;
 mod import;
+mod rebuild;
 mod report;
 mod restores;
 mod serve;
@@ -77,6 +78,15 @@ enum Command {
     },
     /// Take in the DICOM files of folders, ZIP archives and media; stopped and started again, it goes on where it ended
     Import(import::Options),
+    /// Make the whole catalogue anew, in an empty database, from the cold store's manifests and journal and the hot files; reads no pack
+    Rebuild {
+        /// End it even if something could not be read
+        #[arg(long)]
+        despite_damage: bool,
+        /// JSON instead of lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Write a study to the cold store now
     Offload(Study),
     /// Delete the local copies of a study whose packs are verified
@@ -208,6 +218,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Echo { ae } => echo(&config, &ae).await,
         Command::Send { ae, study, no_wait } => act::run(&config, Action::Send { ae, study }, no_wait).await,
         Command::Import(options) => import::run(&config, options).await,
+        Command::Rebuild { despite_damage, json } => rebuild::run(&config, despite_damage, json).await,
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,

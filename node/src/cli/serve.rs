@@ -101,6 +101,7 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
     Ok(Archive::open(config.archive.clone(), catalogue, clock()).await?)
 }
 
+/// The node's clock.
 #[cfg(not(feature = "failpoints"))]
 pub(super) fn clock() -> Clock {
     Clock::System

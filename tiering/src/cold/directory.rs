@@ -29,6 +29,8 @@ use uuid::Uuid;
 
 use super::{Body, ByteStream, ColdError, Head, patience};
 
+mod list;
+
 /// Threads that may touch the file system at once.
 const THREADS: usize = 16;
 

@@ -38,6 +38,7 @@ use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head,
 
 pub mod bucket;
 pub(super) mod error;
+mod list;
 mod multipart;
 mod reading;
 mod restore;

@@ -40,7 +40,7 @@ pub use reader::DataSetReader;
 pub use space::Space;
 pub use spool::Spool;
 pub use staged::Staged;
-pub(crate) use sweep::Sweep;
+pub(crate) use sweep::{Sweep, Swept};
 
 /// Directories whose names are known to be durable: as many are remembered, then it starts again.
 const REMEMBERED_DIRS: usize = 256;

@@ -5,6 +5,9 @@
 //! scanned like an object from the network. What it knows as deleted, or as lying in a verified pack and not hot here, is removed. What it knows and does
 //! not expect here, without a verified copy elsewhere, may be the only copy: it is put on record as hot.
 //!
+//! A node that the catalogue has never seen swept has lost it, and it was made anew: then every file of an object on record is put on record, and one
+//! that is not adopted becomes what the journal said of it.
+//!
 //! # Invariants
 //! - A file is removed only if the catalogue says that its bytes are wanted no more or are safe elsewhere.
 //! - What cannot be read as an object is left alone and named in the log.
@@ -12,13 +15,16 @@
 //! # Crash story
 //! Every step may be repeated: the next start sweeps again.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use filmroom_index::catalogue::{Arrival, Catalogue, KnownObject, Origin, ServedVersion};
+use filmroom_index::catalogue::{
+    Arrival, Catalogue, FoundFile, HotFile, KnownObject, Origin, Rebuilt, RebuiltPart, ServedVersion, Verdict as Judged,
+};
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{NodeId, ObjectId, Uid};
+use filmroom_index::model::{AeTitle, NodeId, ObjectId, ServingState, Timestamp, Uid};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -28,6 +34,7 @@ use super::HotStore;
 use super::examine::{Examined, examine};
 use crate::archive::Senders;
 use crate::error::ArchiveError;
+use crate::rebuild::standing;
 
 /// Files that are looked up at once.
 const BATCH: usize = 1000;
@@ -47,7 +54,7 @@ pub(crate) struct Swept {
     pub(crate) adopted: u64,
     /// Files whose bytes are not wanted here
     pub(crate) removed: u64,
-    /// Files that were not expected here and have no verified copy elsewhere
+    /// Files that were not expected here and are on record now: they have no verified copy elsewhere, or the node was never swept
     pub(crate) restored: u64,
     /// Files that are no object, or that the catalogue refuses: left where they are
     pub(crate) left: u64,
@@ -73,24 +80,35 @@ impl Sweep<'_> {
             walk(&hot, &send).map_err(ArchiveError::disk(root))
         });
         let mut swept = Swept::default();
+        let fresh = !self.catalogue.is_swept(self.node).await?;
         while let Some(batch) = batches.recv().await {
-            self.sweep(batch, &mut swept).await?;
+            self.sweep(batch, fresh, &mut swept).await?;
         }
         let ended = walk
             .await
             .map_err(io::Error::other)
             .map_err(ArchiveError::disk(&self.hot.shared.hot))?;
         ended?;
+        if fresh {
+            self.catalogue.swept(self.node, self.clock.now()).await?;
+        }
         Ok(swept)
     }
 
-    async fn sweep(&self, found: Vec<Found>, swept: &mut Swept) -> Result<(), ArchiveError> {
+    async fn sweep(&self, found: Vec<Found>, fresh: bool, swept: &mut Swept) -> Result<(), ArchiveError> {
         let ids: Vec<ObjectId> = found.iter().map(|f| f.object).collect();
         let known = self.catalogue.known_objects(self.node, &ids).await?;
         let mut unknown = Vec::new();
+        let mut here = Vec::new();
         for file in found {
             match known.get(&file.object).map(|known| (known, verdict(known))) {
                 None => unknown.push(file),
+                Some((known, Verdict::Remove | Verdict::Restore)) if fresh && known.state != ServingState::Deleted => {
+                    match whole(&file, known).map_err(ArchiveError::disk(&file.path))? {
+                        Some(file) => here.push(file),
+                        None => swept.left += 1,
+                    }
+                }
                 Some((_, Verdict::Keep)) => swept.known += 1,
                 Some((_, Verdict::Remove)) => {
                     let path = file.path.clone();
@@ -101,7 +119,11 @@ impl Sweep<'_> {
                 Some((known, Verdict::Restore)) => self.restore(&file, known, swept).await?,
             }
         }
-        self.adopt(unknown, swept).await
+        if !here.is_empty() {
+            swept.restored += here.len() as u64;
+            self.catalogue.found_files(self.node, &here).await?;
+        }
+        self.adopt(unknown, fresh, swept).await
     }
 
     async fn restore(&self, file: &Found, known: &KnownObject, swept: &mut Swept) -> Result<(), ArchiveError> {
@@ -117,7 +139,12 @@ impl Sweep<'_> {
     }
 
     /// Brings unknown files into the catalogue, in the order of their arrival, one version of a SOP Instance UID at a time.
-    async fn adopt(&self, unknown: Vec<Found>, swept: &mut Swept) -> Result<(), ArchiveError> {
+    async fn adopt(&self, unknown: Vec<Found>, fresh: bool, swept: &mut Swept) -> Result<(), ArchiveError> {
+        let mut verdicts = HashMap::new();
+        if fresh && !unknown.is_empty() {
+            let ids: Vec<ObjectId> = unknown.iter().map(|f| f.object).collect();
+            verdicts = self.catalogue.rebuild_verdicts(&ids).await?;
+        }
         let read = |file: Found| async move {
             let (object, path) = (file.object, file.path.clone());
             let examined = spawn_blocking(move || File::open(&file.path).map_err(|e| e.to_string()).and_then(|file| examine(&file))).await;
@@ -135,12 +162,51 @@ impl Sweep<'_> {
                     continue;
                 }
             };
+            if let Some(verdict) = verdicts.remove(&arrival.object) {
+                self.ingest(std::mem::take(&mut batch), swept).await?;
+                self.decided(arrival, &verdict, swept).await?;
+                continue;
+            }
             if batch.len() >= ADOPTED || batch.iter().any(|a| a.sop_instance == arrival.sop_instance) {
                 self.ingest(std::mem::take(&mut batch), swept).await?;
             }
             batch.push(arrival);
         }
         self.ingest(batch, swept).await
+    }
+
+    /// Puts an object on record as the journal has it.
+    async fn decided(&self, mut arrival: Arrival, verdict: &Judged, swept: &mut Swept) -> Result<(), ArchiveError> {
+        let (state, reason, counterpart) = standing(ServingState::Served, "", None, Some(verdict));
+        let mut hot = HotFile::Held;
+        if state == ServingState::Deleted {
+            hot = HotFile::Doomed;
+        } else if let Some(received) = verdict.sha256.filter(|received| *received != arrival.sha256) {
+            (hot, arrival.sha256) = (HotFile::Rotten, received);
+        }
+        let object = arrival.object;
+        let part = RebuiltPart {
+            study: arrival.study.clone(),
+            series: arrival.series.clone(),
+            described: None,
+            pack: None,
+            objects: vec![Rebuilt {
+                arrival,
+                state,
+                reason,
+                counterpart,
+                offset: None,
+                hot: Some(hot),
+            }],
+        };
+        self.catalogue.rebuild_load(self.node, &[part]).await?;
+        if verdict.describes() {
+            let issuer_of = |title: &AeTitle| self.senders.of(Some(title)).default_issuer;
+            self.catalogue.rebuild_describe(&[(object, verdict.at)], &issuer_of).await?;
+        }
+        tracing::info!(%object, ?state, "adopted a file of which the journal has told");
+        swept.adopted += 1;
+        Ok(())
     }
 
     fn arrival(&self, object: ObjectId, file: Examined) -> Arrival {
@@ -201,12 +267,29 @@ enum Verdict {
 
 /// What becomes of a file whose object is on record.
 fn verdict(known: &KnownObject) -> Verdict {
-    use filmroom_index::model::ServingState::Deleted;
     match known {
         KnownObject { hot: true, .. } => Verdict::Keep,
-        KnownObject { state: Deleted, .. } | KnownObject { verified: true, .. } => Verdict::Remove,
+        KnownObject {
+            state: ServingState::Deleted,
+            ..
+        }
+        | KnownObject { verified: true, .. } => Verdict::Remove,
         _ => Verdict::Restore,
     }
+}
+
+/// A file of an object on record, if it has its length.
+fn whole(file: &Found, known: &KnownObject) -> io::Result<Option<FoundFile>> {
+    let metadata = fs::metadata(&file.path)?;
+    if metadata.len() != known.length {
+        tracing::error!(path = %file.path.display(), expected = known.length, "a file has not the length on record: left alone");
+        return Ok(None);
+    }
+    let written = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(Some(FoundFile {
+        object: file.object,
+        written_at: Timestamp(i64::try_from(written.as_micros()).unwrap_or(i64::MAX)),
+    }))
 }
 
 /// A file under `hot/` with the name of an object.

@@ -1,6 +1,6 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{PackKey, PackState, SeriesKey};
+use filmroom_index::catalogue::{Described, PackKey, PackState, PatientText, SeriesKey, SeriesText, StudyText};
 use filmroom_index::dataset::Value;
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ fn member(number: u128) -> Member {
         transfer_syntax: uid("1.2.840.10008.1.2.1"),
         instance_number: number.is_multiple_of(2).then_some(number as i64),
         state: ServingState::Quarantined,
+        reason: "differs from the instance stored by CT2".to_owned(),
+        counterpart: number.is_multiple_of(3).then_some(ObjectId(Uuid::from_u128(number + 1))),
         length: u64::MAX >> 1,
         sha256: Digest([number as u8; 32]),
         crc32: 0x00ab_cdef,
@@ -69,12 +71,39 @@ fn header(number: u128) -> Header {
     }
 }
 
+/// What the catalogue says; the series' header is none of the instances'.
+fn described() -> Described {
+    let mut study_header = DataSet::new();
+    study_header.put_text(tags::STUDY_ID, VR::SH, "S");
+    Described {
+        at: Timestamp(1_795_000_001_000_000),
+        patient: PatientText {
+            patient_id: "P1".to_owned(),
+            issuer: "HOSPITAL".to_owned(),
+            name: "Müller^Jörg".to_owned(),
+            ..PatientText::default()
+        },
+        study: StudyText {
+            known_since: Timestamp(1_795_000_000_000_000),
+            description: "Thorax".to_owned(),
+            ..StudyText::default()
+        },
+        series: SeriesText {
+            modality: "CT".to_owned(),
+            number: Some(3),
+            ..SeriesText::default()
+        },
+        study_header,
+        series_header: header(30).attributes,
+    }
+}
+
 fn node() -> NodeId {
     NodeId(Uuid::from_u128(77))
 }
 
 fn write(headers: &[(Member, Header)]) -> Vec<u8> {
-    let mut writer = Writer::new(node(), &claim(), u64::MAX - 1).unwrap();
+    let mut writer = Writer::new(node(), &claim(), u64::MAX - 1, described()).unwrap();
     for ((member, header), offset) in headers.iter().zip(100..) {
         writer.add(member, offset, header).unwrap();
     }
@@ -95,6 +124,7 @@ fn what_is_written_is_read_back() {
             ("1.2/3.4/abc.superseded.zip", ServingState::Superseded)
         );
         assert_eq!((&manifest.study_uid, &manifest.series_uid), (&uid("1.2"), &uid("3.4")));
+        assert_eq!(manifest.described, Some(described()));
         assert_eq!(manifest.instances.len(), instances.len());
         for ((read, (member, header)), offset) in manifest.instances.iter().zip(&instances).zip(100..) {
             assert_eq!((&read.member, read.offset), (member, offset));
@@ -127,8 +157,13 @@ fn headers_beyond_the_limit_are_left_out_and_said_to_be() {
     for (read, (member, header)) in manifest.instances.iter().zip(&instances) {
         assert_eq!(&read.member, member);
         let found = manifest.header(read);
-        if found.attributes.is_empty() {
-            assert!(found.partial);
+        if found.partial && !header.partial {
+            assert_eq!(found.attributes.text(tags::SOP_INSTANCE_UID), Some(member.sop_instance.as_str()));
+            assert_eq!(
+                found.attributes.text(tags::PATIENT_NAME),
+                header.attributes.text(tags::PATIENT_NAME)
+            );
+            assert_eq!(found.attributes.get(tags::TEXT_VALUE), None);
             left_out += 1;
         } else {
             assert_eq!(&found, header);
@@ -142,7 +177,7 @@ fn what_is_no_manifest_of_ours_is_an_error() {
     let pack = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
     assert!(matches!(decode(b"no zstd"), Err(ManifestError::Compression(_))));
     assert!(matches!(decode(&pack("{")), Err(ManifestError::Shape(_))));
-    assert!(matches!(decode(&pack("{\"format\":2,\"new\":1}")), Err(ManifestError::Format(2))));
+    assert!(matches!(decode(&pack("{\"format\":3,\"new\":1}")), Err(ManifestError::Format(3))));
     let good = write(&[(member(1), header(1))]);
     assert!(decode(&good[..good.len() - 5]).is_err());
     let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
@@ -159,4 +194,18 @@ fn what_is_no_manifest_of_ours_is_an_error() {
         decode(&pack(&" ".repeat(MAX_DECODED as usize + 10))),
         Err(ManifestError::Compression(_))
     ));
+}
+
+#[test]
+fn a_manifest_of_format_1_is_read() {
+    let text = r#"{"format":1,
+"pack":{"key":"1.2/3.4/abc.zip","length":9,"crc64nvme":"00000000000000ff","layout":1,"state":"served","node":"00000000-0000-0000-0000-00000000004d","study_uid":"1.2","series_uid":"3.4"},
+"base":{"00080060":{"vr":"CS","Value":["CT"]}},
+"instances":[
+{"object":"00000000-0000-0000-0000-000000000001","received_at":5,"source":"CT1","state":"served","sop_class":"1.2","sop_instance":"1.2.3","transfer_syntax":"1.2","offset":70,"length":9,"sha256":"0101010101010101010101010101010101010101010101010101010101010101","crc32":"00000001","header":{},"partial":false}]}"#;
+    let manifest = decode(&zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
+    assert_eq!((manifest.described.as_ref(), manifest.crc64, manifest.node), (None, 255, node()));
+    let instance = &manifest.instances[0];
+    assert_eq!((instance.member.reason.as_str(), instance.member.counterpart), ("", None));
+    assert_eq!(manifest.header(instance).attributes.text(tags::MODALITY), Some("CT"));
 }

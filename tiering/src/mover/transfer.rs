@@ -122,7 +122,8 @@ async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Result<u64> {
 
 /// Writes the manifest and puts it beside the pack.
 async fn put_manifest(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
-    let mut writer = manifest::Writer::new(node.node, claim, crc64).map_err(ColdError::Source)?;
+    let described = node.catalogue.described(claim.series, node.clock.now()).await?;
+    let mut writer = manifest::Writer::new(node.node, claim, crc64, described).map_err(ColdError::Source)?;
     for members in claim.members.chunks(HEADERS) {
         let objects: Vec<ObjectId> = members.iter().map(|(member, _)| member.object).collect();
         let mut headers: HashMap<ObjectId, Header> = node.catalogue.headers(&objects).await?.into_iter().collect();

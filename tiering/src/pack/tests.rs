@@ -20,6 +20,8 @@ pub(super) fn member(number: u128) -> Member {
         transfer_syntax: Uid::parse("1.2.840.10008.1.2.1").unwrap(),
         instance_number: Some(number as i64),
         state: ServingState::Served,
+        reason: String::new(),
+        counterpart: None,
         length: 1000,
         sha256: Digest([number as u8; 32]),
         crc32: 0,

@@ -26,7 +26,6 @@ fn version(state: ServingState, bytes: u8) -> Version {
         series: "1.1.1".to_owned(),
         safe: false,
         rotten: false,
-        packed: false,
         note: false,
     }
 }

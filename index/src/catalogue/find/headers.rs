@@ -38,9 +38,10 @@ impl Headers {
         match level {
             Level::Patient => statement
                 .push("SELECT s.patient AS id, s.id AS study, NULL AS series, s.header AS header FROM studies s WHERE s.id IN (")
-                .push("SELECT min(f.id) FROM studies f WHERE f.instances > 0 AND f.patient")
+                .push("SELECT (SELECT f.id FROM studies f WHERE f.patient = p.id AND f.instances > 0 ORDER BY f.known_since, f.id LIMIT 1)")
+                .push(" FROM patients p WHERE p.id")
                 .in_ids(ids)
-                .push(" GROUP BY f.patient) ORDER BY s.id"),
+                .push(") ORDER BY s.id"),
             Level::Study => statement
                 .push("SELECT s.id AS id, s.id AS study, NULL AS series, s.header AS header FROM studies s WHERE s.id")
                 .in_ids(ids)

@@ -1,6 +1,6 @@
 //! What an object that a person accepts says of its patient, study and series: the same as one that arrives and is served.
 
-use super::super::columns::{PatientColumns, PatientIdentity};
+use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
 use super::super::database::{Connection, fetch_optional};
 use super::super::{Error, Result};
 use super::describe::{Found, insert_conflict, update_patient, update_series, update_study};
@@ -45,12 +45,13 @@ pub(in super::super) async fn belong(connection: &mut Connection, accepted: &Acc
     for conflict in &conflicts {
         insert_conflict(connection, &found, conflict).await?;
     }
-    update_study(connection, accepted.study, accepted.header).await?;
-    update_series(connection, accepted.series, accepted.header).await?;
+    update_study(connection, accepted.study, &StudyColumns::of(accepted.header)).await?;
+    update_series(connection, accepted.series, &SeriesColumns::of(accepted.header)).await?;
     Ok(())
 }
 
-async fn patient_of(connection: &mut Connection, study: i64) -> Result<PatientRow> {
+/// The patient of a study.
+pub(in super::super) async fn patient_of(connection: &mut Connection, study: i64) -> Result<PatientRow> {
     type Row = (i64, String, String, String, String, String, String, String, i64);
     let sql = "SELECT p.id, p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, p.instances
                FROM studies st JOIN patients p ON p.id = st.patient WHERE st.id = $1";

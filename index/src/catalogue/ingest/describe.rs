@@ -9,7 +9,6 @@ use super::super::{AuditEvent, AuditOutcome, Origin, Result};
 use super::patient::{Conflict, PatientRow, compare};
 use super::resolve::{Holders, move_study};
 use super::{Decision, Entry};
-use crate::dataset::DataSet;
 use crate::model::{ServingState, Timestamp, Uid};
 use crate::rejection::{Title, title};
 
@@ -64,17 +63,18 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
         }
     }
     for (id, (entry, _)) in of_study.iter().filter(|(_, (_, stale))| *stale) {
-        update_study(connection, *id, &entry.arrival.header.attributes).await?;
+        update_study(connection, *id, &StudyColumns::of(&entry.arrival.header.attributes)).await?;
     }
     for (id, (entry, _)) in of_series.iter().filter(|(_, (_, stale))| *stale) {
-        let columns = update_series(connection, *id, &entry.arrival.header.attributes).await?;
+        let columns = SeriesColumns::of(&entry.arrival.header.attributes);
+        update_series(connection, *id, &columns).await?;
         let (study, _) = holders.of(entry.arrival)?;
         study.series(&entry.arrival.series)?.totals.modality = columns.modality;
     }
     Ok(())
 }
 
-pub(super) async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
+pub(in super::super) async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
     let sql = "UPDATE patients SET name = $2, name_folded = $3, birth_date = $4, sex = $5 WHERE id = $1";
     let columns = &row.columns;
     execute!(
@@ -89,8 +89,7 @@ pub(super) async fn update_patient(connection: &mut Connection, row: &PatientRow
     Ok(())
 }
 
-pub(super) async fn update_study(connection: &mut Connection, id: i64, header: &DataSet) -> Result<()> {
-    let columns = StudyColumns::of(header);
+pub(in super::super) async fn update_study(connection: &mut Connection, id: i64, columns: &StudyColumns) -> Result<()> {
     let sql = "UPDATE studies SET study_date = $2, study_time = $3, accession_number = $4, study_id = $5, description = $6,
                                   referring = $7, referring_folded = $8 WHERE id = $1";
     execute!(
@@ -108,8 +107,7 @@ pub(super) async fn update_study(connection: &mut Connection, id: i64, header: &
     Ok(())
 }
 
-pub(super) async fn update_series(connection: &mut Connection, id: i64, header: &DataSet) -> Result<SeriesColumns> {
-    let columns = SeriesColumns::of(header);
+pub(in super::super) async fn update_series(connection: &mut Connection, id: i64, columns: &SeriesColumns) -> Result<()> {
     let sql = "UPDATE series SET modality = $2, series_number = $3, description = $4, body_part = $5, series_date = $6,
                                  series_time = $7 WHERE id = $1";
     execute!(
@@ -123,18 +121,18 @@ pub(super) async fn update_series(connection: &mut Connection, id: i64, header: 
         columns.series_date.as_str(),
         columns.series_time.as_str()
     )?;
-    Ok(columns)
+    Ok(())
 }
 
 /// Where a conflict was found.
-pub(super) struct Found<'a> {
-    pub(super) patient: i64,
-    pub(super) study: &'a str,
-    pub(super) source: &'a str,
-    pub(super) at: Timestamp,
+pub(in super::super) struct Found<'a> {
+    pub(in super::super) patient: i64,
+    pub(in super::super) study: &'a str,
+    pub(in super::super) source: &'a str,
+    pub(in super::super) at: Timestamp,
 }
 
-pub(super) async fn insert_conflict(connection: &mut Connection, found: &Found<'_>, conflict: &Conflict) -> Result<()> {
+pub(in super::super) async fn insert_conflict(connection: &mut Connection, found: &Found<'_>, conflict: &Conflict) -> Result<()> {
     let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient, kind, study_uid, arrived) DO NOTHING";
     execute!(

@@ -32,11 +32,16 @@ use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
 mod accepted;
 mod describe;
+mod object_rows;
 mod patient;
 mod resolve;
 mod write;
 
-pub(super) use accepted::{Accepted, belong};
+pub(super) use accepted::{Accepted, belong, patient_of};
+pub(super) use describe::{Found, insert_conflict, update_patient, update_series, update_study};
+pub(super) use object_rows::{ObjectRows, Standing, insert_objects};
+pub(super) use patient::{PatientRow, compare};
+pub(super) use resolve::{NewStudy, insert_series, insert_study, make_patient, relink};
 
 /// How often transactions may get in each other's way before the batch is given back as not stored.
 const COLLISIONS: u32 = 10;
@@ -138,13 +143,7 @@ struct Entry<'a> {
     /// As its row will say: an arrival may be superseded by a later one of its own batch.
     state: ServingState,
     /// The version whose place it takes, if that is on record and not in this batch.
-    displaced: Option<Displaced>,
-}
-
-/// A version on record that is served until now.
-struct Displaced {
-    object: ObjectId,
-    packed: bool,
+    displaced: Option<ObjectId>,
 }
 
 impl Entry<'_> {
@@ -202,10 +201,7 @@ fn judge<'a>(
         if let Decision::Correct { superseded: object } | Decision::Replace { missing: object } = &decision {
             match entries.iter_mut().find(|entry| entry.arrival.object == *object) {
                 Some(entry) => entry.state = ServingState::Superseded,
-                None => {
-                    let packed = before.iter().any(|version| version.object == *object && version.packed);
-                    displaced = Some(Displaced { object: *object, packed });
-                }
+                None => displaced = Some(*object),
             }
             for version in before.iter_mut().filter(|version| version.object == *object) {
                 version.state = ServingState::Superseded;
@@ -235,7 +231,6 @@ fn judge<'a>(
             series: arrival.series.as_str().to_owned(),
             safe: true,
             rotten: false,
-            packed: false,
             note: false,
         });
         entries.push(entry);
@@ -302,7 +297,6 @@ struct VersionRow {
     counterpart: Option<Uuid>,
     sha256: Vec<u8>,
     source: String,
-    pack: Option<i64>,
     verified_at: Option<i64>,
     rotten: Option<i64>,
     note: Option<i64>,
@@ -317,7 +311,7 @@ struct VersionRow {
 async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
     let sql = in_list!(
         connection,
-        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source, o.pack,
+        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source,
                 CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at,
                 (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
                 (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
@@ -328,7 +322,7 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
          LEFT JOIN packs k ON k.id = o.pack
          WHERE o.sop_instance_uid",
         "$1",
-        " ORDER BY o.id"
+        " ORDER BY o.received_at, o.id"
     );
     let uids: Texts = fresh.iter().map(|arrival| arrival.sop_instance.as_str()).collect();
     let rows: Vec<VersionRow> = fetch_all!(connection, sql, uids)?;
@@ -350,7 +344,6 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
             series: row.series_uid,
             safe: row.verified_at.is_some(),
             rotten: row.rotten.is_some(),
-            packed: row.pack.is_some(),
             note: row.note.is_some(),
         };
         versions.entry(row.sop_instance_uid).or_default().push(version);

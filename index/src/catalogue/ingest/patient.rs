@@ -4,24 +4,24 @@ use super::super::columns::{PatientColumns, PatientIdentity};
 
 /// A patient on record.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct PatientRow {
-    pub(super) id: i64,
-    pub(super) columns: PatientColumns,
+pub(in super::super) struct PatientRow {
+    pub(in super::super) id: i64,
+    pub(in super::super) columns: PatientColumns,
     /// Nothing of this patient is served: the columns describe nobody yet.
-    pub(super) unserved: bool,
+    pub(in super::super) unserved: bool,
 }
 
 /// Two statements about one patient.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Conflict {
-    pub(super) kind: &'static str,
-    pub(super) on_record: String,
-    pub(super) arrived: String,
+pub(in super::super) struct Conflict {
+    pub(in super::super) kind: &'static str,
+    pub(in super::super) on_record: String,
+    pub(in super::super) arrived: String,
 }
 
 /// What an object that is served changes in its patient's columns, and what it contradicts. A value on record stays; one that
 /// is missing is filled in.
-pub(super) fn compare(row: &PatientRow, arrived: &PatientColumns) -> (Option<PatientColumns>, Vec<Conflict>) {
+pub(in super::super) fn compare(row: &PatientRow, arrived: &PatientColumns) -> (Option<PatientColumns>, Vec<Conflict>) {
     let on_record = &row.columns;
     if on_record.identity != arrived.identity {
         let conflict = Conflict {

@@ -11,7 +11,7 @@ use super::super::stored_header::StoredHeader;
 use super::super::totals::{SeriesTotals, StudyTotals, split};
 use super::super::{Arrival, Error, Result};
 use super::patient::PatientRow;
-use crate::model::{ObjectId, Uid};
+use crate::model::{ObjectId, Timestamp, Uid};
 
 /// What a batch belongs to. All studies are locked.
 pub(super) struct Holders {
@@ -181,30 +181,51 @@ async fn make_studies<'a>(
     let mut made = Vec::new();
     for (uid, (arrival, patient)) in wanted {
         let id = patients.get(&patient.identity).copied().ok_or_else(unresolved)?;
-        let columns = StudyColumns::of(&arrival.header.attributes);
-        let header = StoredHeader::new(&arrival.header).0.as_study()?;
-        let sql = "INSERT INTO studies (patient, study_uid, study_date, study_time, accession_number, study_id, description,
-                                        referring, referring_folded, header)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (study_uid) DO NOTHING";
-        let inserted = execute!(
-            connection,
-            sql,
-            id,
-            *uid,
-            columns.study_date.as_str(),
-            columns.study_time.as_str(),
-            columns.accession_number.as_str(),
-            columns.study_id.as_str(),
-            columns.description.as_str(),
-            columns.referring.as_str(),
-            columns.referring_folded.as_str(),
-            header.as_slice()
-        )?;
+        let new = NewStudy {
+            patient: id,
+            columns: StudyColumns::of(&arrival.header.attributes),
+            header: StoredHeader::new(&arrival.header).0.as_study()?,
+            known_since: arrival.received_at,
+        };
+        let inserted = insert_study(connection, uid, &new).await?;
         if inserted > 0 {
             made.push((*uid, arrival.object));
         }
     }
     Ok(made)
+}
+
+/// A study that is not on record.
+pub(in super::super) struct NewStudy {
+    pub(in super::super) patient: i64,
+    pub(in super::super) columns: StudyColumns,
+    /// As it is stored
+    pub(in super::super) header: Vec<u8>,
+    /// When its first object was received
+    pub(in super::super) known_since: Timestamp,
+}
+
+/// Makes a study's row, unless it is there: 0 then.
+pub(in super::super) async fn insert_study(connection: &mut Connection, uid: &str, new: &NewStudy) -> Result<u64> {
+    let columns = &new.columns;
+    let sql = "INSERT INTO studies (patient, study_uid, study_date, study_time, accession_number, study_id, description,
+                                    referring, referring_folded, header, known_since)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (study_uid) DO NOTHING";
+    execute!(
+        connection,
+        sql,
+        new.patient,
+        uid,
+        columns.study_date.as_str(),
+        columns.study_time.as_str(),
+        columns.accession_number.as_str(),
+        columns.study_id.as_str(),
+        columns.description.as_str(),
+        columns.referring.as_str(),
+        columns.referring_folded.as_str(),
+        new.header.as_slice(),
+        new.known_since.0
+    )
 }
 
 /// The patient of a study of which nothing is served is that of the object which is served now, whoever came first: a study sent
@@ -237,7 +258,7 @@ pub(super) async fn move_study(
 }
 
 /// Gives a study, and what is counted of it, to another patient.
-pub(super) async fn relink(connection: &mut Connection, study: i64, patient: i64) -> Result<()> {
+pub(in super::super) async fn relink(connection: &mut Connection, study: i64, patient: i64) -> Result<()> {
     let take = "UPDATE patients SET
                     studies = studies + $2 * (SELECT CASE WHEN st.instances > 0 THEN 1 ELSE 0 END FROM studies st WHERE st.id = $1),
                     series = series + $2 * (SELECT st.series FROM studies st WHERE st.id = $1),
@@ -249,7 +270,7 @@ pub(super) async fn relink(connection: &mut Connection, study: i64, patient: i64
     Ok(())
 }
 
-pub(super) async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
+pub(in super::super) async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
     let identity = &columns.identity;
     let insert = "INSERT INTO patients (patient_id, issuer, own_study, name, name_folded, birth_date, sex)
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient_id, issuer, own_study) DO NOTHING";
@@ -309,22 +330,7 @@ async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arriv
     let columns = SeriesColumns::of(&arrival.header.attributes);
     let (header, _) = StoredHeader::new(&arrival.header);
     let stored = study.header.compressor()?.store(&header)?;
-    let sql = "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
-    let row: Option<(i64,)> = fetch_optional!(
-        connection,
-        sql,
-        study.totals.study,
-        arrival.series.as_str(),
-        columns.modality.as_str(),
-        columns.series_number,
-        columns.description.as_str(),
-        columns.body_part.as_str(),
-        columns.series_date.as_str(),
-        columns.series_time.as_str(),
-        stored.as_slice()
-    )?;
-    let (id,) = row.ok_or_else(unresolved)?;
+    let id = insert_series(connection, study.totals.study, arrival.series.as_str(), &columns, &stored).await?;
     Ok(Series {
         totals: SeriesTotals {
             series: id,
@@ -334,4 +340,30 @@ async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arriv
         header,
         made_by: Some(arrival.object),
     })
+}
+
+/// Makes a series' row.
+pub(in super::super) async fn insert_series(
+    connection: &mut Connection,
+    study: i64,
+    uid: &str,
+    columns: &SeriesColumns,
+    header: &[u8],
+) -> Result<i64> {
+    let sql = "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
+    let row: Option<(i64,)> = fetch_optional!(
+        connection,
+        sql,
+        study,
+        uid,
+        columns.modality.as_str(),
+        columns.series_number,
+        columns.description.as_str(),
+        columns.body_part.as_str(),
+        columns.series_date.as_str(),
+        columns.series_time.as_str(),
+        header
+    )?;
+    row.map(|(id,)| id).ok_or_else(unresolved)
 }

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use uuid::Uuid;
-
-use super::super::columns::instance_number;
-use super::super::database::{Connection, Handle, execute, in_uuids, limited};
+use super::super::database::{Connection, execute, fetch_optional, in_uuids};
 use super::super::journal::{self, Transition};
 use super::super::lists::Uuids;
 use super::super::rows::{hour, node_row, recount_hot, signed};
@@ -13,6 +10,7 @@ use super::super::stored_header::{HeaderCompressor, StoredHeader};
 use super::super::totals::{self, StudyTotals};
 use super::super::{Result, audit, rejections};
 use super::describe::{describe, events};
+use super::object_rows::{ObjectRows, Standing, insert_objects};
 use super::resolve::Holders;
 use super::{Decision, Entry};
 use crate::model::{NodeId, ServingState, Timestamp, Uid};
@@ -35,62 +33,46 @@ pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[
 
 /// Takes a version on record out of service to make room for one of the batch.
 async fn displace(connection: &mut Connection, entry: &Entry<'_>) -> Result<()> {
-    let Some(displaced) = &entry.displaced else {
+    let Some(displaced) = entry.displaced else {
         return Ok(());
     };
     let action = match entry.decision {
         // Its bytes are the newcomer's: what may be left of its file may go.
         Decision::Replace { .. } => {
+            let sql = "SELECT pack FROM objects WHERE object_id = $1 AND pack IS NOT NULL";
+            let packed: Option<(i64,)> = fetch_optional!(connection, sql, displaced.0)?;
             let sql = "UPDATE objects SET state = 'deleted', reason = '', counterpart = $2 WHERE object_id = $1";
-            execute!(connection, sql, displaced.object.0, entry.arrival.object.0)?;
+            execute!(connection, sql, displaced.0, entry.arrival.object.0)?;
             let sql = "UPDATE hot_copies SET state = 'doomed' WHERE object = (SELECT id FROM objects WHERE object_id = $1)";
-            execute!(connection, sql, displaced.object.0)?;
+            execute!(connection, sql, displaced.0)?;
+            if packed.is_none() {
+                // Nothing will ever bring it back.
+                return Ok(());
+            }
             "replaced"
         }
         _ => {
             let sql = "UPDATE objects SET state = 'superseded' WHERE object_id = $1";
-            execute!(connection, sql, displaced.object.0)?;
+            execute!(connection, sql, displaced.0)?;
             "superseded"
         }
     };
-    // What is in no pack yet will be in one that says so.
-    if displaced.packed {
-        let arrival = entry.arrival;
-        let transition = Transition {
-            at: arrival.received_at,
-            action,
-            study: arrival.study.as_str(),
-            series: arrival.series.as_str(),
-            sop_instance: arrival.sop_instance.as_str(),
-            object: displaced.object,
-            counterpart: Some(arrival.object),
-            reason: "",
-            actor: arrival.source.as_str(),
-        };
-        journal::write(connection, &transition).await?;
-    }
-    Ok(())
-}
-
-/// Columns of `objects`, one vector each, as PostgreSQL takes them.
-#[derive(Default)]
-struct ObjectRows {
-    series: Vec<i64>,
-    object_id: Vec<Uuid>,
-    sop_instance_uid: Vec<String>,
-    sop_class_uid: Vec<String>,
-    transfer_syntax: Vec<String>,
-    instance_number: Vec<Option<i64>>,
-    state: Vec<String>,
-    reason: Vec<String>,
-    counterpart: Vec<Option<Uuid>>,
-    sha256: Vec<Vec<u8>>,
-    crc32: Vec<i64>,
-    length: Vec<i64>,
-    received_at: Vec<i64>,
-    source: Vec<String>,
-    header: Vec<Vec<u8>>,
-    header_partial: Vec<i64>,
+    // Of what is in no pack yet, too: until it is, its file is all that a rebuild has, and that does not tell.
+    let arrival = entry.arrival;
+    let transition = Transition {
+        at: arrival.received_at,
+        action,
+        study: arrival.study.as_str(),
+        series: arrival.series.as_str(),
+        sop_instance: arrival.sop_instance.as_str(),
+        object: displaced,
+        counterpart: Some(arrival.object),
+        reason: "",
+        actor: arrival.source.as_str(),
+        sha256: None,
+        instance: None,
+    };
+    journal::write(connection, &transition).await
 }
 
 fn rows(entries: &[Entry<'_>], holders: &mut Holders) -> Result<ObjectRows> {
@@ -108,92 +90,15 @@ fn rows(entries: &[Entry<'_>], holders: &mut Holders) -> Result<ObjectRows> {
             std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => place.insert(series.header.compressor()?),
         };
-        rows.series.push(series.totals.series);
-        rows.object_id.push(arrival.object.0);
-        rows.sop_instance_uid.push(arrival.sop_instance.as_str().to_owned());
-        rows.sop_class_uid.push(arrival.sop_class.as_str().to_owned());
-        rows.transfer_syntax.push(arrival.transfer_syntax.as_str().to_owned());
-        rows.instance_number.push(instance_number(&arrival.header.attributes));
-        rows.state.push(entry.state.as_str().to_owned());
-        rows.reason.push(entry.reason().to_owned());
-        rows.counterpart.push(entry.counterpart().map(|object| object.0));
-        rows.sha256.push(arrival.sha256.0.to_vec());
-        rows.crc32.push(i64::from(arrival.crc32));
-        rows.length.push(signed(arrival.length));
-        rows.received_at.push(arrival.received_at.0);
-        rows.source.push(arrival.source.as_str().to_owned());
-        rows.header.push(compressor.store(&header)?);
-        rows.header_partial.push(i64::from(partial));
+        let standing = Standing {
+            state: entry.state,
+            reason: entry.reason(),
+            counterpart: entry.counterpart(),
+            pack: None,
+        };
+        rows.push(series.totals.series, arrival, &standing, compressor.store(&header)?, partial);
     }
     Ok(rows)
-}
-
-macro_rules! object_columns {
-    () => {
-        "INSERT INTO objects (series, object_id, sop_instance_uid, sop_class_uid, transfer_syntax, instance_number, state, reason,
-                              counterpart, sha256, crc32, length, received_at, source, header, header_partial) "
-    };
-}
-
-const INSERT_ONE: &str = concat!(
-    object_columns!(),
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
-);
-
-const INSERT_MANY: &str = concat!(
-    object_columns!(),
-    "SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-                          $9::uuid[], $10::bytea[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bytea[], $16::bigint[])"
-);
-
-async fn insert_objects(connection: &mut Connection, rows: &ObjectRows) -> Result<()> {
-    match connection.handle() {
-        Handle::Sqlite(connection) => {
-            for (i, series) in rows.series.iter().enumerate() {
-                let inserted = sqlx::query::<sqlx::Sqlite>(INSERT_ONE)
-                    .bind(series)
-                    .bind(rows.object_id.get(i))
-                    .bind(rows.sop_instance_uid.get(i))
-                    .bind(rows.sop_class_uid.get(i))
-                    .bind(rows.transfer_syntax.get(i))
-                    .bind(rows.instance_number.get(i).copied().flatten())
-                    .bind(rows.state.get(i))
-                    .bind(rows.reason.get(i))
-                    .bind(rows.counterpart.get(i).copied().flatten())
-                    .bind(rows.sha256.get(i))
-                    .bind(rows.crc32.get(i))
-                    .bind(rows.length.get(i))
-                    .bind(rows.received_at.get(i))
-                    .bind(rows.source.get(i))
-                    .bind(rows.header.get(i))
-                    .bind(rows.header_partial.get(i))
-                    .execute(&mut *connection);
-                limited(inserted).await?;
-            }
-        }
-        Handle::Postgres(connection) => {
-            let inserted = sqlx::query::<sqlx::Postgres>(INSERT_MANY)
-                .bind(&rows.series)
-                .bind(&rows.object_id)
-                .bind(&rows.sop_instance_uid)
-                .bind(&rows.sop_class_uid)
-                .bind(&rows.transfer_syntax)
-                .bind(&rows.instance_number)
-                .bind(&rows.state)
-                .bind(&rows.reason)
-                .bind(&rows.counterpart)
-                .bind(&rows.sha256)
-                .bind(&rows.crc32)
-                .bind(&rows.length)
-                .bind(&rows.received_at)
-                .bind(&rows.source)
-                .bind(&rows.header)
-                .bind(&rows.header_partial)
-                .execute(connection);
-            limited(inserted).await?;
-        }
-    }
-    Ok(())
 }
 
 /// The files of the batch lie on this node's disk; those of tombstones are doomed.

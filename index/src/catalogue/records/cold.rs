@@ -35,6 +35,10 @@ pub struct Member {
     pub instance_number: Option<i64>,
     /// Serving state
     pub state: ServingState,
+    /// Why, where it is quarantined or rejected
+    pub reason: String,
+    /// The version that it superseded
+    pub counterpart: Option<ObjectId>,
     /// Length of the file
     pub length: u64,
     /// SHA-256 of the data set

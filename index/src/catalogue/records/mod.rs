@@ -6,6 +6,7 @@ mod cold;
 mod commitment;
 mod cost;
 mod delivery;
+mod rebuild;
 mod restore;
 mod store;
 mod withdrawn;
@@ -26,6 +27,10 @@ pub use delivery::{
 pub use restore::{
     AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
     RestoreSummary, RestoreTime, RestoreWish,
+};
+pub use rebuild::{
+    Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, ResolvedConflict, SeriesText,
+    StudyDecisions, StudyText, Verdict,
 };
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::super::columns::clean;
 use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
+use super::super::journal::{self, Withdrawal};
 use super::super::lists::Texts;
 use super::super::rows::read_uid;
 use super::super::{AuditEvent, Catalogue, NoteEffect, Result, audit};
@@ -87,6 +88,8 @@ impl Catalogue {
         };
         for row in &rows {
             if row.state != "obeyed" {
+                row.write_down(&mut connection, "restored", "before it was obeyed", actor, now)
+                    .await?;
                 audit::write(&mut connection, &[row.event("restored", actor, "before it was obeyed", now)]).await?;
                 continue;
             }
@@ -117,6 +120,7 @@ pub(super) async fn refuse(connection: &mut Connection, row: &NoteRow, reason: &
     let reason = clean(reason, MAX_REASON);
     let sql = "UPDATE rejections SET state = 'refused', reason = $2, decided_at = $3 WHERE id = $1 AND state = 'waiting'";
     execute!(connection, sql, row.id, reason.as_str(), now.0)?;
+    row.write_down(connection, "refused", &reason, row.decider(), now).await?;
     audit::write(connection, &[row.event("reject_refused", row.decider(), &reason, now)]).await
 }
 
@@ -172,6 +176,23 @@ async fn restorable(connection: &mut Connection, note: &NoteRow, listed: &[Liste
 }
 
 impl NoteRow {
+    /// Journals what changes no object.
+    async fn write_down(&self, connection: &mut Connection, action: &'static str, reason: &str, actor: &str, now: Timestamp) -> Result<()> {
+        let withdrawal = Withdrawal {
+            at: now,
+            action,
+            study: &self.study_uid,
+            note: &self.note_uid,
+            note_object: ObjectId(self.object_id),
+            code: &self.code,
+            reason,
+            actor,
+            listed: &[],
+            objects: Vec::new(),
+        };
+        journal::write_withdrawal(connection, &withdrawal).await
+    }
+
     fn event(&self, action: &'static str, actor: &str, reason: &str, now: Timestamp) -> AuditEvent {
         AuditEvent {
             study_uid: self.study_uid.clone(),

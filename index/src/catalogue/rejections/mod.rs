@@ -153,6 +153,7 @@ impl Catalogue {
             now,
         };
         transition.make(&mut connection, &affected).await?;
+        transition.list(&mut connection, &note.listed).await?;
         connection.commit().await?;
         Ok(Some(NoteEffect {
             listed: listed.unsigned_abs(),
@@ -199,8 +200,11 @@ async fn lock_listed(connection: &mut Connection, note: &NoteRow, listed: &[List
 /// of the list at a time: no statistics of the database can make that more than a look into the index for each.
 async fn listed_in(connection: &mut Connection, state: &str, listed: &[Listed]) -> Result<Vec<Affected>> {
     let sql = connection.pick(
-        concat!(affected!(), "o.sop_instance_uid IN (SELECT value FROM json_each($2)) ORDER BY o.id"),
-        concat!(affected!(), "o.sop_instance_uid = ANY ($2) ORDER BY o.id"),
+        concat!(
+            affected!(),
+            "o.sop_instance_uid IN (SELECT value FROM json_each($2)) ORDER BY o.received_at, o.id"
+        ),
+        concat!(affected!(), "o.sop_instance_uid = ANY ($2) ORDER BY o.received_at, o.id"),
     );
     let mut found = Vec::new();
     for part in listed.chunks(LOOKUP) {
@@ -286,6 +290,28 @@ impl Transition<'_> {
         Ok(())
     }
 
+    /// Writes down what the note lists, where its stored header does not tell: the note itself may lie in an archived pack one day.
+    async fn list(&self, connection: &mut Connection, listed: &[Listed]) -> Result<()> {
+        let sql = "SELECT header_partial FROM objects WHERE id = $1 AND header_partial = 1";
+        let partial: Option<(i64,)> = fetch_optional!(connection, sql, self.note.object)?;
+        for listed in listed.chunks(ENTRY).filter(|_| partial.is_some()) {
+            let withdrawal = Withdrawal {
+                at: self.now,
+                action: "listed",
+                study: &self.note.study_uid,
+                note: &self.note.note_uid,
+                note_object: ObjectId(self.note.object_id),
+                code: self.rejection.code(),
+                reason: "",
+                actor: self.actor,
+                listed,
+                objects: Vec::new(),
+            };
+            journal::write_withdrawal(connection, &withdrawal).await?;
+        }
+        Ok(())
+    }
+
     async fn write_down(&self, connection: &mut Connection, study: &str, patient_id: &str, objects: &[&Affected]) -> Result<()> {
         // At least one entry, of no object if there is none.
         for part in objects.chunks(ENTRY).chain(objects.is_empty().then_some(&[] as &[&Affected])) {
@@ -296,7 +322,9 @@ impl Transition<'_> {
                 note: &self.note.note_uid,
                 note_object: ObjectId(self.note.object_id),
                 code: self.rejection.code(),
+                reason: "",
                 actor: self.actor,
+                listed: &[],
                 objects: part
                     .iter()
                     .map(|object| {

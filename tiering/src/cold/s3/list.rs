@@ -1,0 +1,63 @@
+//! What is in the bucket, by ListObjectsV2.
+
+use futures::stream;
+use metrics::counter;
+
+use super::S3;
+use super::error::classify;
+use crate::cold::{ColdError, Listed, Listing};
+
+/// Where a listing stands.
+enum Place {
+    Start,
+    Next(String),
+    End,
+}
+
+impl S3 {
+    /// A page of at most a thousand keys in memory at a time.
+    pub(in crate::cold) fn list(&self, prefix: &str) -> Listing {
+        let prefix = self.full_key(prefix);
+        let pages = stream::try_unfold((self.clone(), prefix, Place::Start), |(store, prefix, place)| async move {
+            let token = match place {
+                Place::Start => None,
+                Place::Next(token) => Some(token),
+                Place::End => return Ok::<_, ColdError>(None),
+            };
+            let (page, next) = store.page(&prefix, token).await?;
+            let place = next.map_or(Place::End, Place::Next);
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, prefix, place))))
+        });
+        Box::pin(futures::TryStreamExt::try_flatten(pages))
+    }
+
+    async fn page(&self, prefix: &str, token: Option<String>) -> Result<(Vec<Listed>, Option<String>), ColdError> {
+        let list = self.client.list_objects_v2().bucket(&*self.bucket).prefix(prefix);
+        let page = list.set_continuation_token(token).send().await;
+        let page = page.map_err(|error| classify(&error, prefix))?;
+        counter!("filmroom_cold_requests_total", "operation" => "list", "result" => "ok").increment(1);
+        let root = self.root();
+        let mut listed = Vec::new();
+        for object in page.contents.unwrap_or_default() {
+            let key = object.key.unwrap_or_default();
+            let length = object.size.and_then(|size| u64::try_from(size).ok());
+            let (Some(key), Some(length)) = (key.strip_prefix(&root), length) else {
+                return Err(ColdError::Unavailable(format!(
+                    "{key}: a listing has no size of it, or not the prefix asked for"
+                )));
+            };
+            // What some tools put where a folder should be.
+            if !key.is_empty() && !key.ends_with('/') {
+                listed.push(Listed {
+                    key: key.to_owned(),
+                    length,
+                });
+            }
+        }
+        let next = page.next_continuation_token.filter(|_| page.is_truncated == Some(true));
+        if page.is_truncated == Some(true) && next.is_none() {
+            return Err(ColdError::Unavailable("a listing goes on and does not say where".to_owned()));
+        }
+        Ok((listed, next))
+    }
+}

@@ -1,0 +1,377 @@
+//! The whole catalogue made anew: from manifests and journal in the cold store, and from the hot files. No pack is opened, none is restored.
+//!
+//! # Mechanics
+//! The cold store is listed study by study. The [`journal`] of a study is read first; then its manifests, several at once, each of which becomes rows in
+//! the light of it; then what else the journal decided. Last the hot store is swept as at the start of a node that the catalogue has never seen: what is on
+//! record is hot, what is not is adopted, as the journal says if it says anything.
+//!
+//! # Invariants
+//! - Only an empty catalogue is written to, and only while nobody else has the data directory. Until the rebuild has ended no node opens the catalogue.
+//! - Memory does not grow with the number of studies; of a study its keys, its journal and a few manifests are in it.
+//! - What cannot be read is named, and keeps the rebuild from ending: an entry of the journal may be what withdraws an image. A person puts it right, or says
+//!   that it may be without.
+//!
+//! # Crash story
+//! A rebuild that is interrupted goes on: packs on record are passed over, everything else that is done twice is the same.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use filmroom_index::catalogue::{Catalogue, Loaded, RebuildStart, RebuiltPart, StudyDecisions};
+use filmroom_index::clock::Clock;
+use filmroom_index::model::{AeTitle, NodeId, Uid};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+
+use crate::archive::{Settings, open_data};
+use crate::cold::{ColdError, ColdStore};
+use crate::error::ArchiveError;
+use crate::hot::Sweep;
+use crate::manifest::{self, Manifest};
+use crate::pack;
+use journal::Decided;
+use listing::{StudyKeys, studies};
+
+pub mod journal;
+mod listing;
+mod parts;
+mod report;
+
+pub(crate) use parts::standing;
+pub use report::{Damage, Kind, Progress, Report};
+
+/// Studies whose journal is read ahead.
+const STUDIES: usize = 8;
+
+/// Entries of a study's journal that are read at once.
+const ENTRIES: usize = 8;
+
+/// Manifests that are read at once.
+const MANIFESTS: u32 = 4;
+
+/// A manifest longer than this is read alone: uncompressed it is many times as long.
+const LARGE: u64 = 1024 * 1024;
+
+/// No manifest is longer than this, compressed.
+const MAX_MANIFEST: u64 = 128 * 1024 * 1024;
+
+/// No entry of the journal is longer than this.
+const MAX_ENTRY: u64 = 16 * 1024 * 1024;
+
+/// Objects that are put on record in one transaction, about.
+const BATCH: usize = 4000;
+
+/// So many parts at most: rows above them are locked meanwhile.
+const PARTS: usize = 200;
+
+/// Makes the catalogue anew. `despite_damage`: ends even if something could not be read. `actor` stands in the audit.
+pub async fn rebuild(
+    settings: &Settings,
+    catalogue: Catalogue,
+    clock: Clock,
+    actor: &str,
+    despite_damage: bool,
+    progress: &dyn Fn(Progress),
+) -> Result<Report, ArchiveError> {
+    let (data_dir, hot) = open_data(settings).await?;
+    let node = data_dir.node();
+    let cold = match &settings.cold {
+        Some(cold) => Some(ColdStore::open(cold).await?),
+        None => None,
+    };
+    let start = catalogue.rebuild_begin().await?;
+    if start == RebuildStart::NotEmpty {
+        return Err(ArchiveError::NotEmpty);
+    }
+    let mut rebuild = Rebuild {
+        settings,
+        catalogue: &catalogue,
+        node,
+        resumed: start == RebuildStart::Resumed,
+        report: Report {
+            resumed: start == RebuildStart::Resumed,
+            ..Report::default()
+        },
+        progress,
+    };
+    if let Some(cold) = &cold {
+        rebuild.cold(cold).await?;
+    }
+    let Rebuild { mut report, .. } = rebuild;
+    if report.damaged > 0 && !despite_damage {
+        return Ok(report);
+    }
+    let sweep = Sweep {
+        hot: &hot,
+        catalogue: &catalogue,
+        clock: &clock,
+        node,
+        senders: &settings.senders,
+    };
+    let swept = sweep.run().await?;
+    report.swept(&swept);
+    if report.damaged > 0 && !despite_damage {
+        return Ok(report);
+    }
+    catalogue.rebuild_end(actor, &report.summary(), clock.now()).await?;
+    report.finished = true;
+    Ok(report)
+}
+
+struct Rebuild<'a> {
+    settings: &'a Settings,
+    catalogue: &'a Catalogue,
+    node: NodeId,
+    resumed: bool,
+    report: Report,
+    progress: &'a dyn Fn(Progress),
+}
+
+/// A study whose journal was read.
+struct Study {
+    uid: Uid,
+    keys: StudyKeys,
+    decided: Decided,
+    /// Packs that are on record from before
+    known: HashSet<String>,
+    damage: Vec<Damage>,
+    entries: u64,
+}
+
+/// What is to be done, in this order.
+enum Step {
+    Begin(Arc<Study>),
+    Manifest(Arc<Study>, String),
+    End(Arc<Study>),
+}
+
+/// What was read for it.
+enum Read {
+    Begin(Arc<Study>),
+    Manifest(Arc<Study>, String, Result<Box<Manifest>, String>, OwnedSemaphorePermit),
+    End(Arc<Study>),
+}
+
+impl Rebuild<'_> {
+    async fn cold(&mut self, cold: &ColdStore) -> Result<(), ArchiveError> {
+        let (catalogue, resumed) = (self.catalogue, self.resumed);
+        let permits = Arc::new(Semaphore::new(MANIFESTS as usize));
+        let studies = studies(cold.list("")).map_err(ArchiveError::from);
+        let prepared = studies.map_ok(|keys| prepare(cold, catalogue, resumed, keys)).try_buffered(STUDIES);
+        let steps = prepared.map_ok(steps).try_flatten();
+        let read = steps.map_ok(|step| read(cold, &permits, step)).try_buffered(MANIFESTS as usize);
+        let mut read = std::pin::pin!(read);
+        let mut batch = Batch::default();
+        while let Some(read) = read.try_next().await? {
+            match read {
+                Read::Begin(study) => {
+                    self.report.studies += 1;
+                    self.report.entries += study.entries;
+                    self.report.others += study.keys.others;
+                    self.report.damage(study.damage.iter().cloned());
+                }
+                Read::Manifest(study, key, manifest, permit) => {
+                    if let Some(part) = self.part(&study, &key, manifest) {
+                        batch.add(part);
+                    }
+                    drop(permit);
+                    fail::fail_point!("rebuild::after_manifest");
+                    if batch.objects >= BATCH || batch.parts.len() >= PARTS {
+                        self.flush(&mut batch).await?;
+                    }
+                }
+                Read::End(study) => self.end(&study, &mut batch).await?,
+            }
+        }
+        self.flush(&mut batch).await
+    }
+
+    /// The rows that a manifest tells of.
+    fn part(&mut self, study: &Study, key: &str, manifest: Result<Box<Manifest>, String>) -> Option<RebuiltPart> {
+        let pack_key = pack_key(key);
+        let manifest = match manifest {
+            Ok(manifest) => match parts::contradiction(&manifest, &pack_key) {
+                None => manifest,
+                Some(why) => {
+                    self.report.damage([Damage::new(Kind::Manifest, key, why)]);
+                    return None;
+                }
+            },
+            Err(why) => {
+                self.report.damage([Damage::new(Kind::Manifest, key, why)]);
+                return None;
+            }
+        };
+        let flaw = parts::flaw(&manifest, study.keys.packs.get(&pack_key).copied());
+        match flaw {
+            None => self.report.packs += 1,
+            Some(parts::Flaw::Missing) => {
+                let why = format!("its pack is not there: {} instances have no copy there", manifest.instances.len());
+                self.report.damage([Damage::new(Kind::PackMissing, &pack_key, why)]);
+            }
+            Some(parts::Flaw::Length(length)) => {
+                let why = format!("the pack has {length} bytes instead of {}", manifest.length);
+                self.report.damage([Damage::new(Kind::PackLength, &pack_key, why)]);
+            }
+        }
+        Some(parts::part(&manifest, flaw.is_none(), &study.decided, &self.settings.senders))
+    }
+
+    async fn flush(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
+        let batch = std::mem::take(batch);
+        if batch.parts.is_empty() {
+            return Ok(());
+        }
+        let Loaded { objects, settled } = self.catalogue.rebuild_load(self.node, &batch.parts).await?;
+        fail::fail_point!("rebuild::after_load");
+        self.report.objects += objects;
+        self.report.settled += settled;
+        (self.progress)(Progress {
+            studies: self.report.studies,
+            packs: self.report.packs,
+            objects: self.report.objects,
+        });
+        Ok(())
+    }
+
+    /// What the journal says beside the manifests.
+    async fn end(&mut self, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
+        let decided = &study.decided;
+        let manifested = |key: &String| study.keys.manifests.contains_key(&pack::manifest_key(key));
+        for key in study.keys.packs.keys().filter(|key| !manifested(key)) {
+            let why = "it has no manifest: nobody knows what is in it without reading it".to_owned();
+            self.report.damage([Damage::new(Kind::ManifestMissing, key, why)]);
+        }
+        if decided.verdicts.is_empty() && decided.notes.is_empty() && decided.resolved.is_empty() {
+            return Ok(());
+        }
+        for tombstone in &decided.tombstones {
+            let verdict = decided.verdicts.get(&tombstone.object);
+            batch.add(parts::tombstone(&study.uid, tombstone, verdict, &self.settings.senders));
+        }
+        self.flush(batch).await?;
+        let decisions = StudyDecisions {
+            study: study.uid.clone(),
+            verdicts: decided
+                .verdicts
+                .iter()
+                .map(|(object, verdict)| (*object, verdict.clone()))
+                .collect(),
+            notes: decided.notes.values().cloned().collect(),
+            resolved: decided.resolved.clone(),
+        };
+        let senders = &self.settings.senders;
+        let issuer_of = |title: &AeTitle| senders.of(Some(title)).default_issuer;
+        self.catalogue.rebuild_decide(&decisions, &issuer_of).await?;
+        fail::fail_point!("rebuild::after_decide");
+        Ok(())
+    }
+}
+
+/// Parts that wait for their transaction.
+#[derive(Default)]
+struct Batch {
+    parts: Vec<RebuiltPart>,
+    objects: usize,
+}
+
+impl Batch {
+    fn add(&mut self, part: RebuiltPart) {
+        self.objects += part.objects.len();
+        self.parts.push(part);
+    }
+}
+
+/// Reads the journal of a study, and what of it is on record.
+async fn prepare(cold: &ColdStore, catalogue: &Catalogue, resumed: bool, keys: StudyKeys) -> Result<Option<Arc<Study>>, ArchiveError> {
+    let Some(uid) = keys.study() else {
+        return Ok(None);
+    };
+    let mut known = HashSet::new();
+    if resumed {
+        let packs: Vec<&str> = keys.packs.keys().map(String::as_str).collect();
+        known = catalogue.rebuild_known(&packs).await?;
+    }
+    let fetch = |key: String| async move {
+        let bytes = get(cold, &key, MAX_ENTRY).await?;
+        Ok::<_, ArchiveError>((key, bytes))
+    };
+    let mut fetched = stream::iter(keys.journal.clone()).map(fetch).buffered(ENTRIES);
+    let (mut entries, mut damage) = (Vec::new(), Vec::new());
+    while let Some((key, bytes)) = fetched.try_next().await? {
+        match bytes.and_then(|bytes| journal::parse(&bytes).map_err(|error| error.to_string())) {
+            Ok(entry) => entries.push(entry),
+            Err(why) => damage.push(Damage::new(Kind::Journal, &key, why)),
+        }
+    }
+    drop(fetched);
+    Ok(Some(Arc::new(Study {
+        uid,
+        entries: entries.len() as u64,
+        decided: journal::replay(entries),
+        keys,
+        known,
+        damage,
+    })))
+}
+
+fn steps(study: Option<Arc<Study>>) -> impl Stream<Item = Result<Step, ArchiveError>> {
+    let mut steps = Vec::new();
+    if let Some(study) = study {
+        steps.push(Step::Begin(Arc::clone(&study)));
+        let wanted = study.keys.manifests.keys().filter(|key| !study.known.contains(&pack_key(key)));
+        steps.extend(wanted.map(|key| Step::Manifest(Arc::clone(&study), key.clone())));
+        steps.push(Step::End(study));
+    }
+    stream::iter(steps.into_iter().map(Ok))
+}
+
+/// Reads a manifest, if that is the step. A permit goes with it until it has become rows.
+async fn read(cold: &ColdStore, permits: &Arc<Semaphore>, step: Step) -> Result<Read, ArchiveError> {
+    let (study, key) = match step {
+        Step::Begin(study) => return Ok(Read::Begin(study)),
+        Step::End(study) => return Ok(Read::End(study)),
+        Step::Manifest(study, key) => (study, key),
+    };
+    let length = study.keys.manifests.get(&key).copied().unwrap_or_default();
+    let weight = if length > LARGE { MANIFESTS } else { 1 };
+    let permit = Arc::clone(permits).acquire_many_owned(weight).await;
+    let permit = permit.map_err(|error| ColdError::Unavailable(error.to_string()))?;
+    let manifest = match get(cold, &key, MAX_MANIFEST).await? {
+        Ok(bytes) => {
+            let decoded = spawn_blocking(move || manifest::decode(&bytes)).await;
+            decoded
+                .map_err(|error| error.to_string())
+                .and_then(|d| d.map_err(|error| error.to_string()))
+        }
+        Err(why) => Err(why),
+    };
+    Ok(Read::Manifest(study, key, manifest.map(Box::new), permit))
+}
+
+/// Reads a small object. What is wrong with this one alone is told apart from a store that does not answer.
+async fn get(cold: &ColdStore, key: &str, most: u64) -> Result<Result<Vec<u8>, String>, ArchiveError> {
+    let mut body = match cold.get(key, None).await {
+        Ok(body) => body,
+        Err(error @ (ColdError::Unavailable(_) | ColdError::Refused(_))) => return Err(error.into()),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        match chunk {
+            Ok(chunk) => bytes.extend_from_slice(&chunk),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(Err(error.to_string())),
+            Err(error) => return Err(ColdError::Unavailable(format!("{key}: {error}")).into()),
+        }
+        if bytes.len() as u64 > most {
+            return Ok(Err(format!("it is longer than {most} bytes")));
+        }
+    }
+    Ok(Ok(bytes))
+}
+
+/// The key of the pack beside a manifest.
+fn pack_key(manifest_key: &str) -> String {
+    format!("{}.zip", manifest_key.strip_suffix(".json.zst").unwrap_or(manifest_key))
+}
