@@ -53,7 +53,15 @@ pub use journal::JOURNAL_VERSION;
 pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
 pub use records::{
-    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, EvictionCandidate, FoundFile, HeldCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PatientText, Quarantined, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict, WaitingNote,
+    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord,
+    CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts,
+    DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery,
+    EvictionCandidate, FoundFile, HeldCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located,
+    MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenRestores,
+    OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PatientText, Quarantined, RebuildStart,
+    Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup,
+    RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample,
+    Standing, StudyDecisions, StudySummary, StudyText, Verdict, WaitingNote,
 };
 
 /// The catalogue's database.

@@ -70,6 +70,17 @@ impl Database {
         }
     }
 
+    /// Forgets everything but the nodes, as if the catalogue had been made anew.
+    pub(crate) async fn clear(&self) {
+        let tables =
+            "rejection_items rejections hot_copies series_nodes conflicts journal audit rebuild_described rebuild_verdicts rebuild_notes
+                      rebuild_listed objects packs series studies patients";
+        for table in tables.split_whitespace() {
+            let sql = format!("DELETE FROM {table}");
+            self.run(&sql, &sql).await;
+        }
+    }
+
     /// A number that SQL has an answer for.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         match &self.kind {

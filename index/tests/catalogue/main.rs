@@ -22,6 +22,7 @@ mod matching;
 mod nodes;
 mod objects;
 mod opening;
+mod rebuild;
 mod rejections;
 mod restores;
 mod standing;
@@ -178,6 +179,15 @@ fn main() {
             what_is_not_sent_in_time_expires,
             a_cancel_leaves_nothing_of_what_it_is_about,
             the_same_asked_for_many_times_at_once_is_open_once;
+        rebuild:
+            only_an_empty_catalogue_is_rebuilt_and_an_open_rebuild_goes_on,
+            a_series_loaded_from_what_was_described_answers_as_before,
+            what_is_loaded_twice_is_there_once,
+            of_two_that_seem_served_the_newer_one_is,
+            the_newest_description_stays_in_whatever_order_they_come,
+            a_note_in_force_stays_in_force_and_a_refused_one_refused,
+            what_the_journal_said_of_a_file_is_kept_until_it_is_found,
+            a_node_that_was_never_swept_is_told_apart;
         rejections:
             a_note_takes_what_it_lists_out_of_service_and_nothing_else,
             a_note_is_journalled_by_study_and_audited,

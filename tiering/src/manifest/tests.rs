@@ -80,7 +80,7 @@ fn described() -> Described {
         patient: PatientText {
             patient_id: "P1".to_owned(),
             issuer: "HOSPITAL".to_owned(),
-            name: "Müller^Jörg".to_owned(),
+            name: "Maier^Jörg".to_owned(),
             ..PatientText::default()
         },
         study: StudyText {

@@ -32,6 +32,39 @@ pub(crate) async fn what_is_put_is_there(store: &ColdStore, checksums: Checksums
     }
 }
 
+/// More objects than a page of S3's listing has, of studies whose UIDs begin alike.
+pub(crate) async fn everything_is_listed_once_study_by_study(store: &ColdStore) {
+    use futures::TryStreamExt;
+    let keys = (0..1100u32)
+        .map(|n| format!("1.2.{}/3.4/{n:04}.json.zst", n % 5))
+        .chain(["1.2/journal-1.json", "1.2/3.4/0.zip", "1.2.3.4/3.4/0.zip"].map(str::to_owned));
+    let mut expected: Vec<(String, u64)> = keys.enumerate().map(|(n, key)| (key, n as u64 % 7)).collect();
+    futures::stream::iter(expected.clone())
+        .for_each_concurrent(16, async |(key, length)| {
+            let bytes = noise(8, length as usize);
+            store.put(&key, Class::Record, length, body(&bytes)).await.unwrap();
+        })
+        .await;
+    let listed: Vec<(String, u64)> = store
+        .list("")
+        .map_ok(|listed| (listed.key, listed.length))
+        .try_collect()
+        .await
+        .unwrap();
+    let mut folders: Vec<&str> = listed.iter().map(|(key, _)| key.split('/').next().unwrap()).collect();
+    folders.dedup();
+    assert_eq!(folders.len(), 7, "what belongs to a study comes together: {folders:?}");
+    let of_one: Vec<&String> = listed.iter().map(|(key, _)| key).filter(|key| key.starts_with("1.2.3/")).collect();
+    assert!(of_one.is_sorted());
+    let mut sorted = listed.clone();
+    sorted.sort();
+    expected.sort();
+    assert!(sorted == expected);
+    let below: Vec<String> = store.list("1.2/").map_ok(|listed| listed.key).try_collect().await.unwrap();
+    assert_eq!(below.len(), 2);
+    assert!(store.list("9.9/").next().await.is_none());
+}
+
 pub(crate) async fn ranges_are_read(store: &ColdStore) {
     let bytes = noise(99, 20_000_000);
     store

@@ -46,6 +46,20 @@ async fn what_is_put_is_there() {
 }
 
 #[tokio::test]
+async fn everything_is_listed_once_study_by_study() {
+    let (root, store) = directory().await;
+    contract::everything_is_listed_once_study_by_study(&store).await;
+    // What a put has not finished, and what a NAS keeps beside, is none of it.
+    fs::write(root.path().join("1.2/.journal-2.json.part"), "").unwrap();
+    fs::create_dir_all(root.path().join(".snapshot/1.2")).unwrap();
+    fs::write(root.path().join(".snapshot/1.2/journal-3.json"), "").unwrap();
+    assert_eq!(futures::StreamExt::count(store.list("")).await, 1103);
+    let nothing = store_in(&root.path().join("unmounted")).await;
+    let answer = futures::StreamExt::next(&mut nothing.list("")).await;
+    assert!(matches!(answer, Some(Err(ColdError::Unavailable(_)))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn ranges_are_read() {
     contract::ranges_are_read(&directory().await.1).await;
 }

@@ -97,6 +97,12 @@ async fn what_is_put_is_there() {
 }
 
 #[tokio::test]
+async fn everything_is_listed_once_study_by_study() {
+    let Some(server) = server().await else { return };
+    contract::everything_is_listed_once_study_by_study(&server.store("listed").await).await;
+}
+
+#[tokio::test]
 async fn ranges_are_read() {
     let Some(server) = server().await else { return };
     contract::ranges_are_read(&server.store("ranges").await).await;

@@ -24,13 +24,13 @@ pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,
 };
-pub use restore::{
-    AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
-    RestoreSummary, RestoreTime, RestoreWish,
-};
 pub use rebuild::{
     Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, ResolvedConflict, SeriesText,
     StudyDecisions, StudyText, Verdict,
+};
+pub use restore::{
+    AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
+    RestoreSummary, RestoreTime, RestoreWish,
 };
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};
