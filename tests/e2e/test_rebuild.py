@@ -74,7 +74,7 @@ class Hospital:
 
     def rejected(self, name, code, paths):
         target = self.tmp_path / name
-        uid = note.write(target, code, note.references(paths), patient_name="Doe^Jo")
+        uid = note.write(target, code, note.references(paths), patient_id="PA", patient_name="Müller^Jörg")
         self.files.append(target)
         self.send(target, title="CT1")
         return uid
@@ -148,8 +148,8 @@ def everything(node, files):
 
     def find(level, root, **keys):
         asked = scu.identifier(level)
-        for tag, (vr, _) in tags.items():
-            asked.add_new(tag, vr, None if vr != "SQ" else [])
+        for tag, (vr, value) in tags.items():
+            asked.add_new(tag, vr, value if tag.is_private_creator else [] if vr == "SQ" else None)
         for name in ("ModalitiesInStudy", "SOPClassesInStudy", "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedSeries",
                      "NumberOfPatientRelatedInstances", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
                      "NumberOfSeriesRelatedInstances", "IssuerOfPatientID"):
@@ -177,13 +177,15 @@ def decisions(node):
     def lines(*command):
         return [json.loads(line) for line in node.command(*command, "--json").stdout.splitlines()]
 
-    rejections = [{k: v for k, v in row.items() if k != "decided_at"} for row in lines("rejections", "list")]
+    rejections = [{k: v for k, v in row.items() if k not in ("decided_at", "received_at")} for row in lines("rejections", "list")]
     conflicts = [{k: v for k, v in row.items() if k not in ("id", "resolved_at")} for row in lines("conflicts", "list")]
     status = node.status()
     counted = {k: status[k] for k in ("patients", "studies", "series", "instances", "quarantined", "hot_objects", "hot_bytes", "packs_verified", "pack_bytes",
                                       "packs_pending", "conflicts", "rejections_refused") if k in status}
     by_text = lambda rows: sorted(rows, key=json.dumps)  # noqa: E731
-    return {"quarantine": by_text(lines("quarantine", "list")), "rejections": by_text(rejections), "conflicts": by_text(conflicts), "counts": counted}
+    # Of a file in no pack it is known to the millisecond when its first byte came.
+    quarantine = [{k: v for k, v in row.items() if k != "received_at"} for row in lines("quarantine", "list")]
+    return {"quarantine": by_text(quarantine), "rejections": by_text(rejections), "conflicts": by_text(conflicts), "counts": counted}
 
 
 def differing(before, after):

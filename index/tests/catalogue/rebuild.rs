@@ -10,7 +10,7 @@ use filmroom_index::model::{ObjectId, ServingState, Timestamp};
 use filmroom_index::rejection;
 
 use crate::database::Database;
-use crate::objects::{Changed, bytes, node, slice, tick, uid};
+use crate::objects::{Changed, bytes, node, slice, tick};
 use crate::rejections::note;
 use crate::store::store;
 
