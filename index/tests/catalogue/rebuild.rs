@@ -37,6 +37,7 @@ fn part(described: Option<Described>, objects: Vec<Rebuilt>) -> RebuiltPart {
             crc64: u64::MAX - 7,
             serving: ServingState::Served,
             node: node(5),
+            put_at: Timestamp(5),
         }),
         objects,
     }

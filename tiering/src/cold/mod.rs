@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use filmroom_index::model::Timestamp;
 use futures::StreamExt;
 use futures::stream::{BoxStream, Fuse};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
@@ -121,6 +122,8 @@ pub struct Listed {
     pub key: String,
     /// Bytes
     pub length: u64,
+    /// When it was put; the epoch where the store does not say
+    pub put_at: Timestamp,
 }
 
 /// Objects of a listing, page by page. An error ends them.

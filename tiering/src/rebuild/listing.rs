@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use filmroom_index::model::Uid;
+use filmroom_index::model::{Timestamp, Uid};
 use futures::{Stream, StreamExt, stream};
 
 use crate::cold::{ColdError, Listed, Listing};
@@ -12,8 +12,8 @@ use crate::cold::{ColdError, Listed, Listing};
 pub(super) struct StudyKeys {
     /// The folder's name
     pub(super) folder: String,
-    /// Packs, and their lengths
-    pub(super) packs: BTreeMap<String, u64>,
+    /// Packs, their lengths, and when they were put
+    pub(super) packs: BTreeMap<String, (u64, Timestamp)>,
     /// Manifests, and their lengths
     pub(super) manifests: BTreeMap<String, u64>,
     /// Entries of the journal
@@ -29,12 +29,12 @@ impl StudyKeys {
     }
 
     fn add(&mut self, listed: Listed) {
-        let Listed { key, length } = listed;
+        let Listed { key, length, put_at } = listed;
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
             [_, name] if name.starts_with("journal-") && name.ends_with(".json") => self.journal.push(key),
             [_, _, name] if name.ends_with(".zip") => {
-                self.packs.insert(key, length);
+                self.packs.insert(key, (length, put_at));
             }
             [_, _, name] if name.ends_with(".json.zst") => {
                 self.manifests.insert(key, length);
@@ -93,6 +93,7 @@ mod tests {
             Ok(Listed {
                 key: key.to_owned(),
                 length: 7,
+                put_at: Timestamp(9),
             })
         });
         let found: Vec<StudyKeys> = studies(Box::pin(stream::iter(listed))).try_collect().await.unwrap();
@@ -101,7 +102,7 @@ mod tests {
             ["1.2.3", "1.2", "top.zip"]
         );
         assert_eq!(found[0].journal, ["1.2.3/journal-a.json"]);
-        assert_eq!(found[0].packs["1.2.3/4.5/a.zip"], 7);
+        assert_eq!(found[0].packs["1.2.3/4.5/a.zip"], (7, Timestamp(9)));
         assert_eq!(found[0].manifests.len(), 1);
         assert_eq!((found[1].packs.len(), found[1].manifests.len(), found[1].others), (1, 0, 2));
         assert_eq!((found[2].others, found[2].study()), (1, None));

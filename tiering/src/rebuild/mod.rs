@@ -203,7 +203,8 @@ impl Rebuild<'_> {
                 return None;
             }
         };
-        let flaw = parts::flaw(&manifest, study.keys.packs.get(&pack_key).copied());
+        let listed = study.keys.packs.get(&pack_key).copied();
+        let flaw = parts::flaw(&manifest, listed.map(|(length, _)| length));
         match flaw {
             None => self.report.packs += 1,
             Some(parts::Flaw::Missing) => {
@@ -215,7 +216,8 @@ impl Rebuild<'_> {
                 self.report.damage([Damage::new(Kind::PackLength, &pack_key, why)]);
             }
         }
-        Some(parts::part(&manifest, flaw.is_none(), &study.decided, &self.settings.senders))
+        let put_at = listed.filter(|_| flaw.is_none()).map(|(_, put_at)| put_at);
+        Some(parts::part(&manifest, put_at, &study.decided, &self.settings.senders))
     }
 
     async fn flush(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {

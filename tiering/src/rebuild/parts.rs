@@ -2,7 +2,7 @@
 
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{Arrival, Origin, Rebuilt, RebuiltPack, RebuiltPart, Verdict};
-use filmroom_index::model::{ObjectId, ServingState, Uid};
+use filmroom_index::model::{ObjectId, ServingState, Timestamp, Uid};
 
 use super::journal::{Decided, Tombstone};
 use crate::archive::Senders;
@@ -46,22 +46,24 @@ pub(super) fn contradiction(manifest: &Manifest, pack_key: &str) -> Option<Strin
     Some(format!("{} lies beyond the end of its pack", beyond.member.sop_instance))
 }
 
-/// The members of a pack as they are now. Without its pack, if that is not as it should be: what is hot of it is packed again then.
-pub(super) fn part(manifest: &Manifest, sound: bool, decided: &Decided, senders: &Senders) -> RebuiltPart {
+/// The members of a pack as they are now. `put_at` is when the pack was put; none if it is not as it should be: then they are in no pack, and what is hot of
+/// them is packed again.
+pub(super) fn part(manifest: &Manifest, put_at: Option<Timestamp>, decided: &Decided, senders: &Senders) -> RebuiltPart {
     let objects = manifest
         .instances
         .iter()
-        .map(|instance| member(manifest, instance, sound, decided, senders));
+        .map(|instance| member(manifest, instance, put_at.is_some(), decided, senders));
     RebuiltPart {
         study: manifest.study_uid.clone(),
         series: manifest.series_uid.clone(),
         described: manifest.described.clone(),
-        pack: sound.then(|| RebuiltPack {
+        pack: put_at.map(|put_at| RebuiltPack {
             key: manifest.key.clone(),
             length: manifest.length,
             crc64: manifest.crc64,
             serving: manifest.state,
             node: manifest.node,
+            put_at,
         }),
         objects: objects.collect(),
     }

@@ -91,8 +91,8 @@ async fn load(
 
 async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPack, now: Timestamp) -> Result<i64> {
     let node = node_row(connection, pack.node).await?;
-    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at)
-               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7) ON CONFLICT (cold_key) DO NOTHING";
+    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, archive_clock)
+               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $8) ON CONFLICT (cold_key) DO NOTHING";
     execute!(
         connection,
         sql,
@@ -102,7 +102,8 @@ async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPac
         signed(pack.length),
         pack.serving.as_str(),
         pack.crc64.cast_signed(),
-        now.0
+        now.0,
+        pack.put_at.0
     )?;
     let row: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM packs WHERE cold_key = $1", pack.key.as_str())?;
     row.map(|(id,)| id).ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))

@@ -3,8 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use filmroom_index::model::Timestamp;
 use futures::stream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -104,14 +105,16 @@ fn tell(root: &Path, path: &Path, kind: &fs::FileType, found: &mpsc::Sender<io::
     let (Some(key), true) = (key, kind.is_file()) else {
         return Ok(true);
     };
-    let length = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.len(),
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
     };
+    let put_at = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let listed = Listed {
         key: key.to_owned(),
-        length,
+        length: metadata.len(),
+        put_at: Timestamp(i64::try_from(put_at.as_micros()).unwrap_or_default()),
     };
     Ok(found.blocking_send(Ok(listed)).is_ok())
 }

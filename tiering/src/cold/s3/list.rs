@@ -1,5 +1,6 @@
 //! What is in the bucket, by ListObjectsV2.
 
+use filmroom_index::model::Timestamp;
 use futures::stream;
 use metrics::counter;
 
@@ -48,9 +49,14 @@ impl S3 {
             };
             // What some tools put where a folder should be.
             if !key.is_empty() && !key.ends_with('/') {
+                let put_at = object
+                    .last_modified
+                    .and_then(|at| at.secs().checked_mul(1_000_000))
+                    .unwrap_or_default();
                 listed.push(Listed {
                     key: key.to_owned(),
                     length,
+                    put_at: Timestamp(put_at),
                 });
             }
         }
