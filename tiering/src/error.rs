@@ -68,6 +68,9 @@ pub enum RetrieveError {
     /// No copy within reach of this node.
     #[error("no copy is within reach of this node")]
     Unreachable,
+    /// It was withdrawn or superseded while it was waited for.
+    #[error("it is not served any more")]
+    Withdrawn,
     /// The disk or the catalogue failed.
     #[error("failed here: {0}")]
     Local(String),

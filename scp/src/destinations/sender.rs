@@ -217,6 +217,11 @@ impl Sender {
         }
     }
 
+    /// Whether there is an association.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Releases what is open.
     pub async fn finish(self) {
         if let Some(open) = self.open

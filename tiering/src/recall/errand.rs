@@ -342,7 +342,7 @@ impl Round {
 fn withholds(error: &RetrieveError) -> bool {
     match error {
         RetrieveError::Archived { .. } | RetrieveError::ColdDown(_) | RetrieveError::Local(_) => true,
-        RetrieveError::Damaged(_) | RetrieveError::Unreachable => false,
+        RetrieveError::Damaged(_) | RetrieveError::Unreachable | RetrieveError::Withdrawn => false,
     }
 }
 

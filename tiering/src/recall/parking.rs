@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use filmroom_index::catalogue::{PackKey, PackState, Packed};
+use filmroom_index::model::ObjectId;
 use tokio::time::Instant;
 
 use super::errand::Errand;
@@ -86,9 +87,29 @@ impl Errand {
     pub(super) async fn wait(&self, parked: Parked) -> Vec<usize> {
         let keys: Vec<PackKey> = parked.packs.iter().map(|pack| pack.pack).collect();
         match self.node.wait_for_restores(&keys, parked.deadline).await {
-            Ok(()) => parked.members.into_iter().collect(),
+            Ok(()) => self.still_served(parked.members).await,
             Err(outlook) => {
                 self.fail_archived(parked.members, &parked.packs, outlook).await;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The wait was long: what was withdrawn or superseded meanwhile must not be sent.
+    async fn still_served(&self, members: BTreeSet<usize>) -> Vec<usize> {
+        let objects: Vec<ObjectId> = members
+            .iter()
+            .filter_map(|index| Some(self.instances.get(*index)?.object))
+            .collect();
+        match self.node.catalogue.still_served(&objects).await {
+            Ok(served) => {
+                let is_served = |index: &usize| self.instances.get(*index).is_some_and(|instance| served.contains(&instance.object));
+                let (served, withdrawn): (Vec<usize>, Vec<usize>) = members.into_iter().partition(is_served);
+                self.fail(withdrawn, &RetrieveError::Withdrawn).await;
+                served
+            }
+            Err(error) => {
+                self.fail(members, &RetrieveError::Local(error.to_string())).await;
                 Vec::new()
             }
         }

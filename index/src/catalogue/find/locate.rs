@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::read_uid;
 use super::rows::Conditions;
 use super::statement::Statement;
-use crate::catalogue::database::{Connection, fetch_all};
+use crate::catalogue::database::{Connection, fetch_all, in_uuids};
 use crate::catalogue::lists::Uuids;
 use crate::catalogue::{Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
 use crate::model::{Digest, Level, NodeId, ObjectId, Timestamp};
@@ -17,6 +17,9 @@ use crate::query::Query;
 
 /// A retrieve names what it wants by unique keys, all of them indexed: it takes long only where something is wrong.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Objects in one statement.
+const CHUNK: usize = 1000;
 
 #[derive(FromRow)]
 struct LocatedRow {
@@ -80,6 +83,23 @@ impl Catalogue {
             return Err(Error::SeveralPatients { patients });
         }
         rows.into_iter().map(LocatedRow::read).collect()
+    }
+
+    /// Which of some objects are served now.
+    pub async fn still_served(&self, objects: &[ObjectId]) -> Result<HashSet<ObjectId>> {
+        let mut connection = self.read().await?;
+        let sql = in_uuids!(
+            connection,
+            "SELECT object_id FROM objects WHERE state = 'served' AND object_id",
+            "$1",
+            ""
+        );
+        let mut served = HashSet::with_capacity(objects.len());
+        for objects in objects.chunks(CHUNK) {
+            let rows: Vec<(Uuid,)> = fetch_all!(connection, sql, Uuids(objects.iter().map(|object| object.0).collect()))?;
+            served.extend(rows.into_iter().map(|(object,)| ObjectId(object)));
+        }
+        Ok(served)
     }
 }
 

@@ -4,7 +4,7 @@
 //! A task of its own takes what the archive releases and sends it; this one hears the requester, says Pending and keeps the books, so that a slow
 //! destination delays neither. C-CANCEL, a requester that releases, aborts or vanishes: the image that is being sent is completed, nothing follows.
 //! A destination has `[[ae]] max_associations` of these tasks at once; the next waits its turn, and its requester hears Pending. What it is to send is
-//! looked up again when its turn comes.
+//! looked up again when its turn comes. While there is nothing to send for [`IDLE`], because S3 restores something, others have the place.
 //! What S3 has to restore is waited for as long as [`wait`] says; what takes longer is listed as failed, with the time at which it is ready, and is
 //! delivered later where the destination has opted in ([`Later`]). An image that an open delivery has is leased before it is sent, as the delivery
 //! would do, so that nothing is sent twice.
@@ -30,7 +30,7 @@ use super::{Delivered, Operation};
 use crate::association::{Association, AssociationError, Event};
 use crate::deliveries::handover::{Handover, Turn};
 use crate::deliveries::terms::{deadline, retrieve_terms, wait};
-use crate::destinations::{Place, Sender, Sent};
+use crate::destinations::{Place, Places, Sender, Sent};
 use crate::dimse::{CMoveRequest, Priority, Status};
 use crate::services::Context;
 use crate::services::identifier::{Asked, Refusal};
@@ -44,6 +44,8 @@ const RESULTS: usize = 64;
 const PLACE: Duration = Duration::from_secs(600);
 /// How long the release of the destination's associations may delay the final response.
 const RELEASE: Duration = Duration::from_secs(5);
+/// A place that nothing was sent from for this long is given to others.
+const IDLE: Duration = Duration::from_secs(10);
 /// A destination that failed twice in a row is left alone for this long; what is released meanwhile fails at once.
 const HOLD_OFF: Duration = Duration::from_secs(10);
 
@@ -127,13 +129,16 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let terms = retrieve_terms(peer, peer.partial_series, wait(&node.settings, peer));
     let courier = Courier {
         sender,
+        places: Arc::clone(&node.places),
+        peer: peer.clone(),
+        place: Some(place),
         handover,
         deadline: later.deadline(),
         destination: Patience::default(),
         stop: stop.clone(),
     };
     let retrieval = node.archive.retrieve(instances, terms);
-    tasks.spawn(courier.deliver(place, retrieval, results).in_current_span());
+    tasks.spawn(courier.deliver(retrieval, results).in_current_span());
 
     let mut ended = Ok(());
     loop {
@@ -206,6 +211,10 @@ async fn take_place<S: AsyncRead + AsyncWrite + Unpin + Send>(
 /// What a task of its own needs to send the images of one C-MOVE.
 struct Courier {
     sender: Sender,
+    places: Arc<Places>,
+    peer: Peer,
+    /// Held while there is something to send, and until the associations are released
+    place: Option<Place>,
     /// Where deliveries to the destination may have images
     handover: Option<Handover>,
     /// Until when images may be delivered later
@@ -215,14 +224,19 @@ struct Courier {
 }
 
 impl Courier {
-    /// Sends what is released until all was, or until it is stopped; the place at the destination is held until its associations are released.
-    async fn deliver(mut self, _place: Place, mut retrieval: Retrieval, results: mpsc::Sender<(ObjectId, Delivered)>) {
+    /// Sends what is released until all was, or until it is stopped.
+    async fn deliver(mut self, mut retrieval: Retrieval, results: mpsc::Sender<(ObjectId, Delivered)>) {
+        let mut used = Instant::now();
         loop {
             let release = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
                 release = retrieval.next() => release,
                 () = self.sender.close_idle() => continue,
+                () = sleep_until(used + IDLE), if self.place.is_some() && !self.sender.is_open() => {
+                    self.place = None;
+                    continue;
+                }
             };
             let (object, delivered) = match release {
                 Some(Release::Ready(instance, data_set)) => match self.send(&instance, data_set).await {
@@ -235,6 +249,7 @@ impl Courier {
                 }
                 None => break,
             };
+            used = Instant::now();
             if results.send((object, delivered)).await.is_err() {
                 break;
             }
@@ -250,6 +265,17 @@ impl Courier {
         let uid = &instance.sop_instance;
         if self.destination.is_held_off() {
             return Some(Delivered::failed(uid, Reason::NoAssociation, "the destination has just failed"));
+        }
+        if self.place.is_none() {
+            let place = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                place = timeout(PLACE, self.places.take(&self.peer)) => place,
+            };
+            match place {
+                Ok(place) => self.place = Some(place),
+                Err(_) => return Some(Delivered::failed(uid, Reason::Busy, "no place at the destination")),
+            }
         }
         let turn = match &self.handover {
             None => Turn::Free,

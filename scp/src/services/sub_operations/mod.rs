@@ -78,6 +78,8 @@ pub enum Reason {
     Damaged,
     /// No copy within reach of this node.
     Unreachable,
+    /// It was withdrawn or superseded while it was waited for.
+    Withdrawn,
     /// The disk or the catalogue failed.
     Local,
     /// No presentation context for its SOP class and transfer syntax, or none in the role.
@@ -126,6 +128,7 @@ impl fmt::Display for Reason {
             Reason::ColdDown => f.write_str("not readable: the cold store is down"),
             Reason::Damaged => f.write_str("damaged"),
             Reason::Unreachable => f.write_str("out of reach of this node"),
+            Reason::Withdrawn => f.write_str("withdrawn meanwhile"),
             Reason::Local => f.write_str("not readable: disk or catalogue failed"),
             Reason::NotAccepted => f.write_str("class or transfer syntax not accepted"),
             Reason::NotTranscoded => f.write_str("not convertible to what is accepted"),
@@ -149,6 +152,7 @@ impl From<&RetrieveError> for Reason {
             RetrieveError::ColdDown(_) => Reason::ColdDown,
             RetrieveError::Damaged(_) => Reason::Damaged,
             RetrieveError::Unreachable => Reason::Unreachable,
+            RetrieveError::Withdrawn => Reason::Withdrawn,
             RetrieveError::Local(_) => Reason::Local,
         }
     }
