@@ -284,7 +284,7 @@ pub(crate) async fn what_a_dead_node_restored_is_taken_over(database: Database) 
     let taken = catalogue.claim_restore(node(2), PAST, LEASE).await.unwrap().unwrap();
     assert_eq!((taken.key, taken.fence), (dead.key, dead.fence + 1));
     assert!(matches!(catalogue.restore_readable(&dead, tick()).await, Err(Error::LeaseLost)));
-    assert_eq!(located(&catalogue).await[0].restored_at.is_some(), true);
+    assert!(located(&catalogue).await[0].restored_at.is_some());
     // A node that starts again takes back its own.
     catalogue.release_restores(node(1)).await.unwrap();
     assert_eq!(catalogue.claim_restore(node(1), PAST, LEASE).await.unwrap(), None);
