@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod answering;
+mod archived;
 mod audit;
 mod cold;
 mod commitments;
@@ -156,7 +157,8 @@ fn main() {
             what_a_dead_node_restored_is_taken_over,
             an_event_or_a_successful_read_makes_a_restore_due,
             a_restore_that_failed_or_waits_says_why,
-            it_is_learnt_how_long_restores_take,
+            it_is_learnt_how_long_restores_take;
+        archived:
             a_pack_that_nobody_has_read_counts_as_archived,
             what_is_seen_of_a_pack_corrects_its_archive_clock,
             a_damaged_pack_is_no_copy_until_it_is_found_sound;

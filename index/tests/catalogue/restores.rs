@@ -1,23 +1,21 @@
-//! Restores: one a pack, shared, within budgets; what is predicted and seen of packs in the archive tiers.
+//! Restores: one a pack, shared, within budgets.
 
 use std::time::Duration;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{
-    AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, Catalogue, Error, Located, MIN_ARCHIVED, OpenRestores, Outcome, PackKey,
-    PackState, Packed, RestoreClaim, RestoreGrant, RestoreState, RestoreWish,
+    AcceptedRestore, Arrival, Catalogue, Error, Located, OpenRestores, PackKey, PackState, Packed, RestoreClaim, RestoreGrant,
+    RestoreState, RestoreWish,
 };
-use filmroom_index::model::{AeTitle, Availability, RestoreTier, Timestamp};
+use filmroom_index::model::{AeTitle, RestoreTier, Timestamp};
 use filmroom_index::query::Root;
 
-use crate::answering::ask;
 use crate::cold::offload;
 use crate::database::Database;
 use crate::locating::query;
-use crate::matching::{context, identifier};
-use crate::objects::{Changed, node, slice, tick};
-use crate::store::{store, store_all};
+use crate::objects::{node, slice, tick};
+use crate::store::store_all;
 
 const LEASE: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,14 +25,14 @@ const PAST: Timestamp = Timestamp(0);
 const FUTURE: Timestamp = Timestamp(i64::MAX);
 
 /// Verified packs of 5000 bytes, one a series.
-async fn packs(catalogue: &Catalogue, series: u32) -> Vec<Packed> {
+pub(crate) async fn packs(catalogue: &Catalogue, series: u32) -> Vec<Packed> {
     let batch: Vec<Arrival> = (1..=series).map(|series| slice(1, series, 1)).collect();
     store_all(catalogue, &batch).await;
     offload(catalogue).await;
     located(catalogue).await
 }
 
-async fn instances(catalogue: &Catalogue) -> Vec<Located> {
+pub(crate) async fn instances(catalogue: &Catalogue) -> Vec<Located> {
     catalogue
         .locate(
             node(1),
@@ -44,7 +42,7 @@ async fn instances(catalogue: &Catalogue) -> Vec<Located> {
         .unwrap()
 }
 
-async fn located(catalogue: &Catalogue) -> Vec<Packed> {
+pub(crate) async fn located(catalogue: &Catalogue) -> Vec<Packed> {
     let instances = instances(catalogue).await;
     instances.into_iter().map(|located| located.packed.unwrap()).collect()
 }
@@ -62,7 +60,7 @@ fn wish(pack: PackKey, tier: RestoreTier) -> RestoreWish {
     }
 }
 
-async fn want(catalogue: &Catalogue, pack: PackKey, tier: RestoreTier, now: Timestamp) {
+pub(crate) async fn want(catalogue: &Catalogue, pack: PackKey, tier: RestoreTier, now: Timestamp) {
     let granted = catalogue.request_restores(&viewer(), &[wish(pack, tier)], None, now).await.unwrap();
     assert!(matches!(granted, RestoreGrant::Granted(_)), "{granted:?}");
 }
@@ -362,108 +360,4 @@ pub(crate) async fn it_is_learnt_how_long_restores_take(database: Database) {
             .iter()
             .all(|time| (time.archived_in, time.tier) == (PackState::ArchiveAccess, RestoreTier::Standard))
     );
-}
-
-async fn available(catalogue: &Catalogue, context: &AnswerContext) -> String {
-    let query = identifier("STUDY", &vec![(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.1".to_owned())]);
-    let answers = ask(catalogue, &query, context).await;
-    answers[0].text(tags::INSTANCE_AVAILABILITY).unwrap().to_owned()
-}
-
-pub(crate) async fn a_pack_that_nobody_has_read_counts_as_archived(database: Database) {
-    let catalogue = database.open().await;
-    let packed = packs(&catalogue, 1).await.remove(0);
-    let sql = "DELETE FROM hot_copies";
-    database.run(sql, sql).await;
-    let at = |after: Duration| Some(packed.archive_clock.after(after));
-    let cutoffs = |access, deep| AnswerContext {
-        cutoffs: ArchiveCutoffs { access, deep },
-        deep_archive: Availability::Offline,
-        ..context()
-    };
-    let seen = |state: &'static str, length: u64| {
-        let database = &database;
-        async move {
-            let sql = format!("UPDATE packs SET state = '{state}', length = {length}");
-            database.run(&sql, &sql).await;
-        }
-    };
-    for (state, length, context, expected) in [
-        ("verified", MIN_ARCHIVED, cutoffs(None, None), "ONLINE"),
-        ("verified", MIN_ARCHIVED, cutoffs(at(Duration::ZERO), None), "ONLINE"),
-        ("verified", MIN_ARCHIVED, cutoffs(at(HOUR), None), "NEARLINE"),
-        ("verified", MIN_ARCHIVED - 1, cutoffs(at(HOUR), at(HOUR)), "ONLINE"),
-        ("verified", MIN_ARCHIVED, cutoffs(at(HOUR), at(HOUR)), "OFFLINE"),
-        ("verified", MIN_ARCHIVED, cutoffs(None, at(HOUR)), "OFFLINE"),
-        ("archive_access", MIN_ARCHIVED, cutoffs(at(HOUR), None), "NEARLINE"),
-        ("archive_access", MIN_ARCHIVED, cutoffs(at(HOUR), at(HOUR)), "OFFLINE"),
-        ("deep_archive_access", MIN_ARCHIVED, cutoffs(None, None), "OFFLINE"),
-    ] {
-        seen(state, length).await;
-        assert_eq!(available(&catalogue, &context).await, expected, "{state} {length} {context:?}");
-        let located = located(&catalogue).await.remove(0);
-        let predicted = context.cutoffs.predict(located.state, located.length, located.archive_clock);
-        let same = match predicted {
-            PackState::DeepArchiveAccess => "OFFLINE",
-            PackState::ArchiveAccess => "NEARLINE",
-            _ => "ONLINE",
-        };
-        assert_eq!(same, expected, "the prediction in memory is the one in SQL");
-    }
-    // What is being restored is on its way, wherever from.
-    want(&catalogue, packed.pack, RestoreTier::Standard, tick()).await;
-    assert_eq!(available(&catalogue, &cutoffs(None, None)).await, "NEARLINE");
-}
-
-pub(crate) async fn what_is_seen_of_a_pack_corrects_its_archive_clock(database: Database) {
-    let catalogue = database.open().await;
-    let packed = packs(&catalogue, 1).await.remove(0);
-    let clock = async || located(&catalogue).await[0].archive_clock;
-    let verified = packed.archive_clock;
-    assert!(verified > PAST, "the upload is an access");
-    catalogue.pack_opened(packed.pack, verified.after(HOUR / 2)).await.unwrap();
-    assert_eq!(clock().await, verified, "within the hour");
-    catalogue.pack_opened(packed.pack, verified.after(2 * HOUR)).await.unwrap();
-    assert_eq!(clock().await, verified.after(2 * HOUR));
-    let used_since = verified.after(DAY);
-    let seen = |state, since| catalogue.pack_seen(packed.pack, state, since, tick());
-    seen(PackState::Verified, Some(used_since)).await.unwrap();
-    assert_eq!(clock().await, used_since);
-    seen(PackState::ArchiveAccess, Some(verified)).await.unwrap();
-    assert_eq!(clock().await, used_since, "it never goes back");
-    // Readable again, without a restore of ours: written down at once.
-    catalogue.pack_opened(packed.pack, used_since).await.unwrap();
-    assert_eq!(located(&catalogue).await[0].state, PackState::Verified);
-}
-
-pub(crate) async fn a_damaged_pack_is_no_copy_until_it_is_found_sound(database: Database) {
-    let catalogue = database.open().await;
-    let first = slice(1, 1, 1);
-    store(&catalogue, &first).await;
-    offload(&catalogue).await;
-    let pack = located(&catalogue).await[0].pack;
-    let stands = async || {
-        let instance = first.sop_instance.as_str();
-        let standing = catalogue.standings(node(1), &[instance]).await.unwrap().remove(instance);
-        standing.unwrap().served.unwrap().verified
-    };
-    let evictable = async || catalogue.eviction_candidates(node(1), FUTURE, None, 10).await.unwrap().len();
-    assert!(stands().await);
-    assert_eq!(evictable().await, 1);
-    assert!(catalogue.pack_damaged(pack, "not in the cold store", tick()).await.unwrap());
-    assert!(!catalogue.pack_damaged(pack, "again", tick()).await.unwrap(), "no news");
-    assert!(!stands().await, "nothing is promised");
-    assert_eq!(evictable().await, 0, "the hot copy may be the only one");
-    assert_eq!(catalogue.evict(node(1), instances(&catalogue).await[0].series).await.unwrap(), []);
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 1);
-    assert_eq!(catalogue.studies(node(1), None, 1).await.unwrap()[0].packed_instances, 0);
-    assert_eq!(available(&catalogue, &context()).await, "ONLINE", "it is hot");
-    let sql = "DELETE FROM hot_copies";
-    database.run(sql, sql).await;
-    assert_eq!(available(&catalogue, &context()).await, "UNAVAILABLE");
-    // The sender's copy takes the place of what is lost.
-    assert_eq!(store(&catalogue, &first.clone().again()).await, Outcome::Served);
-    assert!(catalogue.pack_sound(pack).await.unwrap());
-    assert!(!catalogue.pack_sound(pack).await.unwrap());
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 0);
 }
