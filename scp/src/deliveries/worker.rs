@@ -170,12 +170,15 @@ impl Shared {
             }
             return Ok(());
         }
+        fail::fail_point!("delivery::claimed");
         let rest = Pass::new(&self.node, claim, &self.stop).run().await?;
         let event = AuditEvent {
             at: archive.clock().now(),
             ..event
         };
+        fail::fail_point!("delivery::before_end");
         if let Some(ended) = catalogue.end_delivery(claim, &event).await? {
+            fail::fail_point!("delivery::after_end");
             tell(&ended);
             return Ok(());
         }

@@ -78,3 +78,8 @@ def make_study(folder, images=3, series=1, template="ct/CT_small.dcm", patient_i
             image.save_as(path, enforce_file_format=True)
             paths.append(path)
     return study_uid, paths
+
+
+def read(path):
+    """A file's header."""
+    return pydicom.dcmread(path, stop_before_pixels=True)

@@ -160,7 +160,9 @@ async fn step(node: &Arc<Inner>, cold: &ColdStore, claim: &RestoreClaim) -> cata
         tracing::info!(study = %claim.study_uid, key = claim.cold_key, tier = %speed, "a restore takes longer than expected");
     }
     let pause = pace::pause(speed, expected_at, now);
+    fail::fail_point!("restore::before_goes_on");
     node.catalogue.restore_goes_on(claim, archived_in, expected_at, pause, now).await?;
+    fail::fail_point!("restore::after_goes_on");
     Ok(ControlFlow::Continue(()))
 }
 

@@ -128,8 +128,10 @@ impl<'a> Later<'a> {
             objects: &self.archived,
             audit: audit::event(operation.node, association.peer(), "deliver-asked"),
         };
+        fail::fail_point!("delivery::before_open");
         match archive.catalogue().open_delivery(&new).await {
             Ok(opened) => {
+                fail::fail_point!("delivery::after_open");
                 let delivery = opened.key.map(|key| key.0);
                 tracing::info!(
                     delivery,
