@@ -21,7 +21,7 @@ STEPS = [
     ("restore::after_wanted", 1, False), ("restore::before_request", 1, True), ("restore::after_request", 1, True), ("restore::after_accepted", 1, False),
     ("restore::before_look", 1, False), ("restore::before_goes_on", 1, False), ("restore::after_goes_on", 1, False), ("restore::after_look", 1, True), ("restore::after_readable", 1, False),
     ("delivery::before_open", 1, False), ("delivery::after_open", 1, True), ("delivery::claimed", 1, False), ("delivery::taken", 2, False),
-    ("delivery::before_record", 2, True), ("delivery::after_record", 2, True), ("recall::after_rename", 2, False),
+    ("delivery::before_record", 2, True), ("delivery::after_record", 2, True), ("recall::after_rename", 1, False),
     ("delivery::before_end", 1, False), ("delivery::after_end", 1, False),
 ]
 
