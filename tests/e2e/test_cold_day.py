@@ -193,7 +193,8 @@ def test_an_archived_pack_is_recognised_and_fails_with_a_clear_comment(tmp_path,
         assert (final.Status, final.NumberOfCompletedSuboperations, final.NumberOfFailedSuboperations) == (0xB000, 3, 3)
         assert len(failed.FailedSOPInstanceUIDList) == 3
         assert "3 archived" in final.ErrorComment and len(final.ErrorComment) <= 64
-        # What is known now is told without asking S3 again.
+        # What is known now is told without asking S3 again; once this S3, which has no archive, has refused the restore.
+        wait_until(lambda: '"failed"' in node.command("restores", "--json").stdout, "the restore to fail")
         seen = sum(proxy.requests.values())
         answers, _ = scu.find(node, "SERIES", StudyInstanceUID=study, SeriesInstanceUID="", InstanceAvailability="")
         assert {str(a.SeriesInstanceUID): a.InstanceAvailability for a in answers} == {first.split("/")[2]: "NEARLINE", second.split("/")[2]: "ONLINE"}

@@ -67,13 +67,17 @@ class Site:
         with sqlite3.connect(self.node.data / "catalogue.db", timeout=30) as catalogue:
             catalogue.execute("UPDATE deliveries SET next_at = 0")
 
+    def on_record(self, state):
+        rows = [json.loads(line) for line in self.node.command("restores", "--json").stdout.splitlines()]
+        return [row for row in rows if row["state"] == state]
+
     def accepted(self):
         """Restores that S3 has accepted."""
         return [row for row in self.emulator.counters()["restores"] if row["outcome"] == "accepted"]
 
     def hours_later(self, hours, restores=1):
-        """Turns the clock once so many restores have begun."""
-        wait_until(lambda: len(self.accepted()) >= restores, f"{restores} restores", timeout=60)
+        """Turns the clock once so many restores have begun and are on record: what is recorded afterwards would count from the later hour."""
+        wait_until(lambda: len(self.on_record("restoring")) >= restores, f"{restores} restores", timeout=60)
         self.emulator.advance(seconds=int(hours * HOUR))
 
 

@@ -23,6 +23,8 @@ class RawScp:
         return self
 
     def __exit__(self, *exc):
+        # Closed alone, it would still accept the one connection that its thread waits for.
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def _listen(self):
