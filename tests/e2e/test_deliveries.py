@@ -6,6 +6,7 @@ import re
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import sample, scu
@@ -175,6 +176,32 @@ def test_over_the_budget_nothing_is_restored(tmp_path, emulator):
         assert site.move(never, study)[:2] == (0xA702, "4 archived in DEEP_ARCHIVE_ACCESS, not restored")
         assert site.deliveries() == []
         assert site.accepted() == []
+
+
+def test_a_move_that_waits_for_a_restore_leaves_its_place_to_others(tmp_path, emulator):
+    one = 'max_associations = 1\nretrieve_wait = "10m"'
+    with RawScp("PACS") as pacs, Site(tmp_path / "node", emulator, (pacs, one)) as site, ThreadPoolExecutor() as pool:
+        archived, images = site.archived(tmp_path / "archived", tier="ARCHIVE_ACCESS")
+        hot, paths = sample.make_study(tmp_path / "hot", images=2, series=1)
+        scu.store(site.node, paths)
+        waiting = pool.submit(site.move, pacs, archived)
+        wait_until(lambda: site.on_record("restoring"), "the restore to begin", timeout=60)
+        assert site.move(pacs, hot)[0] == 0x0000
+        assert not waiting.done()
+        site.emulator.advance(seconds=600)
+        assert waiting.result(timeout=60)[0] == 0x0000
+        assert len(pacs.commands) == 2 + len(images)
+
+
+def test_the_budget_allows_all_series_of_a_request_or_none(tmp_path, emulator):
+    _, series = sample.make_study(tmp_path / "measured", template="mr_series/MR01.dcm", images=4, series=1)
+    budget = f'restore_budget_per_day = "{sum(path.stat().st_size for path in series) * 3 // 2}"'
+    with RawScp("PACS") as pacs, RawScp("NEVER") as never, Site(tmp_path / "node", emulator, (pacs, budget), (never, 'restore = "no"')) as site:
+        study, _ = site.archived(tmp_path / "study", series=2)
+        # Now it is known where they are.
+        assert site.move(never, study)[:2] == (0xA702, "8 archived in DEEP_ARCHIVE_ACCESS, not restored")
+        assert site.move(pacs, study)[:2] == (0xA702, "8 archived, over the restore budget of today")
+        assert site.node.command("restores", "--json").stdout == "" and site.accepted() == []
 
 
 def test_a_restore_that_takes_longer_than_images_are_wanted_makes_no_delivery(tmp_path, emulator):

@@ -40,7 +40,6 @@ CREATE TABLE rebuild_listed (
 );
 
 ALTER TABLE studies ADD COLUMN known_since BIGINT NOT NULL DEFAULT 0;
-UPDATE studies SET known_since = id;
 
 ALTER TABLE nodes ADD COLUMN swept_at BIGINT;
 UPDATE nodes SET swept_at = first_seen;

@@ -46,7 +46,6 @@ CREATE TABLE rebuild_listed (
 -- When the first object of a study was received: their order, which no row id keeps through a rebuild. Of what is here already
 -- only the order is known.
 ALTER TABLE studies ADD COLUMN known_since INTEGER NOT NULL DEFAULT 0;
-UPDATE studies SET known_since = id;
 
 -- When a node's disk was first compared with this catalogue. What it holds before that is put on record rather than removed.
 ALTER TABLE nodes ADD COLUMN swept_at INTEGER;

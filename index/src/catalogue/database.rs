@@ -227,13 +227,20 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
             Ok(())
         })
     });
+    // A migration may rewrite a table, which takes as long as it takes.
+    let migrating = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE)
+        .connect_with(options.clone())
+        .await?;
+    migrate(&POSTGRES_MIGRATIONS, &migrating).await?;
+    migrating.close().await;
     let pool = settings
         .clone()
         .max_connections(CONNECTIONS)
         .acquire_timeout(ACQUIRE)
         .connect_with(options.clone())
         .await?;
-    migrate(&POSTGRES_MIGRATIONS, &pool).await?;
     let searches = settings
         .max_connections(SEARCHES)
         .acquire_timeout(SEARCH_ACQUIRE)

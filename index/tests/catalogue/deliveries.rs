@@ -43,6 +43,7 @@ async fn open_until(catalogue: &Catalogue, destination: &str, objects: &[ObjectI
         requester: &title("PACS"),
         asked_at: tick(),
         deadline,
+        since: None,
         objects,
         audit: AuditEvent::new(tick(), "deliver-asked", "PACS"),
     };

@@ -63,6 +63,11 @@ impl Handover {
         }
     }
 
+    /// The database's time when the C-MOVE began.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.since
+    }
+
     /// Takes an image if a delivery has it, after who is sending it now. A catalogue that fails does not keep it from whoever waits for it.
     pub(crate) async fn take(&self, instance: &Located) -> Turn {
         let (catalogue, node) = (self.archive.catalogue(), self.archive.node());

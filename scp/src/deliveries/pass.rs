@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filmroom_index::catalogue::{self, DeliveryClaim, DeliveryItem, DeliveryItemKey, ItemLease, ItemTaken, Located, PackState};
-use filmroom_index::model::ObjectId;
+use filmroom_index::model::{ObjectId, RestoreTier};
 use filmroom_tiering::hot::DataSetReader;
 use filmroom_tiering::recall::{Release, Retrieval};
 use filmroom_tiering::{RestoreOutlook, RetrieveError, policy};
@@ -103,7 +103,7 @@ impl<'a> Pass<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.tally.down.is_some() || self.tally.crowded || self.tally.stopped
+        self.tally.down.is_some() || self.tally.crowded || self.tally.stopped || self.claim.deadline <= self.node.archive.clock().now()
     }
 
     async fn send_page(&mut self, peer: &Peer, items: Vec<DeliveryItem>, way: &mut Option<Way>) -> catalogue::Result<()> {
@@ -136,7 +136,11 @@ impl<'a> Pass<'a> {
         if instances.iter().any(may_be_readable) && !self.take_place(peer, way).await {
             return Ok(());
         }
-        let terms = retrieve_terms(peer, peer.partial_series, Duration::ZERO);
+        let mut terms = retrieve_terms(peer, peer.partial_series, Duration::ZERO);
+        // Nobody waits at a screen: it joins what is under way, and hastens nothing that would cost.
+        if let Some(restore) = &mut terms.restore {
+            restore.tier = restore.tier.min(RestoreTier::Standard);
+        }
         let retrieval = self.node.archive.retrieve(instances, terms);
         self.send_released(peer, &keys, retrieval, way).await
     }
@@ -189,6 +193,11 @@ impl<'a> Pass<'a> {
         sender: &mut Sender,
     ) -> catalogue::Result<()> {
         let (catalogue, node) = (self.node.archive.catalogue(), self.node.archive.node());
+        // The page is older than the wait for a place, and than the images before this one.
+        if !catalogue.still_served(&[instance.object]).await?.contains(&instance.object) {
+            self.tally.busy = true;
+            return Ok(());
+        }
         let lease = match catalogue.take_delivery_item(node, self.claim, key, LEASE).await? {
             ItemTaken::Taken(lease) => lease,
             ItemTaken::Busy => {

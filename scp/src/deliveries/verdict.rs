@@ -82,7 +82,7 @@ pub(super) fn rest(tally: &Tally, attempts: u32, now: Timestamp, jitter: f64) ->
             failed: false,
         };
     }
-    if tally.crowded || tally.busy {
+    if tally.crowded || (tally.busy && tally.down.is_none()) {
         let why = match tally.crowded {
             true => "waits for its turn: the destination has as many associations as it may",
             false => "a C-MOVE sends some of it now",

@@ -112,12 +112,15 @@ impl Shared {
                 .claim_delivery(archive.node(), archive.clock().now(), LEASE, &busy);
             match claimed.await {
                 Ok(Some(claim)) => {
-                    shared.busy().insert(claim.destination.clone());
+                    // One whose time is over is ended beside what is sent there.
+                    let marked = shared.busy().insert(claim.destination.clone());
                     let span = tracing::info_span!("delivery", id = claim.key.0, destination = %claim.destination);
                     let shared = Arc::clone(shared);
                     let work = async move {
                         shared.work(&claim).await;
-                        shared.busy().remove(&claim.destination);
+                        if marked {
+                            shared.busy().remove(&claim.destination);
+                        }
                         drop(slot);
                     };
                     tasks.spawn(work.instrument(span));

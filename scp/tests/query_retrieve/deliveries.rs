@@ -76,6 +76,7 @@ async fn open_until(lab: &Lab, destination: &str, objects: &[ObjectId], deadline
         requester: &ae("VIEWER"),
         asked_at: now,
         deadline,
+        since: None,
         objects,
         audit: AuditEvent::new(now, "deliver-asked", "VIEWER"),
     };
@@ -267,6 +268,24 @@ async fn a_cancelled_move_leaves_no_delivery_of_its_images() {
     assert_eq!(end.retrieve.status, Status::Cancel);
     let left = delivery(&lab).await;
     assert_eq!((left.tally.sent, left.tally.cancelled, left.tally.waiting), (1, 1, 2), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_requester_that_cancels_and_then_hangs_up_gets_no_delivery() {
+    let destination = Destination::gated(|_| Act::Answer(Status::Success)).await;
+    let lab = lab(destination.address).await;
+    let images = images(4);
+    packed(&lab, &images).await;
+    let mut viewer = lab.associate("VIEWER", vec![context(MOVE)]).await;
+    start(&mut viewer, &study_key(&images[0])).await;
+    until("the move has begun", || destination.connections() == 1).await;
+    seen(&lab, &images[0], PackState::DeepArchiveAccess).await;
+    cancel(&mut viewer, 7).await;
+    viewer.abort().await;
+    destination.gate.add_permits(1);
+    let _ = lab.served().await;
+    let open = lab.context.archive.catalogue().delivery_counts().await.unwrap();
+    assert_eq!((open.open, open.waiting), (0, 0));
 }
 
 #[tokio::test]

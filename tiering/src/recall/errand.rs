@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use filmroom_index::catalogue::{Located, PackKey, PackState, Packed, SeriesKey};
 use filmroom_index::model::ObjectId;
@@ -54,6 +55,8 @@ pub(super) struct Errand {
     pub(super) terms: RetrieveTerms,
     /// What is recalled has to become hot.
     pub(super) keep: bool,
+    /// What it needs restored is over the budget: nothing more is asked for.
+    pub(super) over_budget: AtomicBool,
     /// Until when it may wait for restores.
     pub(super) deadline: Option<Instant>,
     pub(super) answers: mpsc::Sender<Answer>,
@@ -66,11 +69,12 @@ impl Errand {
         let keys: Vec<SeriesKey> = series.iter().map(|(key, _)| *key).collect();
         let members = series.into_iter().map(|(_, members)| members);
         let (hot, cold): (Vec<_>, Vec<_>) = members.partition(|members| members.iter().all(|i| errand.instance(*i).is_some_and(|i| i.hot)));
-        let (missing, (), ()) = tokio::join!(errand.send_hot_series(hot), errand.bring_all(cold), errand.touch(&keys));
+        let bring = async { errand.bring_all(errand.ask_together(cold).await).await };
+        let (missing, (), ()) = tokio::join!(errand.send_hot_series(hot), bring, errand.touch(&keys));
         errand.bring_all(missing).await;
     }
 
-    fn instance(&self, index: usize) -> Option<&Located> {
+    pub(super) fn instance(&self, index: usize) -> Option<&Located> {
         self.instances.get(index)
     }
 

@@ -18,6 +18,7 @@
 //! A recall that is cut off leaves staged files, which go at the next start, and changes nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dicom_core::VR;
@@ -199,6 +200,7 @@ impl Archive {
             deadline: terms.restore.as_ref().and_then(|restore| Instant::now().checked_add(restore.wait)),
             terms,
             keep,
+            over_budget: AtomicBool::new(false),
             answers: sender,
         };
         Retrieval {

@@ -4,8 +4,12 @@
 //! When the packs of a series answer that they are archived, all of them are asked for together. If all are expected before the retrieval's deadline, the
 //! series waits, beside those that are being brought; then it is looked at again like any other. Otherwise what is left of it fails, with the time at which
 //! to ask again. Without a request, what somebody else has had restored is told too.
+//!
+//! What is archived as far as is known is asked for before anything is read, for all series together: the budget allows all of it or nothing, and no series
+//! comes too late for the wait because others were sent before it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use filmroom_index::catalogue::{PackKey, PackState, Packed};
 use filmroom_index::model::ObjectId;
@@ -24,8 +28,41 @@ pub(super) struct Parked {
 }
 
 impl Errand {
+    /// Asks for what is likely to be archived, if that is more than one series, which would otherwise ask as its turn comes. Those series are put first.
+    pub(super) async fn ask_together(&self, mut series: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+        let Some(terms) = &self.terms.restore else { return series };
+        let archived: Vec<BTreeMap<PackKey, ArchivedPack>> = series.iter().map(|members| self.likely_archived(members)).collect();
+        if archived.iter().filter(|packs| !packs.is_empty()).count() < 2 {
+            return series;
+        }
+        let all: BTreeMap<PackKey, ArchivedPack> = archived.into_iter().flatten().collect();
+        let all: Vec<ArchivedPack> = all.into_values().collect();
+        if self.node.request_restore(&all, terms).await == RestoreOutlook::OverBudget {
+            self.over_budget.store(true, Ordering::Relaxed);
+        }
+        series.sort_by_key(|members| self.likely_archived(members).is_empty());
+        series
+    }
+
+    /// The packs of a series that are archived by what was seen of them or by the store's rule.
+    fn likely_archived(&self, members: &[usize]) -> BTreeMap<PackKey, ArchivedPack> {
+        let cutoffs = self.node.cutoffs();
+        let cold = members
+            .iter()
+            .filter_map(|index| self.instance(*index))
+            .filter(|instance| !instance.hot);
+        cold.filter_map(|instance| instance.packed.as_ref())
+            .filter_map(|packed| match cutoffs.predict(packed.state, packed.length, packed.archive_clock) {
+                state @ (PackState::ArchiveAccess | PackState::DeepArchiveAccess) if !packed.damaged => {
+                    Some((packed.pack, ArchivedPack::seen(packed, state)))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Takes out of some packs those that need not be asked by GET, because they are being restored.
-    pub(super) async fn under_way<T>(&self, packs: &mut std::collections::BTreeMap<PackKey, (Packed, T)>) -> Vec<ArchivedPack> {
+    pub(super) async fn under_way<T>(&self, packs: &mut BTreeMap<PackKey, (Packed, T)>) -> Vec<ArchivedPack> {
         let asked: Vec<PackKey> = packs
             .values()
             .filter(|(packed, _)| packed.restored_at.is_some() || packed.state != PackState::Verified)
@@ -56,9 +93,17 @@ impl Errand {
     /// Asks for the archived packs of a series. None if it does not wait for them: what is left of it has failed then.
     pub(super) async fn park(&self, members: BTreeSet<usize>, packs: Vec<ArchivedPack>) -> Option<Parked> {
         let outlook = match &self.terms.restore {
+            // What somebody else has had restored may be waited for all the same.
+            Some(_) if self.over_budget.load(Ordering::Relaxed) => match self.without_request(&packs).await {
+                RestoreOutlook::NotAllowed => RestoreOutlook::OverBudget,
+                under_way => under_way,
+            },
             Some(terms) => self.node.request_restore(&packs, terms).await,
             None => self.without_request(&packs).await,
         };
+        if outlook == RestoreOutlook::OverBudget {
+            self.over_budget.store(true, Ordering::Relaxed);
+        }
         let wait = match (&outlook, &self.terms.restore, self.deadline) {
             (RestoreOutlook::Expected(at), Some(_), Some(deadline)) if self.node.comes_before(*at, deadline) => Some(deadline),
             _ => None,

@@ -88,9 +88,14 @@ async fn drain(node: &Arc<Inner>, cold: &ColdStore) -> catalogue::Result<()> {
     loop {
         while more && running.len() < AT_ONCE {
             gap.tick().await;
-            match node.catalogue.claim_restore(node.node, node.clock.now(), LEASE).await? {
-                Some(claim) => running.push(attempt(node, cold, claim)),
-                None => more = false,
+            match node.catalogue.claim_restore(node.node, node.clock.now(), LEASE).await {
+                Ok(Some(claim)) => running.push(attempt(node, cold, claim)),
+                Ok(None) => more = false,
+                // What is begun is ended all the same.
+                Err(error) => {
+                    tracing::warn!(%error, "the catalogue does not tell which restores are due");
+                    more = false;
+                }
             }
         }
         match running.next().await {

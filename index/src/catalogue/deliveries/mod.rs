@@ -100,17 +100,19 @@ impl Catalogue {
             connection,
             "INSERT INTO delivery_items (delivery, destination, object, state)
              SELECT $1, $2, o.id, 'waiting' FROM objects o WHERE NOT EXISTS (
-                SELECT 1 FROM objects v JOIN delivery_items i ON i.object = v.id AND i.destination = $2 AND i.state = 'waiting'
+                SELECT 1 FROM objects v JOIN delivery_items i ON i.object = v.id AND i.destination = $2
+                AND (i.state = 'waiting' OR (i.state = 'sent' AND i.ended_at >= $4))
                 WHERE v.sop_instance_uid = o.sop_instance_uid) AND o.object_id",
             "$3",
             " ORDER BY o.id ON CONFLICT (destination, object) WHERE state = 'waiting' DO NOTHING"
         );
+        let since = new.since.map_or(i64::MAX, |since| since.0);
         let mut opened = OpenedDelivery::default();
         for objects in new.objects.chunks(CHUNK) {
             let objects = Uuids(objects.iter().map(|object| object.0).collect());
             let all = objects.0.len() as u64;
             execute!(connection, join, deadline, destination, objects.clone())?;
-            let added = execute!(connection, insert, key, destination, objects)?;
+            let added = execute!(connection, insert, key, destination, objects, since)?;
             opened.added += added;
             opened.joined += all.saturating_sub(added);
         }
@@ -280,9 +282,22 @@ impl Catalogue {
 
 /// A pack can be read again: what waits for images in it is due.
 pub(super) async fn pack_readable(connection: &mut Connection, pack: PackKey) -> Result<()> {
-    let sql = "UPDATE deliveries SET next_at = 0, wakes = wakes + 1 WHERE state = 'open' AND id IN (
-                SELECT i.delivery FROM delivery_items i JOIN objects o ON o.id = i.object WHERE i.state = 'waiting' AND o.pack = $1)";
-    execute!(connection, sql, pack.0)?;
+    // From the pack to its series to their items: an index leads from each to the next.
+    let sql = "SELECT DISTINCT i.delivery FROM packs p JOIN objects o ON o.series = p.series AND o.pack = p.id
+               JOIN delivery_items i ON i.object = o.id AND i.state = 'waiting' WHERE p.id = $1 ORDER BY i.delivery";
+    let waiting: Vec<(i64,)> = fetch_all!(connection, sql, pack.0)?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let waiting: Vec<i64> = waiting.into_iter().map(|(delivery,)| delivery).collect();
+    lock(connection, &waiting).await?;
+    let sql = in_list!(
+        connection,
+        "UPDATE deliveries SET next_at = 0, wakes = wakes + 1 WHERE state = 'open' AND id",
+        "$1",
+        ""
+    );
+    execute!(connection, sql, Ids(waiting))?;
     Ok(())
 }
 

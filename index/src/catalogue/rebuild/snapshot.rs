@@ -36,7 +36,7 @@ impl Catalogue {
     pub async fn described(&self, series: SeriesKey, now: Timestamp) -> Result<Described> {
         let mut connection = self.read().await?;
         let sql =
-            "SELECT p.patient_id, p.issuer, p.name, p.birth_date, p.sex, st.known_since, st.study_date, st.study_time, st.accession_number,
+            "SELECT p.patient_id, p.issuer, p.name, p.birth_date, p.sex, CASE WHEN st.known_since = 0 THEN st.id ELSE st.known_since END AS known_since, st.study_date, st.study_time, st.accession_number,
                           st.study_id, st.description AS study_description, st.referring, st.header AS study_header,
                           se.modality, se.series_number, se.description, se.body_part, se.series_date, se.series_time, se.header
                    FROM series se JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient WHERE se.id = $1";

@@ -16,6 +16,8 @@ pub struct NewDelivery<'a> {
     pub asked_at: Timestamp,
     /// From when on nothing is sent any more, by the nodes' clocks
     pub deadline: Timestamp,
+    /// The database's time when the request began: what a delivery has sent from then on is not sent again; none: whatever was sent is
+    pub since: Option<Timestamp>,
     /// The images
     pub objects: &'a [ObjectId],
     /// Who asks, for the audit; what came of it is written into it

@@ -27,6 +27,10 @@ pub(super) struct Later<'a> {
     left: HashSet<ObjectId>,
     /// That are to be delivered
     archived: Vec<ObjectId>,
+    /// A C-CANCEL has come, whatever followed it
+    cancelled: bool,
+    /// The database's time when the C-MOVE began, if it is known
+    since: Option<Timestamp>,
 }
 
 /// Why an image failed, and whether it is delivered: a restore that is expected after the deadline makes no delivery.
@@ -38,13 +42,15 @@ pub(super) fn reason(error: &RetrieveError, deadline: Option<Timestamp>) -> Reas
 }
 
 impl<'a> Later<'a> {
-    pub(super) fn new(destination: &'a Peer, deadline: Option<Timestamp>, instances: &[Located]) -> Later<'a> {
+    pub(super) fn new(destination: &'a Peer, deadline: Option<Timestamp>, since: Option<Timestamp>, instances: &[Located]) -> Later<'a> {
         let mut later = Later {
             destination,
             deadline,
             all: Vec::new(),
             left: HashSet::new(),
             archived: Vec::new(),
+            cancelled: false,
+            since,
         };
         later.plan_again(instances);
         later
@@ -54,6 +60,11 @@ impl<'a> Later<'a> {
     pub(super) fn plan_again(&mut self, instances: &[Located]) {
         self.all = instances.iter().map(|instance| instance.object).collect();
         self.left = self.all.iter().copied().collect();
+    }
+
+    /// A C-CANCEL has come.
+    pub(super) fn cancelled(&mut self) {
+        self.cancelled = true;
     }
 
     /// Until when images may be delivered.
@@ -81,6 +92,10 @@ impl<'a> Later<'a> {
         ended: &Result<(), Ended>,
     ) {
         let promised = match ended {
+            _ if self.cancelled => {
+                self.cancel(operation, association).await;
+                false
+            }
             Ok(()) => self.archived.is_empty() || self.open(operation, association).await,
             Err(Ended::Cancelled) => {
                 self.cancel(operation, association).await;
@@ -125,6 +140,7 @@ impl<'a> Later<'a> {
             requester: &association.peer().calling,
             asked_at: archive.clock().now(),
             deadline,
+            since: self.since,
             objects: &self.archived,
             audit: audit::event(operation.node, association.peer(), "deliver-asked"),
         };

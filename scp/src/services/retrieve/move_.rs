@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::Located;
 use filmroom_index::model::{AeTitle, ObjectId, Timestamp, Uid};
+use filmroom_tiering::Archive;
 use filmroom_tiering::hot::DataSetReader;
 use filmroom_tiering::recall::{Release, Retrieval};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -88,7 +89,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + Send>(
     if instances.is_empty() {
         return Ok(());
     }
-    let mut later = Later::new(peer, deadline, &instances);
+    let mut later = Later::new(peer, deadline, handover.as_ref().map(Handover::since), &instances);
     let ended = send(operation, association, (&asked, peer, priority), instances, handover, &mut later).await;
     later.settle(operation, association, &ended).await;
     ended
@@ -132,6 +133,9 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(
         places: Arc::clone(&node.places),
         peer: peer.clone(),
         place: Some(place),
+        crowded: false,
+        archive: node.archive.clone(),
+        waited: false,
         handover,
         deadline: later.deadline(),
         destination: Patience::default(),
@@ -158,6 +162,9 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(
         };
         if heard.is_err() {
             stop.cancel();
+            if matches!(heard, Err(Ended::Cancelled)) {
+                later.cancelled();
+            }
             ended = heard;
         }
     }
@@ -215,6 +222,11 @@ struct Courier {
     peer: Peer,
     /// Held while there is something to send, and until the associations are released
     place: Option<Place>,
+    /// There was no place in all the time that is waited for one: nothing more is sent
+    crowded: bool,
+    archive: Archive,
+    /// A place was waited for: what is sent from it was looked up before
+    waited: bool,
     /// Where deliveries to the destination may have images
     handover: Option<Handover>,
     /// Until when images may be delivered later
@@ -266,6 +278,9 @@ impl Courier {
         if self.destination.is_held_off() {
             return Some(Delivered::failed(uid, Reason::NoAssociation, "the destination has just failed"));
         }
+        if self.crowded {
+            return Some(Delivered::failed(uid, Reason::Busy, "no place at the destination"));
+        }
         if self.place.is_none() {
             let place = tokio::select! {
                 biased;
@@ -273,8 +288,21 @@ impl Courier {
                 place = timeout(PLACE, self.places.take(&self.peer)) => place,
             };
             match place {
-                Ok(place) => self.place = Some(place),
-                Err(_) => return Some(Delivered::failed(uid, Reason::Busy, "no place at the destination")),
+                Ok(place) => {
+                    self.waited |= place.waited();
+                    self.place = Some(place);
+                }
+                Err(_) => {
+                    self.crowded = true;
+                    return Some(Delivered::failed(uid, Reason::Busy, "no place at the destination"));
+                }
+            }
+        }
+        if self.waited {
+            match self.archive.catalogue().still_served(&[instance.object]).await {
+                Ok(served) if served.contains(&instance.object) => {}
+                Ok(_) => return Some(Delivered::failed(uid, Reason::Withdrawn, "it is not served any more")),
+                Err(error) => return Some(Delivered::failed(uid, Reason::Local, error)),
             }
         }
         let turn = match &self.handover {
