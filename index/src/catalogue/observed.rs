@@ -22,9 +22,6 @@ const MAX_DAMAGE: usize = 1024;
 /// An access is put on record this long after the one before, at the earliest: archive tiers count in days.
 const ACCESSES: Duration = Duration::from_secs(60 * 60);
 
-/// S3 archives nothing that was accessed in the last 90 days; a day less, for its clock and ours.
-const NEVER_ARCHIVED: Duration = Duration::from_secs(89 * 24 * 60 * 60);
-
 impl Catalogue {
     /// What the cold store said of a verified pack (a 403 InvalidObjectState, a HEAD): readable, or archived in a tier. `used_since`: what was seen tells that
     /// the last access was not before. Deliveries that wait for a pack that is readable are due.
@@ -74,12 +71,12 @@ impl Catalogue {
         connection.commit().await
     }
 
-    /// S3 says that it has archived what lies under a key. Said of what was accessed within [`NEVER_ARCHIVED`], it is late, and not believed.
+    /// S3 says that it has archived what lies under a key.
     pub async fn pack_archived(&self, cold_key: &str, state: PackState, at: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;
         let sql = "UPDATE packs SET state = $2, seen_at = $3
-                   WHERE cold_key = $1 AND verified_at IS NOT NULL AND archive_clock < $4 AND $2 IN ('archive_access', 'deep_archive_access')";
-        execute!(connection, sql, cold_key, state.as_str(), at.0, at.before(NEVER_ARCHIVED).0)?;
+                   WHERE cold_key = $1 AND verified_at IS NOT NULL AND $2 IN ('archive_access', 'deep_archive_access')";
+        execute!(connection, sql, cold_key, state.as_str(), at.0)?;
         connection.commit().await
     }
 

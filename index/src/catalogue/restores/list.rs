@@ -60,8 +60,7 @@ impl Catalogue {
         rows.into_iter().map(SummaryRow::read).collect()
     }
 
-    /// How long the last restores of each kind took, newest first. Those that nobody looked at for ten minutes when they were due, because nodes or the
-    /// store were down, tell nothing.
+    /// How long the last restores of each kind took, newest first.
     pub async fn restore_times(&self) -> Result<Vec<RestoreTime>> {
         let mut connection = self.read().await?;
         let mut times = Vec::new();
@@ -69,7 +68,6 @@ impl Catalogue {
             for tier in [RestoreTier::Bulk, RestoreTier::Standard, RestoreTier::Expedited] {
                 let sql = "SELECT ended_at - requested_at FROM restores
                            WHERE state = 'readable' AND archived_in = $1 AND accepted = $2 AND requested_at IS NOT NULL
-                             AND (look_at = 0 OR ended_at - look_at < 600000000)
                            ORDER BY ended_at DESC LIMIT $3";
                 let rows: Vec<(i64,)> = fetch_all!(connection, sql, archived_in.as_str(), tier.as_str(), LEARNT_FROM)?;
                 times.extend(rows.into_iter().map(|(took,)| RestoreTime {
