@@ -19,7 +19,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 
 use super::columns::clean;
-use super::database::{Connection, execute, fetch_all, fetch_optional, now};
+use super::database::{Connection, execute, fetch_all, fetch_optional, held, now};
 use super::lists::Texts;
 use super::records::{pack, unpack};
 use super::rows::{node_row, read_title, read_uid, signed, unsigned};
@@ -291,14 +291,6 @@ async fn extend(connection: &mut Connection, claim: &CommitmentClaim, lease: Dur
         0 => Err(Error::LeaseLost),
         _ => Ok(()),
     }
-}
-
-/// Makes a transition durable, if the lease was still held.
-async fn held(connection: Connection, changed: u64) -> Result<()> {
-    if changed == 0 {
-        return Err(Error::LeaseLost);
-    }
-    connection.commit().await
 }
 
 impl ClaimedRow {

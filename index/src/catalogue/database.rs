@@ -121,6 +121,14 @@ pub(super) enum Connection {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
+/// Makes a transition durable, if the lease was still held: if it changed anything.
+pub(super) async fn held(connection: Connection, changed: u64) -> Result<()> {
+    if changed == 0 {
+        return Err(Error::LeaseLost);
+    }
+    connection.commit().await
+}
+
 /// The connection under a transaction.
 pub(super) enum Handle<'a> {
     Sqlite(&'a mut SqliteConnection),
@@ -319,6 +327,19 @@ macro_rules! fetch_optional {
     };
 }
 
+/// Runs a transaction again that another one got in the way of, so many times at most.
+macro_rules! again {
+    ($collisions:expr, $once:expr) => {{
+        let mut collisions = 0;
+        loop {
+            match $once.await {
+                Err(error) if error.is_collision() && collisions < $collisions => collisions += 1,
+                other => break other,
+            }
+        }
+    }};
+}
+
 /// A statement whose last parameter in the text given is a list of UIDs or texts ([`super::lists::Texts`]) or of row ids
 /// ([`super::lists::Ids`]): SQLite reads it as JSON, PostgreSQL as an array.
 /// A lock that PostgreSQL needs to be told of may follow.
@@ -341,4 +362,4 @@ macro_rules! in_uuids {
     };
 }
 
-pub(super) use {execute, fetch_all, fetch_optional, in_list, in_uuids};
+pub(super) use {again, execute, fetch_all, fetch_optional, in_list, in_uuids};

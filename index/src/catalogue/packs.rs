@@ -16,7 +16,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 
 use super::columns::clean;
-use super::database::{Connection, execute, fetch_all, fetch_optional, now};
+use super::database::{execute, fetch_all, fetch_optional, held, now};
 use super::journal::{self, Transition};
 use super::offload::{MemberRow, member_columns, uids};
 use super::rows::{lock_study_of, node_row, read_pack_state, read_state, recount_hot, unsigned};
@@ -182,12 +182,4 @@ impl Catalogue {
         execute!(connection, sql, node)?;
         connection.commit().await
     }
-}
-
-/// Makes a transition durable, if the lease was still held.
-async fn held(connection: Connection, changed: u64) -> Result<()> {
-    if changed == 0 {
-        return Err(Error::LeaseLost);
-    }
-    connection.commit().await
 }

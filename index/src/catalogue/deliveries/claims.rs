@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{COLLISIONS, again, end, end_items, lock, tally};
+use super::{COLLISIONS, end, end_items, lock, tally};
 use crate::catalogue::columns::clean;
-use crate::catalogue::database::{Connection, execute, fetch_all, fetch_optional, in_list, now};
+use crate::catalogue::database::{Connection, again, execute, fetch_all, fetch_optional, held, in_list, now};
 use crate::catalogue::find::locate_objects;
 use crate::catalogue::lists::{Ids, Texts};
 use crate::catalogue::rows::{node_row, read_title};
@@ -170,7 +170,7 @@ impl Catalogue {
             connection.commit().await?;
             Ok(ended)
         };
-        again!(once())
+        again!(COLLISIONS, once())
     }
 
     /// Its time is over, audited: `open → expired`, and so what of it waits.
@@ -189,7 +189,7 @@ impl Catalogue {
             connection.commit().await?;
             Ok(ended)
         };
-        again!(once())
+        again!(COLLISIONS, once())
     }
 }
 
@@ -199,14 +199,6 @@ async fn check(connection: &mut Connection, claim: &DeliveryClaim) -> Result<()>
     let sql = "SELECT id FROM deliveries WHERE id = $1 AND fence = $2 AND state = 'open'";
     let row: Option<(i64,)> = fetch_optional!(connection, sql, claim.key.0, claim.fence)?;
     row.map(|_| ()).ok_or(Error::LeaseLost)
-}
-
-/// Makes a transition durable, if the lease was still held.
-async fn held(connection: Connection, changed: u64) -> Result<()> {
-    if changed == 0 {
-        return Err(Error::LeaseLost);
-    }
-    connection.commit().await
 }
 
 impl ClaimedRow {

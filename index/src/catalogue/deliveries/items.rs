@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::FromRow;
 
-use super::{COLLISIONS, again};
-use crate::catalogue::database::{Connection, execute, fetch_all, fetch_optional, now};
+use super::COLLISIONS;
+use crate::catalogue::database::{Connection, again, execute, fetch_all, fetch_optional, now};
 use crate::catalogue::rows::node_row;
 use crate::catalogue::{Catalogue, DeliveryClaim, DeliveryItemKey, Error, ItemLease, ItemTaken, Result};
 use crate::model::{AeTitle, NodeId, ObjectId, Timestamp};
@@ -93,7 +93,7 @@ impl Catalogue {
             execute!(connection, sql, held.item.0, now.0)?;
             connection.commit().await
         };
-        again!(once())
+        again!(COLLISIONS, once())
     }
 
     /// The image was not sent, for reasons that say nothing of it.

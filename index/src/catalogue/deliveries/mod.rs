@@ -3,7 +3,7 @@
 //! # Mechanics
 //! A delivery is a row and a row for each of its images. Any node that finds it due claims it, by lease and fencing number
 //! ([`claims`]); each image is leased anew right before it is sent and recorded right after ([`items`]), by whoever sends it: the
-//! delivery, or a C-MOVE that asks for it again. What is here opens, cancels, lists and forgets. A pack that becomes readable makes
+//! delivery, or a C-MOVE that asks for it again. What is here opens, cancels and forgets; [`list`] is for those who only read. A pack that becomes readable makes
 //! the deliveries due that wait for it ([`pack_readable`]).
 //!
 //! # Invariants
@@ -17,19 +17,18 @@
 //! What was claimed is due again when the lease runs out, or when the node that held it starts again. An image whose success was
 //! received and not recorded is sent once more, byte for byte the same.
 
-use sqlx::FromRow;
-
-use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids, now};
+use super::database::{Connection, again, execute, fetch_all, fetch_optional, in_list, in_uuids, now};
 use super::lists::{Ids, Uuids};
-use super::rows::{node_row, read_title, unsigned};
+use super::rows::{node_row, unsigned};
 use super::{
-    AuditEvent, AuditOutcome, Catalogue, DeliveryCounts, DeliveryKey, DeliveryState, DeliverySummary, DeliveryTally, EndedDelivery, Error,
-    NewDelivery, OpenedDelivery, PackKey, Result, audit,
+    AuditEvent, AuditOutcome, Catalogue, DeliveryKey, DeliveryState, DeliveryTally, EndedDelivery, Error, NewDelivery, OpenedDelivery,
+    PackKey, Result, audit,
 };
 use crate::model::{AeTitle, NodeId, ObjectId, Timestamp};
 
 mod claims;
 mod items;
+mod list;
 
 /// How often transactions may get in each other's way before one is given up.
 const COLLISIONS: u32 = 10;
@@ -43,39 +42,11 @@ const FORGOTTEN: i64 = 20;
 /// What was just asked for is not looked at before the C-MOVE has ended.
 const HEAD_START: std::time::Duration = std::time::Duration::from_secs(5);
 
-#[derive(FromRow)]
-struct SummaryRow {
-    id: i64,
-    destination: String,
-    requester: String,
-    state: String,
-    asked_at: i64,
-    deadline: i64,
-    ended_at: Option<i64>,
-    attempts: i64,
-    error: String,
-}
-
-/// Runs a transaction again that another one got in the way of.
-macro_rules! again {
-    ($once:expr) => {{
-        let mut collisions = 0;
-        loop {
-            match $once.await {
-                Err(error) if error.is_collision() && collisions < COLLISIONS => collisions += 1,
-                other => break other,
-            }
-        }
-    }};
-}
-
-use again;
-
 impl Catalogue {
     /// Puts on record what a destination is to have later, audited: what no open delivery to it has becomes one, the rest joins, and
     /// whatever was joined holds at least until the new deadline. Once this has returned it can be promised.
     pub async fn open_delivery(&self, new: &NewDelivery<'_>) -> Result<OpenedDelivery> {
-        again!(self.open_once(new))
+        again!(COLLISIONS, self.open_once(new))
     }
 
     async fn open_once(&self, new: &NewDelivery<'_>) -> Result<OpenedDelivery> {
@@ -138,7 +109,7 @@ impl Catalogue {
     /// These images are not wanted at a destination any more, audited: `waiting → cancelled`. What is being sent now may still
     /// arrive. Returns how many images that were.
     pub async fn cancel_delivery_of(&self, destination: &AeTitle, objects: &[ObjectId], event: &AuditEvent) -> Result<u64> {
-        again!(self.cancel_once(destination, objects, event))
+        again!(COLLISIONS, self.cancel_once(destination, objects, event))
     }
 
     async fn cancel_once(&self, destination: &AeTitle, objects: &[ObjectId], event: &AuditEvent) -> Result<u64> {
@@ -182,7 +153,7 @@ impl Catalogue {
 
     /// A whole delivery is not wanted any more, audited: `open → cancelled`. None if it is not open.
     pub async fn cancel_delivery(&self, key: DeliveryKey, event: &AuditEvent) -> Result<Option<EndedDelivery>> {
-        again!(self.cancel_whole_once(key, event))
+        again!(COLLISIONS, self.cancel_whole_once(key, event))
     }
 
     async fn cancel_whole_once(&self, key: DeliveryKey, event: &AuditEvent) -> Result<Option<EndedDelivery>> {
@@ -243,40 +214,6 @@ impl Catalogue {
             }
         }
         Ok(false)
-    }
-
-    /// What all nodes still have to deliver.
-    pub async fn delivery_counts(&self) -> Result<DeliveryCounts> {
-        let mut connection = self.read().await?;
-        let sql = "SELECT (SELECT count(*) FROM deliveries WHERE state = 'open'),
-                          (SELECT count(*) FROM delivery_items WHERE state = 'waiting')";
-        let row: Option<(i64, i64)> = fetch_optional!(connection, sql)?;
-        let (open, waiting) = row.unwrap_or_default();
-        Ok(DeliveryCounts {
-            open: unsigned(open),
-            waiting: unsigned(waiting),
-        })
-    }
-
-    /// Deliveries, open ones first, of either the newest first.
-    pub async fn deliveries(&self, limit: u32) -> Result<Vec<DeliverySummary>> {
-        let mut connection = self.read().await?;
-        let sql = "SELECT id, destination, requester, state, asked_at, deadline, ended_at, attempts, error FROM deliveries
-                   ORDER BY CASE WHEN state = 'open' THEN 0 ELSE 1 END, id DESC LIMIT $1";
-        let rows: Vec<SummaryRow> = fetch_all!(connection, sql, i64::from(limit))?;
-        let sql = in_list!(
-            connection,
-            "SELECT delivery, state, count(*) FROM delivery_items WHERE delivery",
-            "$1",
-            " GROUP BY delivery, state"
-        );
-        let counted: Vec<(i64, String, i64)> = fetch_all!(connection, sql, Ids(rows.iter().map(|row| row.id).collect()))?;
-        let read = |row: SummaryRow| {
-            let of = counted.iter().filter(|(delivery, ..)| *delivery == row.id);
-            let tally = of.map(|(_, state, count)| (state.as_str(), *count)).collect();
-            row.read(tally)
-        };
-        rows.into_iter().map(read).collect()
     }
 }
 
@@ -398,22 +335,5 @@ impl<'a> FromIterator<(&'a str, i64)> for DeliveryTally {
             *column += unsigned(count);
         }
         tally
-    }
-}
-
-impl SummaryRow {
-    fn read(self, tally: DeliveryTally) -> Result<DeliverySummary> {
-        Ok(DeliverySummary {
-            key: DeliveryKey(self.id),
-            destination: read_title(&self.destination)?,
-            requester: read_title(&self.requester)?,
-            state: DeliveryState::parse(&self.state).ok_or_else(|| Error::Corrupt(format!("delivery state {:?}", self.state)))?,
-            tally,
-            asked_at: Timestamp(self.asked_at),
-            deadline: Timestamp(self.deadline),
-            ended_at: self.ended_at.map(Timestamp),
-            attempts: unsigned(self.attempts),
-            error: self.error,
-        })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::super::columns::clean;
-use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
+use super::super::database::{Connection, again, execute, fetch_all, fetch_optional, in_list};
 use super::super::journal::{self, Withdrawal};
 use super::super::lists::Texts;
 use super::super::rows::read_uid;
@@ -60,13 +60,7 @@ impl Catalogue {
     /// unless another note in force lists it too, another version is served since, or its bytes are lost. A note that was not
     /// obeyed yet will not be. Journalled, audited. None if no note of this UID is waiting or in force.
     pub async fn undo_note(&self, note: &Uid, actor: &str, now: Timestamp) -> Result<Option<NoteEffect>> {
-        let mut collisions = 0;
-        loop {
-            match self.undo_once(note, actor, now).await {
-                Err(error) if error.is_collision() && collisions < COLLISIONS => collisions += 1,
-                other => return other,
-            }
-        }
+        again!(COLLISIONS, self.undo_once(note, actor, now))
     }
 
     async fn undo_once(&self, note: &Uid, actor: &str, now: Timestamp) -> Result<Option<NoteEffect>> {

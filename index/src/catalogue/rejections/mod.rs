@@ -24,7 +24,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::columns::clean;
-use super::database::{Connection, Handle, execute, fetch_all, fetch_optional, in_list, limited};
+use super::database::{Connection, Handle, again, execute, fetch_all, fetch_optional, in_list, limited};
 use super::journal::{self, Withdrawal};
 use super::lists::{Ids, Texts};
 use super::{AuditEvent, Catalogue, Error, NoteEffect, Result, audit, totals};
@@ -112,13 +112,7 @@ impl Catalogue {
     /// Obeys a waiting note: what it lists and is served goes out of service, in one transaction. Journalled, audited. None if
     /// the note is not waiting any more, or is not served: only a served note counts.
     pub async fn obey(&self, object: ObjectId, note: &Note, now: Timestamp) -> Result<Option<NoteEffect>> {
-        let mut collisions = 0;
-        loop {
-            match self.obey_once(object, note, now).await {
-                Err(error) if error.is_collision() && collisions < COLLISIONS => collisions += 1,
-                other => return other,
-            }
-        }
+        again!(COLLISIONS, self.obey_once(object, note, now))
     }
 
     async fn obey_once(&self, object: ObjectId, note: &Note, now: Timestamp) -> Result<Option<NoteEffect>> {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use sqlx::FromRow;
 
 use super::columns::clean;
-use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, now};
+use super::database::{Connection, again, execute, fetch_all, fetch_optional, held, in_list, now};
 use super::lists::Ids;
 use super::rows::{node_row, read_pack_state, read_title, read_uid, unsigned};
 use super::{
@@ -42,7 +42,7 @@ const MAX_ERROR: usize = 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often transactions may get in each other's way.
-const COLLISIONS: u32 = 5;
+const COLLISIONS: u32 = 4;
 
 /// The class of PostgreSQL's advisory locks on the budgets of requesters.
 const BUDGETS: i32 = 0x0066_726d;
@@ -80,13 +80,7 @@ impl Catalogue {
         budget: Option<u64>,
         now: Timestamp,
     ) -> Result<RestoreGrant> {
-        for _ in 1..COLLISIONS {
-            match self.request_once(requester, wishes, budget, now).await {
-                Err(error) if error.is_collision() => {}
-                answer => return answer,
-            }
-        }
-        self.request_once(requester, wishes, budget, now).await
+        again!(COLLISIONS, self.request_once(requester, wishes, budget, now))
     }
 
     async fn request_once(&self, requester: &AeTitle, wishes: &[RestoreWish], budget: Option<u64>, now: Timestamp) -> Result<RestoreGrant> {
@@ -319,14 +313,6 @@ async fn seen_archived(connection: &mut Connection, pack: PackKey, archived_in: 
                AND $2 IN ('archive_access', 'deep_archive_access')";
     execute!(connection, sql, pack.0, archived_in.as_str(), at.0)?;
     Ok(())
-}
-
-/// Makes a transition durable, if the lease was still held.
-async fn held(connection: Connection, changed: u64) -> Result<()> {
-    if changed == 0 {
-        return Err(Error::LeaseLost);
-    }
-    connection.commit().await
 }
 
 fn never_verified(pack: PackKey) -> Error {
