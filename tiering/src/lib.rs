@@ -14,7 +14,7 @@
 //! - [`rebuild`]: the catalogue made anew.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
 //! - [`cost`]: what an archive costs in S3: pure.
-//! - [`restore`]: packs that S3 has archived, brought back.
+//! - `restore`: packs that S3 has archived, brought back.
 //! - `soundness`: whether a hot file still is what was received.
 //! - [`withdraw`]: rejection notes, obeyed.
 
@@ -34,7 +34,7 @@ pub mod pack;
 pub mod policy;
 pub mod rebuild;
 pub mod recall;
-pub mod restore;
+mod restore;
 mod soundness;
 mod withdraw;
 

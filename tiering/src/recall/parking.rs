@@ -29,19 +29,20 @@ pub(super) struct Parked {
 
 impl Errand {
     /// Asks for what is likely to be archived, if that is more than one series, which would otherwise ask as its turn comes. Those series are put first.
-    pub(super) async fn ask_together(&self, mut series: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    pub(super) async fn ask_together(&self, series: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
         let Some(terms) = &self.terms.restore else { return series };
-        let archived: Vec<BTreeMap<PackKey, ArchivedPack>> = series.iter().map(|members| self.likely_archived(members)).collect();
-        if archived.iter().filter(|packs| !packs.is_empty()).count() < 2 {
+        let packs: Vec<BTreeMap<PackKey, ArchivedPack>> = series.iter().map(|members| self.likely_archived(members)).collect();
+        if packs.iter().filter(|packs| !packs.is_empty()).count() < 2 {
             return series;
         }
-        let all: BTreeMap<PackKey, ArchivedPack> = archived.into_iter().flatten().collect();
+        let mut series: Vec<(bool, Vec<usize>)> = packs.iter().map(BTreeMap::is_empty).zip(series).collect();
+        series.sort_by_key(|(is_readable, _)| *is_readable);
+        let all: BTreeMap<PackKey, ArchivedPack> = packs.into_iter().flatten().collect();
         let all: Vec<ArchivedPack> = all.into_values().collect();
         if self.node.request_restore(&all, terms).await == RestoreOutlook::OverBudget {
             self.over_budget.store(true, Ordering::Relaxed);
         }
-        series.sort_by_key(|members| self.likely_archived(members).is_empty());
-        series
+        series.into_iter().map(|(_, members)| members).collect()
     }
 
     /// The packs of a series that are archived by what was seen of them or by the store's rule.
@@ -142,13 +143,10 @@ impl Errand {
 
     /// The wait was long: what was withdrawn or superseded meanwhile must not be sent.
     async fn still_served(&self, members: BTreeSet<usize>) -> Vec<usize> {
-        let objects: Vec<ObjectId> = members
-            .iter()
-            .filter_map(|index| Some(self.instances.get(*index)?.object))
-            .collect();
+        let objects: Vec<ObjectId> = members.iter().filter_map(|index| Some(self.instance(*index)?.object)).collect();
         match self.node.catalogue.still_served(&objects).await {
             Ok(served) => {
-                let is_served = |index: &usize| self.instances.get(*index).is_some_and(|instance| served.contains(&instance.object));
+                let is_served = |index: &usize| self.instance(*index).is_some_and(|instance| served.contains(&instance.object));
                 let (served, withdrawn): (Vec<usize>, Vec<usize>) = members.into_iter().partition(is_served);
                 self.fail(withdrawn, &RetrieveError::Withdrawn).await;
                 served

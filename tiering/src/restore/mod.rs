@@ -14,6 +14,5 @@ mod worker;
 
 pub(crate) use forecast::{Forecast, pack_state, used_since};
 pub(crate) use inspect::Verified;
-pub use request::ArchivedPack;
-pub(crate) use request::{Restores, last};
+pub(crate) use request::{ArchivedPack, Restores, last};
 pub(crate) use worker::work;

@@ -12,7 +12,6 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::pace;
-use crate::Archive;
 use crate::archive::Inner;
 use crate::error::RestoreOutlook;
 use crate::recall::RestoreTerms;
@@ -77,39 +76,23 @@ impl Restores {
 
 /// A pack that is archived, as far as is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ArchivedPack {
+pub(crate) struct ArchivedPack {
     /// The pack
-    pub pack: PackKey,
+    pub(crate) pack: PackKey,
     /// The tier it was seen in, or is likely to be in
-    pub archived_in: PackState,
+    pub(crate) archived_in: PackState,
     /// Its size in bytes
-    pub length: u64,
+    pub(crate) length: u64,
 }
 
 impl ArchivedPack {
     /// A pack that was seen in a tier.
-    pub fn seen(packed: &Packed, archived_in: PackState) -> ArchivedPack {
+    pub(crate) fn seen(packed: &Packed, archived_in: PackState) -> ArchivedPack {
         ArchivedPack {
             pack: packed.pack,
             archived_in,
             length: packed.length,
         }
-    }
-}
-
-impl Archive {
-    /// Asks for packs to be restored, all of them or none, and says when the last of them is expected. Those that are being restored already are joined. The
-    /// restores go on by themselves.
-    pub async fn request_restore(&self, packs: &[ArchivedPack], terms: &RestoreTerms) -> RestoreOutlook {
-        self.inner.request_restore(packs, terms).await
-    }
-
-    /// Something is said to have happened to what lies under a key of the cold store: its restore is looked at now, if one is under way.
-    pub async fn hasten_restore(&self, cold_key: &str) -> catalogue::Result<()> {
-        if self.inner.catalogue.hasten_restore(cold_key).await? {
-            self.inner.restores.wake();
-        }
-        Ok(())
     }
 }
 
