@@ -193,9 +193,8 @@ impl<'a> Pass<'a> {
         sender: &mut Sender,
     ) -> catalogue::Result<()> {
         let (catalogue, node) = (self.node.archive.catalogue(), self.node.archive.node());
-        // The page is older than the wait for a place, and than the images before this one.
+        // The page is older than the wait for a place, and than the images before this one. The next page has what is served then, if anything is.
         if !catalogue.still_served(&[instance.object]).await?.contains(&instance.object) {
-            self.tally.busy = true;
             return Ok(());
         }
         let lease = match catalogue.take_delivery_item(node, self.claim, key, LEASE).await? {

@@ -19,7 +19,6 @@ use std::time::Duration;
 use filmroom_index::catalogue::{self, AuditEvent, DeliveryClaim, DeliveryState, EndedDelivery};
 use filmroom_index::model::AeTitle;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,12 +26,11 @@ use tracing::Instrument;
 
 use super::pass::Pass;
 use super::verdict::Rest;
+use crate::leased::{claim_for_ever, while_held};
 use crate::services::Context;
 
 /// Deliveries that are worked on at once.
 const AT_ONCE: usize = 4;
-/// How often work is looked for when there was none.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a claim holds without being renewed.
 const LEASE: Duration = Duration::from_secs(120);
 /// How often it is renewed.
@@ -99,68 +97,35 @@ impl Deliverer {
 impl Shared {
     /// Claims what is due and has it worked on, for ever.
     async fn claim(shared: &Arc<Shared>, tasks: &TaskTracker) {
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
-        let archive = &shared.node.archive;
-        loop {
-            // Never closed.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
+        let claim = async || {
+            let archive = &shared.node.archive;
             let busy: Vec<AeTitle> = shared.busy().iter().cloned().collect();
-            let claimed = archive
+            archive
                 .catalogue()
-                .claim_delivery(archive.node(), archive.clock().now(), LEASE, &busy);
-            match claimed.await {
-                Ok(Some(claim)) => {
-                    // One whose time is over is ended beside what is sent there.
-                    let marked = shared.busy().insert(claim.destination.clone());
-                    let span = tracing::info_span!("delivery", id = claim.key.0, destination = %claim.destination);
-                    let shared = Arc::clone(shared);
-                    let work = async move {
-                        shared.work(&claim).await;
-                        if marked {
-                            shared.busy().remove(&claim.destination);
-                        }
-                        drop(slot);
-                    };
-                    tasks.spawn(work.instrument(span));
+                .claim_delivery(archive.node(), archive.clock().now(), LEASE, &busy)
+                .await
+        };
+        let begin = |claim: DeliveryClaim, slot| {
+            // One whose time is over is ended beside what is sent there.
+            let marked = shared.busy().insert(claim.destination.clone());
+            let span = tracing::info_span!("delivery", id = claim.key.0, destination = %claim.destination);
+            let shared = Arc::clone(shared);
+            let work = async move {
+                shared.work(&claim).await;
+                if marked {
+                    shared.busy().remove(&claim.destination);
                 }
-                Ok(None) => {
-                    drop(slot);
-                    sleep(INTERVAL).await;
-                }
-                Err(error) => {
-                    drop(slot);
-                    tracing::warn!(%error, "the catalogue does not tell which deliveries are due");
-                    sleep(INTERVAL * 5).await;
-                }
-            }
-        }
+                drop(slot);
+            };
+            tasks.spawn(work.instrument(span));
+        };
+        claim_for_ever(AT_ONCE, "deliveries", claim, begin).await;
     }
 
     /// Works on one delivery while its lease is held.
     async fn work(&self, claim: &DeliveryClaim) {
-        let worked = tokio::select! {
-            worked = self.advance(claim) => worked,
-            error = self.keep_lease(claim) => Err(error),
-            () = self.kill.cancelled() => return,
-        };
-        match worked {
-            Ok(()) => {}
-            Err(catalogue::Error::LeaseLost) => tracing::info!("a delivery was ended, or somebody else works on it"),
-            Err(error) => tracing::warn!(%error, "the catalogue does not take the state of a delivery; its lease runs out"),
-        }
-    }
-
-    async fn keep_lease(&self, claim: &DeliveryClaim) -> catalogue::Error {
-        loop {
-            sleep(RENEWAL).await;
-            match self.node.archive.catalogue().renew_delivery(claim, LEASE).await {
-                Ok(()) => {}
-                Err(catalogue::Error::LeaseLost) => return catalogue::Error::LeaseLost,
-                Err(error) => tracing::warn!(%error, "the lease of a delivery was not renewed"),
-            }
-        }
+        let renew = || self.node.archive.catalogue().renew_delivery(claim, LEASE);
+        while_held("delivery", self.advance(claim), RENEWAL, renew, &self.kill).await;
     }
 
     async fn advance(&self, claim: &DeliveryClaim) -> catalogue::Result<()> {

@@ -31,13 +31,12 @@ use super::check::{Outcome, check};
 use super::event::EventInformation;
 use crate::destinations::ReportCall;
 use crate::dimse::{Status, StatusClass};
+use crate::leased::{claim_for_ever, while_held};
 use crate::services::Context;
 use crate::settings::{Peer, Settings};
 
 /// Commitments that are worked on at once.
 const AT_ONCE: usize = 4;
-/// How often work is looked for when there was none.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a claim holds without being renewed: longer than an answer is waited for.
 const LEASE: Duration = Duration::from_secs(180);
 /// How often it is renewed.
@@ -117,59 +116,26 @@ impl Reporter {
 impl Shared {
     /// Claims what is due and has it worked on, for ever.
     async fn claim(shared: &Arc<Shared>, tasks: &TaskTracker) {
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
-        let (catalogue, node) = (shared.node.archive.catalogue(), shared.node.archive.node());
-        loop {
-            // Never closed.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
+        let claim = async || {
+            let (catalogue, node) = (shared.node.archive.catalogue(), shared.node.archive.node());
+            catalogue.claim_commitment(node, OVERDUE, LEASE, &shared.not_now()).await
+        };
+        let begin = |claim: CommitmentClaim, slot| {
+            let span = tracing::info_span!("commitment", transaction = %claim.transaction, ae = %claim.requester);
+            let shared = Arc::clone(shared);
+            let work = async move {
+                shared.work(&claim).await;
+                drop(slot);
             };
-            match catalogue.claim_commitment(node, OVERDUE, LEASE, &shared.not_now()).await {
-                Ok(Some(claim)) => {
-                    let span = tracing::info_span!("commitment", transaction = %claim.transaction, ae = %claim.requester);
-                    let shared = Arc::clone(shared);
-                    let work = async move {
-                        shared.work(&claim).await;
-                        drop(slot);
-                    };
-                    tasks.spawn(work.instrument(span));
-                }
-                Ok(None) => {
-                    drop(slot);
-                    sleep(INTERVAL).await;
-                }
-                Err(error) => {
-                    drop(slot);
-                    tracing::warn!(%error, "the catalogue does not tell which commitments are due");
-                    sleep(INTERVAL * 5).await;
-                }
-            }
-        }
+            tasks.spawn(work.instrument(span));
+        };
+        claim_for_ever(AT_ONCE, "commitments", claim, begin).await;
     }
 
     /// Works on one commitment while its lease is held.
     async fn work(&self, claim: &CommitmentClaim) {
-        let worked = tokio::select! {
-            worked = self.advance(claim) => worked,
-            error = self.keep_lease(claim) => Err(error),
-            () = self.kill.cancelled() => return,
-        };
-        match worked {
-            Ok(()) => {}
-            Err(catalogue::Error::LeaseLost) => tracing::info!("somebody else works on a commitment"),
-            Err(error) => tracing::warn!(%error, "the catalogue does not take the state of a commitment; its lease runs out"),
-        }
-    }
-
-    async fn keep_lease(&self, claim: &CommitmentClaim) -> catalogue::Error {
-        loop {
-            sleep(RENEWAL).await;
-            match self.node.archive.catalogue().renew_commitment(claim, LEASE).await {
-                Ok(()) => {}
-                Err(catalogue::Error::LeaseLost) => return catalogue::Error::LeaseLost,
-                Err(error) => tracing::warn!(%error, "the lease of a commitment was not renewed"),
-            }
-        }
+        let renew = || self.node.archive.catalogue().renew_commitment(claim, LEASE);
+        while_held("commitment", self.advance(claim), RENEWAL, renew, &self.kill).await;
     }
 
     async fn advance(&self, claim: &CommitmentClaim) -> catalogue::Result<()> {
