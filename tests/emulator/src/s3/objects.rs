@@ -77,6 +77,27 @@ fn archived(object: &Object, tier: Option<Tier>) -> S3Error {
     error
 }
 
+/// What an answer to GET or HEAD tells of checksums: none that was not asked for, and of the whole object the CRC-64 where it was put with no other.
+macro_rules! show_checksums {
+    ($output:expr, $object:expr, $wanted:expr, $whole:expr) => {
+        if $object.multipart || !$wanted {
+            $output.checksum_crc32 = None;
+            $output.checksum_crc32c = None;
+            $output.checksum_sha1 = None;
+            $output.checksum_sha256 = None;
+            $output.checksum_crc64nvme = None;
+        }
+        let another = $output.checksum_crc32.is_some()
+            || $output.checksum_crc32c.is_some()
+            || $output.checksum_sha1.is_some()
+            || $output.checksum_sha256.is_some();
+        if $wanted && $whole && !another {
+            $output.checksum_crc64nvme = $object.crc64;
+            $output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        }
+    };
+}
+
 impl Store {
     pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let input = &mut req.input;
@@ -198,21 +219,7 @@ impl Store {
         self.state.lock().touch(&bucket, &key, now).map_err(internal)?;
         let output = &mut got.output;
         output.storage_class = named(&object);
-        if object.multipart || !wanted {
-            output.checksum_crc32 = None;
-            output.checksum_crc32c = None;
-            output.checksum_sha1 = None;
-            output.checksum_sha256 = None;
-            output.checksum_crc64nvme = None;
-        }
-        let another = output.checksum_crc32.is_some()
-            || output.checksum_crc32c.is_some()
-            || output.checksum_sha1.is_some()
-            || output.checksum_sha256.is_some();
-        if wanted && output.content_range.is_none() && !another {
-            output.checksum_crc64nvme = object.crc64;
-            output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
-        }
+        show_checksums!(output, object, wanted, output.content_range.is_none());
         Ok(got)
     }
 
@@ -224,21 +231,7 @@ impl Store {
         let output = &mut head.output;
         output.storage_class = named(&object);
         output.archive_status = object.tier.map(|tier| ArchiveStatus::from_static(tier.as_str()));
-        if object.multipart || !wanted {
-            output.checksum_crc32 = None;
-            output.checksum_crc32c = None;
-            output.checksum_sha1 = None;
-            output.checksum_sha256 = None;
-            output.checksum_crc64nvme = None;
-        }
-        let another = output.checksum_crc32.is_some()
-            || output.checksum_crc32c.is_some()
-            || output.checksum_sha1.is_some()
-            || output.checksum_sha256.is_some();
-        if wanted && !another {
-            output.checksum_crc64nvme = object.crc64;
-            output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
-        }
+        show_checksums!(output, object, wanted, true);
         if let Some(restore) = object.restore {
             output.restore = Some("ongoing-request=\"true\"".to_owned());
             if let Ok(date) = HeaderValue::from_str(&http_date(restore.requested)) {
