@@ -3,6 +3,7 @@
 //! - [`config`]: what the node is told, checked as a whole.
 //! - [`cli`]: the commands; `serve` wires catalogue, archive and DICOM server together.
 //! - [`actions`]: what an administrator does, by command line or HTTP.
+//! - [`imports`]: one file that is taken in, by the command line or over HTTP.
 //! - [`audit`]: the audit on its way to syslog servers and files.
 //! - [`authority`]: a CA of the site's own. [`certificates`]: those of TLS, kept up to date while the node runs.
 //! - [`http`]: health, metrics, actions. [`telemetry`]: logs and metrics.
