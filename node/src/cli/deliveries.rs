@@ -3,11 +3,10 @@
 use anyhow::bail;
 use filmroom_index::catalogue::{AuditEvent, DeliveryKey, DeliverySummary};
 use filmroom_index::clock::Clock;
-use filmroom_index::model::Timestamp;
 use serde_json::json;
 
 use super::act::os_user;
-use super::report::{instant, open};
+use super::report::{instant, open, second};
 use crate::config::Config;
 
 /// `filmroom deliveries …`
@@ -95,8 +94,4 @@ fn describe(delivery: &DeliverySummary) -> serde_json::Value {
         "refused": tally.refused, "cancelled": tally.cancelled, "expired": tally.expired, "attempts": delivery.attempts,
         "error": delivery.error,
     })
-}
-
-fn second(at: Timestamp) -> String {
-    instant(Timestamp(at.0 - at.0.rem_euclid(1_000_000)))
 }

@@ -202,6 +202,11 @@ pub(super) fn instant(at: Timestamp) -> String {
         .unwrap_or_default()
 }
 
+/// The same in whole seconds, for tables.
+pub(super) fn second(at: Timestamp) -> String {
+    instant(Timestamp(at.0 - at.0.rem_euclid(1_000_000)))
+}
+
 /// A database URL without the password in it.
 pub(super) fn without_password(url: &str) -> String {
     match url

@@ -1,11 +1,11 @@
 //! `filmroom restores`: what comes back out of S3's archive tiers, for whom, how fast, when, and what it costs.
 
 use filmroom_index::catalogue::RestoreSummary;
-use filmroom_index::model::{RestoreTier, Timestamp};
+use filmroom_index::model::RestoreTier;
 use filmroom_tiering::cost::{Amount, Prices};
 use serde_json::json;
 
-use super::report::{instant, open};
+use super::report::{instant, open, second};
 use crate::config::Config;
 
 /// `filmroom restores`
@@ -81,8 +81,4 @@ fn describe(restore: &RestoreSummary, prices: &Prices) -> serde_json::Value {
         "since": instant(restore.wanted_at), "accepted_at": restore.requested_at.map(instant), "expected": instant(restore.expected_at),
         "ended": restore.ended_at.map(instant), "cost": cost(restore, prices), "currency": prices.currency, "error": restore.error,
     })
-}
-
-fn second(at: Timestamp) -> String {
-    instant(Timestamp(at.0 - at.0.rem_euclid(1_000_000)))
 }
