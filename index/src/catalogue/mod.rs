@@ -12,6 +12,7 @@
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
+//! - `findings`: what is wrong with the archive, and how far who looks for it has come.
 //! - `rebuild`: the catalogue made anew from what lies in the cold store and on the disks.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
 //!   `audit_export`, `admin`, `cost`; `totals`: the maintained counts and lists.
@@ -28,6 +29,7 @@ mod database;
 mod deliveries;
 mod error;
 mod find;
+mod findings;
 mod headers;
 mod hot;
 mod ingest;
@@ -56,12 +58,12 @@ pub use records::{
     Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord,
     CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts,
     DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery,
-    EvictionCandidate, FoundFile, HeldCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KnownObject, ListedInstance, Located,
-    MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenRestores,
-    OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PatientText, Quarantined, RebuildStart,
-    Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup,
-    RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample,
-    Standing, StudyDecisions, StudySummary, StudyText, Verdict, WaitingNote,
+    EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KnownObject,
+    ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim,
+    OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, Pass, PassState,
+    PatientText, Quarantined, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, ResolvedConflict,
+    RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText,
+    ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict, WaitingNote,
 };
 
 /// The catalogue's database.

@@ -15,6 +15,7 @@ mod cost;
 mod database;
 mod decisions;
 mod deliveries;
+mod findings;
 mod generated;
 mod holders;
 mod hot;
@@ -181,6 +182,12 @@ fn main() {
             what_is_not_sent_in_time_expires,
             a_cancel_leaves_nothing_of_what_it_is_about,
             the_same_asked_for_many_times_at_once_is_open_once;
+        findings:
+            what_is_seen_again_is_one_finding_until_it_is_closed,
+            findings_of_a_disk_are_its_nodes,
+            a_repair_is_audited_with_the_patient_of_its_study,
+            what_a_pass_did_not_see_again_is_closed_by_it,
+            a_pass_goes_on_where_it_was;
         rebuild:
             only_an_empty_catalogue_is_rebuilt_and_an_open_rebuild_goes_on,
             a_series_loaded_from_what_was_described_answers_as_before,

@@ -6,6 +6,7 @@ mod cold;
 mod commitment;
 mod cost;
 mod delivery;
+mod finding;
 mod rebuild;
 mod restore;
 mod store;
@@ -24,6 +25,7 @@ pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,
 };
+pub use finding::{Finding, FindingKind, FindingRecord, Pass, PassState};
 pub use rebuild::{
     Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, ResolvedConflict, SeriesText,
     StudyDecisions, StudyText, Verdict,
