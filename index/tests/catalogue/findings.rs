@@ -22,7 +22,7 @@ fn finding(kind: FindingKind, subject: &str) -> Finding {
 pub(crate) async fn what_is_seen_again_is_one_finding_until_it_is_closed(database: Database) {
     let catalogue = database.open().await;
     let missing = finding(FindingKind::PackMissing, "1/2/a.zip");
-    assert_eq!(catalogue.found(node(1), from_ref(&missing)).await.unwrap(), [missing.clone()]);
+    assert_eq!(catalogue.found(node(1), from_ref(&missing)).await.unwrap(), vec![missing.clone()]);
     let changed = Finding {
         detail: "and more is known of it".to_owned(),
         ..missing.clone()
