@@ -14,6 +14,7 @@
 //! - [`rebuild`]: the catalogue made anew.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
 //! - [`cost`]: what an archive costs in S3: pure.
+//! - [`schedule`]: a value by day of the week and time of day: pure.
 //! - `restore`: packs that S3 has archived, brought back.
 //! - `soundness`: whether a hot file still is what was received.
 //! - [`withdraw`]: rejection notes, obeyed.
@@ -35,6 +36,7 @@ pub mod policy;
 pub mod rebuild;
 pub mod recall;
 mod restore;
+pub mod schedule;
 mod soundness;
 mod withdraw;
 
