@@ -77,7 +77,12 @@ fn act(state: &State, method: &Method, path: &str, query: &Query, body: &[u8]) -
         }
         ("POST", "corrupt") => {
             let (bucket, key) = (required(query, "bucket")?, required(query, "key")?);
-            let path = state.body(bucket, key);
+            let current = state
+                .lock()
+                .objects
+                .get(&id(bucket, key))
+                .and_then(|object| object.version.id.clone());
+            let path = state.body(bucket, key, current.as_deref());
             let mut bytes = fs::read(&path)?;
             let offset: usize = optional(query, "offset")?.unwrap_or(0);
             let byte = bytes

@@ -8,6 +8,7 @@
 //! - [`tiering`]: what becomes of an object with time, as a pure computation
 //! - [`clock`]: the virtual clock
 //! - `state`, `table`: what is known besides the bytes, kept across restarts
+//! - [`versions`]: which of a key's versions is current, and which may go
 //! - `s3`: S3's operations
 //! - `queue`, `events`, `sqs`: queues, S3's events into them, SQS's protocol out of them
 //! - `http`, `operation`, `faults`, `control`: the HTTP layer, faults, and the tests' own requests under `/_emulator/`
@@ -27,6 +28,7 @@ mod sqs;
 mod state;
 mod table;
 pub mod tiering;
+pub mod versions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

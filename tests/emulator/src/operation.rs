@@ -6,7 +6,7 @@ use url::form_urlencoded;
 /// A request, named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Operation {
-    /// The name in S3's API reference.
+    /// The name in S3's API reference; `DeleteObjectVersion`, as IAM has it, where a version is named.
     pub(crate) name: &'static str,
     /// The key, decoded; empty for a bucket's own operations.
     pub(crate) key: String,
@@ -31,7 +31,7 @@ pub(crate) fn operation(method: &Method, uri: &Uri, headers: &HeaderMap) -> Oper
 
 fn of_bucket(method: &Method, has: &dyn Fn(&str) -> bool) -> &'static str {
     // Subresource, then the operations that PUT, GET and DELETE it.
-    const SETTINGS: [(&str, &str, &str, &str); 9] = [
+    const SETTINGS: [(&str, &str, &str, &str); 11] = [
         (
             "notification",
             "PutBucketNotificationConfiguration",
@@ -50,6 +50,8 @@ fn of_bucket(method: &Method, has: &dyn Fn(&str) -> bool) -> &'static str {
             "GetPublicAccessBlock",
             "DeletePublicAccessBlock",
         ),
+        ("object-lock", "PutObjectLockConfiguration", "GetObjectLockConfiguration", "Unknown"),
+        ("versions", "Unknown", "ListObjectVersions", "Unknown"),
         ("versioning", "PutBucketVersioning", "GetBucketVersioning", "Unknown"),
         ("policyStatus", "Unknown", "GetBucketPolicyStatus", "Unknown"),
         ("policy", "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy"),
@@ -89,10 +91,14 @@ fn of_object(method: &Method, has: &dyn Fn(&str) -> bool, headers: &HeaderMap) -
         Method::PUT if has("uploadId") && copy => "UploadPartCopy",
         Method::PUT if has("uploadId") => "UploadPart",
         Method::PUT if has("tagging") => "PutObjectTagging",
+        Method::PUT if has("retention") => "PutObjectRetention",
+        Method::PUT if has("legal-hold") => "PutObjectLegalHold",
         Method::PUT if copy => "CopyObject",
         Method::PUT => "PutObject",
         Method::GET if has("uploadId") => "ListParts",
         Method::GET if has("tagging") => "GetObjectTagging",
+        Method::GET if has("retention") => "GetObjectRetention",
+        Method::GET if has("legal-hold") => "GetObjectLegalHold",
         Method::GET if has("attributes") => "GetObjectAttributes",
         Method::GET => "GetObject",
         Method::HEAD => "HeadObject",
@@ -101,6 +107,8 @@ fn of_object(method: &Method, has: &dyn Fn(&str) -> bool, headers: &HeaderMap) -
         Method::POST if has("uploadId") => "CompleteMultipartUpload",
         Method::DELETE if has("uploadId") => "AbortMultipartUpload",
         Method::DELETE if has("tagging") => "DeleteObjectTagging",
+        // An operation with a permission of its own.
+        Method::DELETE if has("versionId") => "DeleteObjectVersion",
         Method::DELETE => "DeleteObject",
         _ => "Unknown",
     }

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use std::{fs, io};
 
 use s3s::dto;
@@ -22,6 +23,7 @@ use crate::faults::Fault;
 use crate::queue::{Message, Queue};
 use crate::table::{Table, md5};
 use crate::tiering::{Delays, Happening, Object, Rule, Speed, settle};
+use crate::versions::Version;
 
 /// A bucket's settings, as they were put.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,9 +36,33 @@ pub(crate) struct Bucket {
     pub(crate) versioning: Option<dto::VersioningConfiguration>,
     pub(crate) policy: Option<String>,
     pub(crate) encryption: Option<dto::ServerSideEncryptionConfiguration>,
+    pub(crate) object_lock: Option<dto::ObjectLockConfiguration>,
 }
 
 impl Bucket {
+    /// One that was made with Object Lock, and therefore keeps versions.
+    pub(crate) fn locked() -> Bucket {
+        let enabled = dto::ObjectLockEnabled::from_static(dto::ObjectLockEnabled::ENABLED);
+        let status = dto::BucketVersioningStatus::from_static(dto::BucketVersioningStatus::ENABLED);
+        Bucket {
+            versioning: Some(dto::VersioningConfiguration {
+                status: Some(status),
+                ..Default::default()
+            }),
+            object_lock: Some(dto::ObjectLockConfiguration {
+                object_lock_enabled: Some(enabled),
+                rule: None,
+            }),
+            ..Bucket::default()
+        }
+    }
+
+    /// Whether each put makes a version with an id of its own.
+    pub(crate) fn is_versioned(&self) -> bool {
+        let status = self.versioning.as_ref().and_then(|versioning| versioning.status.as_ref());
+        status.is_some_and(|status| status.as_str() == "Enabled")
+    }
+
     fn rules(&self) -> Vec<Rule> {
         self.tiering.values().filter_map(Rule::new).collect()
     }
@@ -59,6 +85,9 @@ pub(crate) struct Upload {
     pub(crate) key: String,
     pub(crate) class: String,
     pub(crate) tags: BTreeMap<String, String>,
+    /// The version that it becomes.
+    #[serde(default)]
+    pub(crate) version: Version,
     /// Virtual seconds since 1970.
     pub(crate) initiated: f64,
     pub(crate) parts: BTreeMap<i32, UploadedPart>,
@@ -96,6 +125,8 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) objects: Table<Object>,
+    /// Versions that are not the current one, and delete markers.
+    pub(crate) older: Table<Object>,
     pub(crate) uploads: Table<Upload>,
     pub(crate) buckets: Table<Bucket>,
     pub(crate) queues: Table<Queue>,
@@ -117,9 +148,12 @@ pub(crate) struct State {
     bodies: PathBuf,
 }
 
-/// The key under which the files have an object's bytes: S3's keys are longer than a file's name may be, and `s3s-fs` makes one of each.
-pub(crate) fn file_key(key: &str) -> String {
-    md5(key.as_bytes())
+/// The key under which the files have the bytes of an object's version: S3's keys are longer than a file's name may be, and `s3s-fs` makes one of each.
+pub(crate) fn file_key(key: &str, version: Option<&str>) -> String {
+    match version {
+        None => md5(key.as_bytes()),
+        Some(version) => md5(format!("{key}\0{version}").as_bytes()),
+    }
 }
 
 /// The row of an object.
@@ -200,6 +234,7 @@ impl State {
         let saved: Table<Control> = Table::open(folder.join("control"))?;
         let mut inner = Inner {
             objects: Table::open(folder.join("objects"))?,
+            older: Table::open(folder.join("older"))?,
             uploads: Table::open(folder.join("uploads"))?,
             buckets: Table::open(folder.join("buckets"))?,
             queues: Table::open(folder.join("queues"))?,
@@ -208,15 +243,15 @@ impl State {
             control: saved.get(CONTROL).cloned().unwrap_or_default(),
             saved,
         };
-        let pending: Vec<String> = inner
+        let pending: Vec<(String, Option<String>)> = inner
             .objects
             .iter()
             .filter(|(_, object)| object.pending)
-            .map(|(id, _)| id.clone())
+            .map(|(id, object)| (id.clone(), object.version.id.clone()))
             .collect();
-        for id in pending {
+        for (id, version) in pending {
             let (bucket, key) = id.split_once('/').unwrap_or((&id, ""));
-            match fs::metadata(bodies.join(bucket).join(file_key(key))) {
+            match fs::metadata(bodies.join(bucket).join(file_key(key, version.as_deref()))) {
                 Ok(metadata) => {
                     inner
                         .objects
@@ -267,8 +302,22 @@ impl State {
         Ok(())
     }
 
-    /// The file with an object's bytes.
-    pub(crate) fn body(&self, bucket: &str, key: &str) -> PathBuf {
-        self.bodies.join(bucket).join(file_key(key))
+    /// The file with the bytes of an object's version.
+    pub(crate) fn body(&self, bucket: &str, key: &str, version: Option<&str>) -> PathBuf {
+        self.bodies.join(bucket).join(file_key(key, version))
+    }
+
+    /// Removes the bytes of an object's version, which may not be there.
+    pub(crate) fn remove_body(&self, bucket: &str, key: &str, version: Option<&str>) -> io::Result<()> {
+        match fs::remove_file(self.body(bucket, key, version)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// When an object's bytes came.
+    pub(crate) fn modified(&self, bucket: &str, key: &str, object: &Object) -> SystemTime {
+        let file = fs::metadata(self.body(bucket, key, object.version.id.as_deref()));
+        file.and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }

@@ -10,6 +10,7 @@ use s3s::dto::{IntelligentTieringConfiguration, Tag};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::DAY;
+use crate::versions::Version;
 
 /// Objects below this size are never tiered, in bytes.
 pub const MONITORED: u64 = 128 * 1024;
@@ -141,6 +142,9 @@ pub struct Object {
     pub multipart: bool,
     /// Whether its first put was not finished.
     pub pending: bool,
+    /// What makes it one of its key's versions.
+    #[serde(default)]
+    pub version: Version,
 }
 
 /// One Intelligent-Tiering configuration, as far as it decides.

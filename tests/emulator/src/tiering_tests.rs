@@ -33,6 +33,7 @@ fn object(size: u64) -> Object {
         crc64: None,
         multipart: false,
         pending: false,
+        version: Version::default(),
     }
 }
 

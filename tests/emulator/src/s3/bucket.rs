@@ -1,4 +1,4 @@
-//! A bucket's settings: kept as they were put, returned as they are kept. Only Intelligent-Tiering and notifications have an effect.
+//! A bucket's settings: kept as they were put, returned as they are kept. Intelligent-Tiering, notifications, versioning and Object Lock (`lock`) have an effect.
 
 use s3s::dto::{PutBucketIntelligentTieringConfigurationInput, PutBucketNotificationConfigurationInput};
 use s3s::{S3Error, S3Result, s3_error};

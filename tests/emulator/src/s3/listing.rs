@@ -1,13 +1,9 @@
 //! What a bucket has, in the order of the keys, a page at a time.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::time::SystemTime;
 
 use s3s::S3Result;
-use s3s::dto::{
-    CommonPrefix, ETag, ListObjectsV2Input, ListObjectsV2Output, Object as Entry, ObjectStorageClass, RestoreStatus, Timestamp,
-};
+use s3s::dto::{CommonPrefix, ETag, ListObjectsV2Input, ListObjectsV2Output, Object as Entry, ObjectStorageClass, RestoreStatus};
 
 use super::{Store, internal};
 use crate::state::id;
@@ -69,11 +65,10 @@ impl Store {
     }
 
     fn entry(&self, bucket: &str, key: &str, object: &Object, statuses: bool) -> Entry {
-        let modified = fs::metadata(self.state.body(bucket, key)).and_then(|file| file.modified());
         Entry {
             key: Some(key.to_owned()),
             size: i64::try_from(object.size).ok(),
-            last_modified: Some(Timestamp::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))),
+            last_modified: Some(self.state.modified(bucket, key, object).into()),
             storage_class: Some(ObjectStorageClass::from(object.class.clone())),
             e_tag: Some(ETag::Strong(object.etag.clone())),
             restore_status: (statuses && object.restore.is_some()).then_some(RestoreStatus {

@@ -3,8 +3,10 @@
 mod bucket;
 mod checked;
 mod listing;
+mod lock;
 mod multipart;
 mod objects;
+mod versions;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,21 +22,24 @@ use s3s::dto::{
     GetBucketIntelligentTieringConfigurationOutput, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
     GetBucketLocationInput, GetBucketLocationOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
     GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketVersioningInput,
-    GetBucketVersioningOutput, GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput, GetPublicAccessBlockInput,
-    GetPublicAccessBlockOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput, ListBucketsInput, ListBucketsOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PolicyStatus, PutBucketEncryptionInput, PutBucketEncryptionOutput, PutBucketIntelligentTieringConfigurationInput,
-    PutBucketIntelligentTieringConfigurationOutput, PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
-    PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, PutBucketPolicyInput, PutBucketPolicyOutput,
-    PutBucketVersioningInput, PutBucketVersioningOutput, PutObjectInput, PutObjectOutput, PutObjectTaggingInput, PutObjectTaggingOutput,
-    PutPublicAccessBlockInput, PutPublicAccessBlockOutput, RestoreObjectInput, RestoreObjectOutput, TagSet, Timestamp, UploadPartInput,
-    UploadPartOutput,
+    GetBucketVersioningOutput, GetObjectInput, GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectLockConfigurationInput,
+    GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput, GetObjectTaggingInput,
+    GetObjectTaggingOutput, GetPublicAccessBlockInput, GetPublicAccessBlockOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput, ListBucketsInput,
+    ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PolicyStatus, PutBucketEncryptionInput,
+    PutBucketEncryptionOutput, PutBucketIntelligentTieringConfigurationInput, PutBucketIntelligentTieringConfigurationOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, PutBucketNotificationConfigurationInput,
+    PutBucketNotificationConfigurationOutput, PutBucketPolicyInput, PutBucketPolicyOutput, PutBucketVersioningInput,
+    PutBucketVersioningOutput, PutObjectInput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput, PutObjectLockConfigurationInput,
+    PutObjectLockConfigurationOutput, PutObjectOutput, PutObjectRetentionInput, PutObjectRetentionOutput, PutObjectTaggingInput,
+    PutObjectTaggingOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput, RestoreObjectInput, RestoreObjectOutput, TagSet,
+    Timestamp, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
-use crate::state::{Bucket, State, id};
+use crate::state::{Bucket, State};
 use crate::tiering::Object;
 
 pub(crate) use objects::{CLASS_AND_TIER, STATUS};
@@ -85,8 +90,25 @@ operations! {
     get_object(GetObjectInput) -> GetObjectOutput = |store, req| store.get(req).await;
     head_object(HeadObjectInput) -> HeadObjectOutput = |store, req| store.head(req).await;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = |store, req| Ok(S3Response::new(store.list(req.input)?));
-    delete_object(DeleteObjectInput) -> DeleteObjectOutput = |store, req| store.delete(req).await;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = |store, req| store.delete_many(req).await;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = |store, req| Ok(S3Response::new(store.delete(req.input)?));
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = |store, req| Ok(S3Response::new(store.delete_many(req.input)?));
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = |store, req| Ok(S3Response::new(store.list_versions(req.input)?));
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = |store, req| {
+        let retention = store.retention(&req.input.bucket, &req.input.key, req.input.version_id.as_deref())?;
+        Ok(S3Response::new(GetObjectRetentionOutput { retention: Some(retention) }))
+    };
+    put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput = |store, req| {
+        store.put_retention(req.input)?;
+        Ok(S3Response::new(PutObjectRetentionOutput::default()))
+    };
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = |store, req| {
+        let hold = store.legal_hold(&req.input.bucket, &req.input.key, req.input.version_id.as_deref())?;
+        Ok(S3Response::new(GetObjectLegalHoldOutput { legal_hold: Some(hold) }))
+    };
+    put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = |store, req| {
+        store.put_legal_hold(req.input)?;
+        Ok(S3Response::new(PutObjectLegalHoldOutput::default()))
+    };
     restore_object(RestoreObjectInput) -> RestoreObjectOutput = |store, req| store.restore(req.input);
     get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = |store, req| {
         let tag_set = store.tags(&req.input.bucket, &req.input.key)?;
@@ -118,14 +140,16 @@ operations! {
             return Err(s3_error!(BucketAlreadyOwnedByYou));
         }
         let name = req.input.bucket.clone();
+        let locked = req.input.object_lock_enabled_for_bucket == Some(true);
         let created = store.files.create_bucket(req).await?;
-        store.state.lock().buckets.put(&name, Bucket::default()).map_err(internal)?;
+        let bucket = if locked { Bucket::locked() } else { Bucket::default() };
+        store.state.lock().buckets.put(&name, bucket).map_err(internal)?;
         Ok(created)
     };
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = |store, req| {
         let name = req.input.bucket.clone();
         store.bucket(&name)?;
-        if store.state.lock().objects.under(&id(&name, "")).next().is_some() {
+        if !store.state.lock().keys(&name, "").is_empty() {
             return Err(s3_error!(BucketNotEmpty));
         }
         let deleted = store.files.delete_bucket(req).await?;
@@ -197,8 +221,16 @@ operations! {
         Ok(S3Response::new(DeletePublicAccessBlockOutput::default()))
     };
     put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = |store, req| {
-        store.edit(&req.input.bucket, |bucket| bucket.versioning = Some(req.input.versioning_configuration))?;
+        store.put_versioning(&req.input.bucket, req.input.versioning_configuration)?;
         Ok(S3Response::new(PutBucketVersioningOutput::default()))
+    };
+    put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput = |store, req| {
+        store.put_lock_configuration(req.input)?;
+        Ok(S3Response::new(PutObjectLockConfigurationOutput::default()))
+    };
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = |store, req| {
+        let configuration = store.lock_configuration(&req.input.bucket)?;
+        Ok(S3Response::new(GetObjectLockConfigurationOutput { object_lock_configuration: Some(configuration) }))
     };
     get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = |store, req| {
         let status = store.bucket(&req.input.bucket)?.versioning.and_then(|found| found.status);

@@ -11,9 +11,10 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::checked::{base64, checked};
+use super::lock::{Asked, asked_lock};
 use super::objects::{class, fresh, header_tags};
 use super::{Store, internal, timestamp};
-use crate::state::{Upload, UploadedPart, file_key, id};
+use crate::state::{Upload, UploadedPart, file_key};
 use crate::tiering::Object;
 
 impl Store {
@@ -22,18 +23,20 @@ impl Store {
         mut req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = &mut req.input;
-        self.bucket(&input.bucket)?;
+        let asked = asked_lock!(input, req.headers);
+        let version = self.new_version(&self.bucket(&input.bucket)?, Asked { checksum: true, ..asked })?;
         let upload = Upload {
             bucket: input.bucket.clone(),
             key: input.key.clone(),
             class: class(input.storage_class.take())?,
             tags: header_tags(input.tagging.as_deref()),
+            version: version.clone(),
             initiated: self.state.clock.now(),
             parts: Default::default(),
         };
         let (algorithm, kind) = (input.checksum_algorithm.clone(), input.checksum_type.clone());
         let key = std::mem::take(&mut input.key);
-        input.key = file_key(&key);
+        input.key = file_key(&key, version.id.as_deref());
         let mut created = self.files.create_multipart_upload(req).await?;
         let upload_id = created.output.upload_id.clone().unwrap_or_default();
         self.state.lock().uploads.put(&upload_id, upload).map_err(internal)?;
@@ -46,12 +49,12 @@ impl Store {
     pub(super) async fn put_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         let input = &mut req.input;
         let (upload_id, number) = (input.upload_id.clone(), input.part_number);
-        self.upload(&upload_id)?;
+        let version = self.upload(&upload_id)?.version.id;
         let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
         let sent = input.checksum_crc64nvme.clone();
         let (body, findings) = checked(body, &req.headers, req.trailing_headers.clone());
         req.input.body = Some(body);
-        req.input.key = file_key(&req.input.key);
+        req.input.key = file_key(&req.input.key, version.as_deref());
         let put = self.files.upload_part(req).await;
         let found = findings.get()?;
         let mut put = put?;
@@ -93,9 +96,10 @@ impl Store {
                 "The provided 'x-amz-mp-object-size' header does not match what was computed."
             ));
         }
-        let object = fresh(&upload.class, upload.tags, self.state.clock.now());
+        self.check_conditions(&bucket, &key, req.input.if_match.take(), req.input.if_none_match.take())?;
+        let object = fresh(&upload.class, upload.tags, self.state.clock.now(), upload.version);
         self.announce(&bucket, &key, object.clone())?;
-        req.input.key = file_key(&key);
+        req.input.key = file_key(&key, object.version.id.as_deref());
         let mut completed = self.files.complete_multipart_upload(req).await;
         if let Ok(response) = &mut completed
             && let Some(rest) = response.output.future.take()
@@ -109,6 +113,7 @@ impl Store {
             self.give_up(&bucket, &key)?;
         }
         let mut completed = completed?;
+        completed.output.version_id.clone_from(&object.version.id);
         let object = Object {
             size,
             last_access: self.state.clock.now(),
@@ -124,7 +129,7 @@ impl Store {
             ..object
         };
         let mut inner = self.state.lock();
-        inner.objects.put(&id(&bucket, &key), object).map_err(internal)?;
+        inner.finish(&bucket, &key, object).map_err(internal)?;
         inner.uploads.remove(&upload_id).map_err(internal)?;
         completed.output.key = Some(key);
         completed.output.checksum_crc64nvme = Some(crc64);
@@ -134,8 +139,8 @@ impl Store {
 
     pub(super) async fn abort(&self, mut req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let upload_id = req.input.upload_id.clone();
-        self.upload(&upload_id)?;
-        req.input.key = file_key(&req.input.key);
+        let version = self.upload(&upload_id)?.version.id;
+        req.input.key = file_key(&req.input.key, version.as_deref());
         let aborted = self.files.abort_multipart_upload(req).await?;
         self.state.lock().uploads.remove(&upload_id).map_err(internal)?;
         Ok(aborted)

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 
 use hyper::http::HeaderValue;
 use s3s::dto::{
-    ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
-    RestoreObjectInput, RestoreObjectOutput, StorageClass, Tag, TagSet, TaggingDirective,
+    ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, ETagCondition, GetObjectInput, GetObjectOutput,
+    HeadObjectInput, HeadObjectOutput, ObjectLockLegalHoldStatus, ObjectLockMode, PutObjectInput, PutObjectOutput, RestoreObjectInput,
+    RestoreObjectOutput, StorageClass, Tag, TagSet, TaggingDirective,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use url::form_urlencoded;
 
 use super::checked::checked;
-use super::{Store, internal};
+use super::lock::{Asked as AskedLock, asked_lock};
+use super::{Store, internal, timestamp};
 use crate::clock::http_date;
 use crate::faults::{meet, of_restores};
 use crate::state::{Asked, file_key, id};
 use crate::tiering::{INTELLIGENT_TIERING, Object, Speed, Tier, pair};
+use crate::versions::Version;
 
 const STANDARD: &str = "STANDARD";
 /// Tells the HTTP layer which status to answer with: this framework answers RestoreObject with 200 only.
@@ -38,7 +40,7 @@ pub(super) fn header_tags(header: Option<&str>) -> BTreeMap<String, String> {
 }
 
 /// The row of an object that nobody read yet.
-pub(super) fn fresh(class: &str, tags: BTreeMap<String, String>, now: f64) -> Object {
+pub(super) fn fresh(class: &str, tags: BTreeMap<String, String>, now: f64, version: Version) -> Object {
     Object {
         class: class.to_owned(),
         size: 0,
@@ -50,6 +52,7 @@ pub(super) fn fresh(class: &str, tags: BTreeMap<String, String>, now: f64) -> Ob
         crc64: None,
         multipart: false,
         pending: true,
+        version,
     }
 }
 
@@ -98,19 +101,36 @@ macro_rules! show_checksums {
     };
 }
 
+/// What an answer to GET or HEAD tells of versions and of Object Lock.
+macro_rules! show_version {
+    ($output:expr, $object:expr, $bucket:expr) => {
+        $output.version_id = $bucket.versioning.as_ref().map(|_| $object.version.name().to_owned());
+        if let Some(retention) = &$object.version.retention {
+            $output.object_lock_mode = Some(ObjectLockMode::from_static(retention.mode.as_str()));
+            $output.object_lock_retain_until_date = Some(timestamp(retention.until));
+        }
+        if $object.version.legal_hold {
+            $output.object_lock_legal_hold_status = Some(ObjectLockLegalHoldStatus::from_static("ON"));
+        }
+    };
+}
+
 impl Store {
     pub(super) async fn put(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let input = &mut req.input;
-        self.bucket(&input.bucket)?;
+        let settings = self.bucket(&input.bucket)?;
+        let version = self.new_version(&settings, asked_lock!(input, req.headers))?;
         let class = class(input.storage_class.take())?;
         let tags = header_tags(input.tagging.as_deref());
+        self.check_conditions(&input.bucket, &input.key, input.if_match.take(), input.if_none_match.take())?;
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
         let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
         let (body, findings) = checked(body, &req.headers, req.trailing_headers.clone());
         req.input.body = Some(body);
-        req.input.key = file_key(&key);
+        req.input.key = file_key(&key, version.id.as_deref());
 
-        self.announce(&bucket, &key, fresh(&class, tags.clone(), self.state.clock.now()))?;
+        let new = fresh(&class, tags, self.state.clock.now(), version);
+        self.announce(&bucket, &key, new.clone())?;
         let put = self.files.put_object(req).await;
         if put.is_err() {
             self.give_up(&bucket, &key)?;
@@ -122,10 +142,12 @@ impl Store {
             etag: found.md5,
             crc64: Some(found.crc64.clone()),
             pending: false,
-            ..fresh(&class, tags, self.state.clock.now())
+            last_access: self.state.clock.now(),
+            ..new
         };
-        self.state.lock().objects.put(&id(&bucket, &key), object).map_err(internal)?;
         let output = &mut put.output;
+        output.version_id.clone_from(&object.version.id);
+        self.state.lock().finish(&bucket, &key, object).map_err(internal)?;
         if output.checksum_crc32.is_none()
             && output.checksum_crc32c.is_none()
             && output.checksum_sha1.is_none()
@@ -135,6 +157,28 @@ impl Store {
             output.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
         }
         Ok(put)
+    }
+
+    /// Refuses a put that is conditional on what the key has now.
+    pub(super) fn check_conditions(
+        &self,
+        bucket: &str,
+        key: &str,
+        if_match: Option<ETagCondition>,
+        if_none_match: Option<ETagCondition>,
+    ) -> S3Result<()> {
+        let current = self.object(bucket, key).ok();
+        let matches = |condition: &ETagCondition| match condition {
+            ETagCondition::Any => current.is_some(),
+            ETagCondition::ETag(tag) => current.as_ref().is_some_and(|current| current.etag == tag.value()),
+        };
+        if if_match.is_some_and(|condition| !matches(&condition)) || if_none_match.is_some_and(|condition| matches(&condition)) {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            ));
+        }
+        Ok(())
     }
 
     /// Gives a new object its row before its bytes come, so that it has its class whatever happens in between.
@@ -157,17 +201,23 @@ impl Store {
 
     pub(super) async fn copy(&self, mut req: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = &mut req.input;
-        self.bucket(&input.bucket)?;
+        let version = self.new_version(
+            &self.bucket(&input.bucket)?,
+            AskedLock {
+                checksum: true,
+                ..asked_lock!(input, req.headers)
+            },
+        )?;
         let CopySource::Bucket {
             bucket: from_bucket,
             key: from_key,
-            ..
+            version_id: from_version,
         } = &input.copy_source
         else {
             return Err(s3_error!(NotImplemented));
         };
         let (from_bucket, from_key) = (from_bucket.to_string(), from_key.to_string());
-        let source = self.object(&from_bucket, &from_key)?;
+        let source = self.version(&from_bucket, &from_key, from_version.as_deref())?;
         if source.tier.is_some() {
             return Err(error(
                 "ObjectNotInActiveTierError",
@@ -190,46 +240,54 @@ impl Store {
             class: class(input.storage_class.take())?,
             last_access: now,
             tags,
-            ..source
+            version,
+            ..source.clone()
         };
-        let to = id(&input.bucket, &input.key);
-        input.key = file_key(&input.key);
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        input.key = file_key(&key, object.version.id.as_deref());
         input.copy_source = CopySource::Bucket {
             bucket: from_bucket.as_str().into(),
-            key: file_key(&from_key).into(),
+            key: file_key(&from_key, source.version.id.as_deref()).into(),
             version_id: None,
         };
-        let copied = self.files.copy_object(req).await?;
+        let mut copied = self.files.copy_object(req).await?;
+        copied.output.version_id.clone_from(&object.version.id);
         let mut inner = self.state.lock();
         inner.touch(&from_bucket, &from_key, now).map_err(internal)?;
-        inner.objects.put(&to, object).map_err(internal)?;
+        inner.finish(&bucket, &key, object).map_err(internal)?;
         Ok(copied)
     }
 
     pub(super) async fn get(&self, mut req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let wanted = req.input.checksum_mode.is_some();
-        let object = self.object(&bucket, &key)?;
+        let named_version = req.input.version_id.take();
+        let object = self.version(&bucket, &key, named_version.as_deref())?;
         if let Some(tier) = object.tier {
             return Err(archived(&object, Some(tier)));
         }
-        req.input.key = file_key(&key);
+        req.input.key = file_key(&key, object.version.id.as_deref());
         let mut got = self.files.get_object(req).await?;
         let now = self.state.clock.now();
-        self.state.lock().touch(&bucket, &key, now).map_err(internal)?;
+        if named_version.is_none() {
+            self.state.lock().touch(&bucket, &key, now).map_err(internal)?;
+        }
         let output = &mut got.output;
         output.storage_class = named(&object);
+        show_version!(output, object, self.bucket(&bucket)?);
         show_checksums!(output, object, wanted, output.content_range.is_none());
         Ok(got)
     }
 
     pub(super) async fn head(&self, mut req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let wanted = req.input.checksum_mode.is_some();
-        let object = self.object(&req.input.bucket, &req.input.key)?;
-        req.input.key = file_key(&req.input.key);
+        let bucket = self.bucket(&req.input.bucket)?;
+        let object = self.version(&req.input.bucket, &req.input.key, req.input.version_id.take().as_deref())?;
+        req.input.key = file_key(&req.input.key, object.version.id.as_deref());
         let mut head = self.files.head_object(req).await?;
         let output = &mut head.output;
         output.storage_class = named(&object);
+        show_version!(output, object, bucket);
         output.archive_status = object.tier.map(|tier| ArchiveStatus::from_static(tier.as_str()));
         show_checksums!(output, object, wanted, true);
         if let Some(restore) = object.restore {
@@ -239,40 +297,6 @@ impl Store {
             }
         }
         Ok(head)
-    }
-
-    pub(super) async fn delete(&self, mut req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let id = id(&req.input.bucket, &req.input.key);
-        req.input.key = file_key(&req.input.key);
-        let deleted = self.files.delete_object(req).await?;
-        self.state.lock().objects.remove(&id).map_err(internal)?;
-        Ok(deleted)
-    }
-
-    pub(super) async fn delete_many(&self, mut req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let bucket = req.input.bucket.clone();
-        let mut keys = BTreeMap::new();
-        for object in &mut req.input.delete.objects {
-            let key = std::mem::take(&mut object.key);
-            object.key = file_key(&key);
-            keys.insert(object.key.clone(), key);
-        }
-        let mut deleted = self.files.delete_objects(req).await?;
-        for key in deleted
-            .output
-            .deleted
-            .iter_mut()
-            .flatten()
-            .filter_map(|deleted| deleted.key.as_mut())
-        {
-            if let Some(named) = keys.get(key) {
-                key.clone_from(named);
-            }
-        }
-        for key in keys.values() {
-            self.state.lock().objects.remove(&id(&bucket, key)).map_err(internal)?;
-        }
-        Ok(deleted)
     }
 
     pub(super) fn tags(&self, bucket: &str, key: &str) -> S3Result<TagSet> {
