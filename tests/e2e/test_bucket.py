@@ -31,6 +31,14 @@ NEEDED = {
     "DeleteMessage": "sqs:DeleteMessage",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
 }
+# What only erasing takes, where no versions are kept and where they are.
+ERASING = {"DeleteObject": "s3:DeleteObject", "ListMultipartUploads": "s3:ListBucketMultipartUploads"}
+ERASING_VERSIONS = {
+    "DeleteObjectVersion": "s3:DeleteObjectVersion",
+    "ListObjectVersions": "s3:ListBucketVersions",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+}
 # What only the look for dangers takes.
 LOOKED_AT = {
     "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
@@ -162,6 +170,36 @@ def test_every_action_that_is_denied_is_named_with_the_policy_that_allows_it(emu
     denied = {p["action"] for p in check(bucket_node)[1]["permissions"] if not p["allowed"]}
     # Whether reading is allowed cannot be told where neither writing nor listing is.
     assert denied == {*NEEDED.values(), *LOOKED_AT.values()} - {"s3:GetObject"}
+
+
+def test_what_erasing_takes_is_named_as_far_as_the_bucket_needs_it(emulator, bucket_node, safe_bucket):
+    bucket_node.command("bucket", "setup")
+
+    def each_is_named(needed):
+        for operation, action in needed.items():
+            emulator.deny(operation)
+            code, report = check(bucket_node)
+            denied = [permission["action"] for permission in report["permissions"] if not permission["allowed"]]
+            (statement,) = report["policy"]["Statement"]
+            assert (code, denied, statement["Action"]) == (0, [action], [action]), operation
+            emulator.allow(operation)
+            check(bucket_node)
+        asked = {permission["action"] for permission in check(bucket_node)[1]["permissions"]}
+        assert set(needed.values()) <= asked
+        return asked
+
+    assert "s3:DeleteObjectVersion" not in each_is_named(ERASING)
+    safe_bucket.put_bucket_versioning(Bucket=emulator.bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert "s3:DeleteObject" not in each_is_named(ERASING_VERSIONS)
+    left = safe_bucket.list_object_versions(Bucket=emulator.bucket)
+    assert not left.get("Versions") and not left.get("DeleteMarkers"), "the check leaves no version in the bucket"
+
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Years": 10}}
+    safe_bucket.put_object_lock_configuration(
+        Bucket=emulator.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule})
+    code, report = check(bucket_node)
+    assert code == 0 and "object-lock" in codes(report, "warning") and all(permission["allowed"] for permission in report["permissions"])
+    assert "3650 days (COMPLIANCE)" in bucket_node.command("bucket", "check").stdout
 
 
 def test_what_setting_up_may_not_write_is_named(emulator, bucket_node):

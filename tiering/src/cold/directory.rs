@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use super::{Body, ByteStream, ColdError, Head, patience};
 
+mod erase;
 mod list;
 
 /// Threads that may touch the file system at once.

@@ -25,10 +25,12 @@ use tokio::sync::mpsc;
 
 mod archive;
 pub mod directory;
+mod erase;
 pub mod events;
 pub mod s3;
 
 pub use archive::{ArchiveDays, RestoreAnswer};
+pub use erase::Erased;
 pub use events::{ColdEvent, EventQueue, Happened};
 
 /// The cold store, chosen by the URL in the configuration.
@@ -303,6 +305,7 @@ async fn measured<T>(operation: &'static str, request: impl Future<Output = Resu
 }
 
 fn describe_metrics() {
+    erase::describe_metrics();
     describe_counter!("filmroom_cold_requests_total", "Requests to the cold store by operation and result");
     describe_histogram!(
         "filmroom_cold_request_seconds",

@@ -37,6 +37,7 @@ use super::events::Queue;
 use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head, patience};
 
 pub mod bucket;
+mod erase;
 pub(super) mod error;
 mod list;
 mod multipart;

@@ -11,6 +11,7 @@ mod archive;
 mod canned;
 mod contract;
 mod directory;
+mod erase;
 mod events;
 mod s3;
 

@@ -18,15 +18,15 @@ use crate::{body, noise, read, read_object, settings};
 
 /// The server that the environment names, with a bucket of this run.
 #[derive(Clone)]
-struct Server {
-    endpoint: String,
-    key: String,
-    secret: String,
-    bucket: String,
+pub(crate) struct Server {
+    pub(crate) endpoint: String,
+    pub(crate) key: String,
+    pub(crate) secret: String,
+    pub(crate) bucket: String,
 }
 
 /// The server, or a word that the test was skipped.
-async fn server() -> Option<Server> {
+pub(crate) async fn server() -> Option<Server> {
     static BUCKET: OnceCell<String> = OnceCell::const_new();
     let Ok(endpoint) = std::env::var("FILMROOM_TEST_S3") else {
         assert!(std::env::var_os("FILMROOM_REQUIRE_S3").is_none(), "FILMROOM_TEST_S3 is not set");
@@ -62,12 +62,12 @@ impl Server {
         }
     }
 
-    async fn store(&self, prefix: &str) -> ColdStore {
+    pub(crate) async fn store(&self, prefix: &str) -> ColdStore {
         ColdStore::open(&settings(self.location(prefix))).await.unwrap()
     }
 
     /// A client that knows nothing of our code.
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .endpoint_url(&self.endpoint)

@@ -6,6 +6,7 @@ mod listing;
 mod lock;
 mod multipart;
 mod objects;
+mod restore;
 mod versions;
 
 use std::sync::Arc;

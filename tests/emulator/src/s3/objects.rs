@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hyper::http::HeaderValue;
 use s3s::dto::{
     ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, ETagCondition, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, ObjectLockLegalHoldStatus, ObjectLockMode, PutObjectInput, PutObjectOutput, RestoreObjectInput,
-    RestoreObjectOutput, StorageClass, Tag, TagSet, TaggingDirective,
+    HeadObjectInput, HeadObjectOutput, ObjectLockLegalHoldStatus, ObjectLockMode, PutObjectInput, PutObjectOutput, StorageClass, Tag,
+    TagSet, TaggingDirective,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use url::form_urlencoded;
@@ -15,9 +15,8 @@ use super::checked::checked;
 use super::lock::{Asked as AskedLock, asked_lock};
 use super::{Store, internal, timestamp};
 use crate::clock::http_date;
-use crate::faults::{meet, of_restores};
-use crate::state::{Asked, file_key, id};
-use crate::tiering::{INTELLIGENT_TIERING, Object, Speed, Tier, pair};
+use crate::state::{file_key, id};
+use crate::tiering::{INTELLIGENT_TIERING, Object, Tier, pair};
 use crate::versions::Version;
 
 const STANDARD: &str = "STANDARD";
@@ -69,7 +68,7 @@ pub(super) fn error(code: &'static str, status: u16, message: &'static str) -> S
 }
 
 /// The refusal to read an archived object.
-fn archived(object: &Object, tier: Option<Tier>) -> S3Error {
+pub(super) fn archived(object: &Object, tier: Option<Tier>) -> S3Error {
     let mut error = error("InvalidObjectState", 403, "The operation is not valid for the object's access tier");
     let tier = tier.map(Tier::as_str).unwrap_or_default();
     let mut headers = hyper::HeaderMap::new();
@@ -316,89 +315,6 @@ impl Store {
             .edit(&id(bucket, key), |object| object.tags = tags)
             .map_err(internal)?;
         Ok(())
-    }
-
-    pub(super) fn restore(&self, input: RestoreObjectInput) -> S3Result<S3Response<RestoreObjectOutput>> {
-        let request = input.restore_request.unwrap_or_default();
-        let named = request.glacier_job_parameters.map(|parameters| parameters.tier).or(request.tier);
-        let speed = match &named {
-            None => Speed::Standard,
-            Some(name) => Speed::parse(name.as_str()).ok_or_else(|| s3_error!(MalformedXML))?,
-        };
-        let (bucket, key) = (input.bucket, input.key);
-        let (outcome, answer) = self.try_restore(&bucket, &key, speed, request.days.is_some());
-        let asked = Asked {
-            bucket,
-            key,
-            tier: speed,
-            at: self.state.clock.now(),
-            outcome: outcome.to_owned(),
-        };
-        self.state.lock().asked(asked).map_err(internal)?;
-        self.state.arrived.notify_waiters();
-        answer?;
-        let mut response = S3Response::new(RestoreObjectOutput::default());
-        response.headers.insert(STATUS, HeaderValue::from_static("202"));
-        Ok(response)
-    }
-
-    /// What becomes of a request for a restore, in a word for the counters and for the requester.
-    fn try_restore(&self, bucket: &str, key: &str, speed: Speed, days: bool) -> (&'static str, S3Result<()>) {
-        if let Err(error) = self.object(bucket, key) {
-            return ("missing", Err(error));
-        }
-        // Under one lock from here, so that of two that ask at once one is refused.
-        let mut inner = self.state.lock();
-        let now = self.state.clock.now();
-        let object = match inner.look(bucket, key, now) {
-            Ok(Some(object)) => object,
-            Ok(None) => return ("missing", Err(s3_error!(NoSuchKey))),
-            Err(error) => return ("failed", Err(internal(error))),
-        };
-        if object.class != INTELLIGENT_TIERING {
-            return ("invalid", Err(archived(&object, None)));
-        }
-        if days {
-            const DAYS: &str =
-                "INTELLIGENT_TIERING objects are not subject to restore expiry. Do not specify Days when restoring this object";
-            return ("invalid", Err(s3_error!(InvalidArgument, "{DAYS}")));
-        }
-        let Some(tier) = object.tier else {
-            let refusal = error(
-                "ObjectAlreadyInActiveTierError",
-                403,
-                "Restore is not allowed, as object is already in an active tier",
-            );
-            return ("active", Err(refusal));
-        };
-        let Some(delay) = inner.control.delays.of(tier, speed, object.size) else {
-            return (
-                "invalid",
-                Err(s3_error!(
-                    InvalidArgument,
-                    "Expedited retrievals are not available for DEEP_ARCHIVE_ACCESS"
-                )),
-            );
-        };
-        if object.restore.as_ref().is_some_and(|restore| restore.tier >= speed) {
-            return (
-                "conflict",
-                Err(s3_error!(RestoreAlreadyInProgress, "Object restore is already in progress")),
-            );
-        }
-        if speed == Speed::Expedited && !meet(&mut inner.control.faults, "RestoreObject", key, of_restores).is_empty() {
-            let refusal = error(
-                "GlacierExpeditedRetrievalNotAvailable",
-                503,
-                "Glacier expedited retrievals are currently not available, please try again later",
-            );
-            return ("unavailable", Err(refusal));
-        }
-        let upgraded = object.restore.is_some();
-        match inner.restore(bucket, key, speed, now + delay, now) {
-            Ok(()) => (if upgraded { "upgraded" } else { "accepted" }, Ok(())),
-            Err(error) => ("failed", Err(internal(error))),
-        }
     }
 }
 

@@ -27,6 +27,7 @@ mod probe;
 mod tests;
 
 pub use findings::{Finding, Severity};
+pub use look::Retention;
 pub use plan::Change;
 pub use policy::Action;
 
@@ -122,8 +123,9 @@ impl Bucket {
     /// Compares what is there with what the configuration needs, permission by permission. A small object named `filmroom-bucket-check` is put, read and, where that is
     /// allowed, deleted again.
     pub async fn check(&self) -> Result<Report, ColdError> {
-        let mut permissions = probe::objects(&self.store, &self.wanted).await?;
         let found = look::all(&self.store, &self.wanted).await?;
+        let mut permissions = probe::objects(&self.store, &self.wanted).await?;
+        permissions.extend(probe::erasing(&self.store, found.versioning.there()).await?);
         permissions.extend(found.permissions());
         if let Some((queue, ..)) = self.store.events() {
             permissions.extend(probe::queue(queue).await?);

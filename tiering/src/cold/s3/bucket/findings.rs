@@ -5,6 +5,7 @@ use std::fmt;
 use aws_sdk_s3::types::{ExpirationStatus, IntelligentTieringStatus, LifecycleRule, PublicAccessBlockConfiguration};
 use serde_json::Value;
 
+use super::look::{Retention, Versioning};
 use super::plan::{ends_uploads, is_satisfied, missing_events, rule_reach};
 use super::{Action, Found, Part, Reach, Wanted, archive_days, reach};
 use crate::cold::ArchiveDays;
@@ -63,6 +64,8 @@ pub enum Finding {
     PlainHttpAllowed,
     /// Older versions of objects stay for ever
     VersionsStay,
+    /// Object Lock keeps what is deleted on purpose
+    ObjectLock(Retention),
     /// Objects are not encrypted unless a request says so
     NotEncrypted,
 }
@@ -80,7 +83,7 @@ impl Finding {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Finding::Denied(action) if action.is_for_looking() => Severity::Warning,
+            Finding::Denied(action) if action.is_for_looking() || action.is_for_erasing() => Severity::Warning,
             Finding::Denied(_) | Finding::NotArchived { .. } | Finding::NoEvents { .. } | Finding::StaleUploadsStay => Severity::Missing,
             _ => Severity::Warning,
         }
@@ -101,6 +104,7 @@ impl Finding {
             Finding::PublicPolicy => "public-policy",
             Finding::PlainHttpAllowed => "plain-http-allowed",
             Finding::VersionsStay => "versions-stay",
+            Finding::ObjectLock(_) => "object-lock",
             Finding::NotEncrypted => "not-encrypted",
         }
     }
@@ -111,6 +115,9 @@ impl fmt::Display for Finding {
         match self {
             Finding::Denied(action) if action.is_for_looking() => {
                 write!(f, "{} is not allowed: this check cannot look for what is dangerous there", action.iam())
+            }
+            Finding::Denied(action) if action.is_for_erasing() => {
+                write!(f, "{} is not allowed: what is deleted on purpose stays in the bucket", action.iam())
             }
             Finding::Denied(action) => write!(f, "{} is not allowed", action.iam()),
             Finding::NotArchived { wanted, found } => write!(
@@ -147,7 +154,15 @@ impl fmt::Display for Finding {
                 f.write_str("the bucket's policy does not deny requests without TLS (aws:SecureTransport): patient data may travel in clear")
             }
             Finding::VersionsStay => f.write_str(
-                "versioning is on and no lifecycle rule ends noncurrent versions: whatever is written again or deleted stays, is billed, and keeps patient data",
+                "versioning is on and no lifecycle rule ends noncurrent versions: whatever is written again, or deleted by others than filmroom delete, stays, is billed, \
+                 and keeps patient data",
+            ),
+            Finding::ObjectLock(Retention { rule: Some((mode, days)) }) => write!(
+                f,
+                "Object Lock keeps every object for {days} days ({mode}): what is deleted on purpose is erased no earlier, and filmroom deletions says until when"
+            ),
+            Finding::ObjectLock(Retention { rule: None }) => f.write_str(
+                "Object Lock is on: what somebody locks by hand is erased no earlier than its lock ends, and filmroom deletions says until when",
             ),
             Finding::NotEncrypted => f.write_str("the bucket has no default encryption"),
         }
@@ -175,6 +190,9 @@ pub(super) fn of(found: &Found, wanted: &Wanted) -> Vec<Finding> {
     lifecycle(found, wanted, &mut findings);
     public_access(&found.public_access, &mut findings);
     policy(found, &mut findings);
+    if let Part::There(Some(retention)) = &found.object_lock {
+        findings.push(Finding::ObjectLock(retention.clone()));
+    }
     match found.encrypted {
         Part::There(false) => findings.push(Finding::NotEncrypted),
         Part::Unsupported => findings.push(Finding::Unsupported {
@@ -262,7 +280,7 @@ fn lifecycle(found: &Found, wanted: &Wanted, findings: &mut Vec<Finding>) {
     if !ends_uploads(rules, &wanted.root) {
         findings.push(Finding::StaleUploadsStay);
     }
-    if found.versioned == Part::There(true) && !ends_versions {
+    if found.versioning == Part::There(Versioning::Enabled) && !ends_versions {
         findings.push(Finding::VersionsStay);
     }
 }

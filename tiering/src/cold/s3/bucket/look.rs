@@ -5,8 +5,8 @@ use std::error::Error;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, IntelligentTieringConfiguration, LifecycleRule, NotificationConfiguration, PublicAccessBlockConfiguration,
-    TransitionDefaultMinimumObjectSize,
+    BucketVersioningStatus, IntelligentTieringConfiguration, LifecycleRule, NotificationConfiguration, ObjectLockConfiguration,
+    PublicAccessBlockConfiguration, TransitionDefaultMinimumObjectSize,
 };
 
 use super::{Action, S3, Wanted};
@@ -62,6 +62,24 @@ pub(super) struct Lifecycle {
     pub(super) minimum: Option<TransitionDefaultMinimumObjectSize>,
 }
 
+/// Whether a bucket keeps versions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Versioning {
+    /// It never did
+    Never,
+    /// It does
+    Enabled,
+    /// It did, and has them still
+    Suspended,
+}
+
+/// What Object Lock does to what is put.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// GOVERNANCE or COMPLIANCE, and for how many days; none: what nobody locks is not locked
+    pub rule: Option<(String, u32)>,
+}
+
 /// A bucket's settings.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Found {
@@ -71,7 +89,9 @@ pub(super) struct Found {
     /// The name by which the bucket knows the queue
     pub(super) queue: Part<String>,
     pub(super) public_access: Part<Option<PublicAccessBlockConfiguration>>,
-    pub(super) versioned: Part<bool>,
+    pub(super) versioning: Part<Versioning>,
+    /// Whether there is Object Lock, and for how long it keeps what is put
+    pub(super) object_lock: Part<Option<Retention>>,
     pub(super) policy: Part<Option<String>>,
     pub(super) encrypted: Part<bool>,
 }
@@ -85,7 +105,8 @@ impl Found {
             (Action::GetLifecycleConfiguration, self.lifecycle.allowed()),
             (Action::GetQueueAttributes, self.queue.allowed()),
             (Action::GetBucketPublicAccessBlock, self.public_access.allowed()),
-            (Action::GetBucketVersioning, self.versioned.allowed()),
+            (Action::GetBucketVersioning, self.versioning.allowed()),
+            (Action::GetBucketObjectLockConfiguration, self.object_lock.allowed()),
             (Action::GetBucketPolicy, self.policy.allowed()),
             (Action::GetEncryptionConfiguration, self.encrypted.allowed()),
         ];
@@ -134,7 +155,8 @@ pub(super) async fn settings(store: &S3, wanted: &Wanted) -> Result<Found, ColdE
             None => Part::Unread,
         },
         public_access: Part::Unread,
-        versioned: Part::Unread,
+        versioning: Part::Unread,
+        object_lock: Part::Unread,
         policy: Part::Unread,
         encrypted: Part::Unread,
     })
@@ -148,11 +170,24 @@ pub(super) async fn all(store: &S3, wanted: &Wanted) -> Result<Found, ColdError>
     let policy = client.get_bucket_policy().bucket(bucket).send().await;
     let encryption = client.get_bucket_encryption().bucket(bucket).send().await;
     let no_encryption = ["ServerSideEncryptionConfigurationNotFoundError"];
+    let versioning = part(versioning, bucket, &[])?.map(|found| match found.and_then(|found| found.status) {
+        None => Versioning::Never,
+        Some(BucketVersioningStatus::Enabled) => Versioning::Enabled,
+        Some(_) => Versioning::Suspended,
+    });
+    // Without versions there is no Object Lock.
+    let object_lock = match versioning {
+        Part::There(Versioning::Enabled) => {
+            let lock = client.get_object_lock_configuration().bucket(bucket).send().await;
+            part(lock, bucket, &["ObjectLockConfigurationNotFoundError"])?.map(|found| found?.object_lock_configuration.map(retention))
+        }
+        _ => Part::Unread,
+    };
     Ok(Found {
         public_access: part(public_access, bucket, &["NoSuchPublicAccessBlockConfiguration"])?
             .map(|found| found?.public_access_block_configuration),
-        versioned: part(versioning, bucket, &[])?
-            .map(|found| found.is_some_and(|found| found.status == Some(BucketVersioningStatus::Enabled))),
+        versioning,
+        object_lock,
         policy: part(policy, bucket, &["NoSuchBucketPolicy"])?.map(|found| found?.policy),
         encrypted: part(encryption, bucket, &no_encryption)?.map(|found| {
             let configuration = found.and_then(|found| found.server_side_encryption_configuration);
@@ -163,6 +198,19 @@ pub(super) async fn all(store: &S3, wanted: &Wanted) -> Result<Found, ColdError>
         }),
         ..settings(store, wanted).await?
     })
+}
+
+/// A year has 365 days here, as S3 has it.
+fn retention(configuration: ObjectLockConfiguration) -> Retention {
+    let rule = configuration.rule.and_then(|rule| rule.default_retention);
+    let rule = rule.and_then(|rule| {
+        let days = rule
+            .days
+            .map(i64::from)
+            .or_else(|| rule.years.map(|years| i64::from(years) * 365))?;
+        Some((rule.mode?.as_str().to_owned(), u32::try_from(days).ok()?))
+    });
+    Retention { rule }
 }
 
 impl S3 {

@@ -15,6 +15,14 @@ pub enum Action {
     RestoreObject,
     /// An upload that failed is ended
     AbortMultipartUpload,
+    /// What is deleted on purpose is erased, where no versions are kept
+    DeleteObject,
+    /// And where they are
+    DeleteObjectVersion,
+    /// Tells which versions there are to erase
+    ListBucketVersions,
+    /// Tells which unfinished uploads there are to erase
+    ListBucketMultipartUploads,
     /// Tells a key that is not there from one that may not be seen
     ListBucket,
     /// Tells when packs are archived
@@ -33,6 +41,8 @@ pub enum Action {
     GetBucketPublicAccessBlock,
     /// Shows whether older versions are kept
     GetBucketVersioning,
+    /// Shows what may not be erased, and for how long
+    GetBucketObjectLockConfiguration,
     /// Shows who else may read, and whether without TLS
     GetBucketPolicy,
     /// Shows whether objects are encrypted by default
@@ -66,6 +76,10 @@ impl Action {
             Action::GetObject => "s3:GetObject",
             Action::RestoreObject => "s3:RestoreObject",
             Action::AbortMultipartUpload => "s3:AbortMultipartUpload",
+            Action::DeleteObject => "s3:DeleteObject",
+            Action::DeleteObjectVersion => "s3:DeleteObjectVersion",
+            Action::ListBucketVersions => "s3:ListBucketVersions",
+            Action::ListBucketMultipartUploads => "s3:ListBucketMultipartUploads",
             Action::ListBucket => "s3:ListBucket",
             Action::GetIntelligentTieringConfiguration => "s3:GetIntelligentTieringConfiguration",
             Action::PutIntelligentTieringConfiguration => "s3:PutIntelligentTieringConfiguration",
@@ -75,6 +89,7 @@ impl Action {
             Action::PutLifecycleConfiguration => "s3:PutLifecycleConfiguration",
             Action::GetBucketPublicAccessBlock => "s3:GetBucketPublicAccessBlock",
             Action::GetBucketVersioning => "s3:GetBucketVersioning",
+            Action::GetBucketObjectLockConfiguration => "s3:GetBucketObjectLockConfiguration",
             Action::GetBucketPolicy => "s3:GetBucketPolicy",
             Action::GetEncryptionConfiguration => "s3:GetEncryptionConfiguration",
             Action::ReceiveMessage => "sqs:ReceiveMessage",
@@ -89,13 +104,30 @@ impl Action {
     pub(super) fn is_for_looking(self) -> bool {
         matches!(
             self,
-            Action::GetBucketPublicAccessBlock | Action::GetBucketVersioning | Action::GetBucketPolicy | Action::GetEncryptionConfiguration
+            Action::GetBucketPublicAccessBlock
+                | Action::GetBucketVersioning
+                | Action::GetBucketObjectLockConfiguration
+                | Action::GetBucketPolicy
+                | Action::GetEncryptionConfiguration
+        )
+    }
+
+    /// Whether only erasing what is deleted on purpose takes it.
+    pub(super) fn is_for_erasing(self) -> bool {
+        matches!(
+            self,
+            Action::DeleteObject | Action::DeleteObjectVersion | Action::ListBucketVersions | Action::ListBucketMultipartUploads
         )
     }
 
     fn resource(self) -> Resource {
         match self {
-            Action::PutObject | Action::GetObject | Action::RestoreObject | Action::AbortMultipartUpload => Resource::Objects,
+            Action::PutObject
+            | Action::GetObject
+            | Action::RestoreObject
+            | Action::AbortMultipartUpload
+            | Action::DeleteObject
+            | Action::DeleteObjectVersion => Resource::Objects,
             Action::ReceiveMessage | Action::DeleteMessage | Action::GetQueueAttributes => Resource::Queue,
             Action::KmsGenerateDataKey | Action::KmsDecrypt => Resource::Key,
             _ => Resource::Bucket,

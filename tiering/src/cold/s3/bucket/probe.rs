@@ -6,7 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, StorageClass, Tier};
 
-use super::look::is_denied;
+use super::look::{Versioning, is_denied};
 use super::{Action, S3, Wanted};
 use crate::cold::ColdError;
 use crate::cold::events::Queue;
@@ -85,12 +85,68 @@ pub(super) async fn objects(store: &S3, wanted: &Wanted) -> Result<Vec<(Action, 
         ));
     }
 
-    let delete = client.delete_object().bucket(bucket).key(&key).send().await;
-    if let Err(error) = delete {
-        // The node itself deletes nothing, so it need not be allowed to.
-        tracing::debug!(key, error = %classify(&error, &key), "the key of the check stays in the bucket");
+    Ok(tried)
+}
+
+/// Tries what erasing takes, on the same key, which is gone afterwards where that is allowed.
+pub(super) async fn erasing(store: &S3, versioning: Option<&Versioning>) -> Result<Vec<(Action, bool)>, ColdError> {
+    let (client, bucket, key) = (&store.client, &*store.bucket, store.full_key(KEY));
+    let mut tried = Vec::new();
+    let uploads = client
+        .list_multipart_uploads()
+        .bucket(bucket)
+        .prefix(&key)
+        .max_uploads(1)
+        .send()
+        .await;
+    if let Some(allowed) = supported(uploads, bucket)? {
+        tried.push((Action::ListBucketMultipartUploads, allowed));
+    }
+    match versioning {
+        Some(Versioning::Enabled | Versioning::Suspended) => {
+            let list = client.list_object_versions().bucket(bucket).prefix(&key).max_keys(1).send().await;
+            // One that is not there is deleted without an error by who may delete.
+            let id = list
+                .as_ref()
+                .ok()
+                .and_then(|list| list.versions().first()?.version_id().map(str::to_owned));
+            let id = id.unwrap_or_else(|| "null".to_owned());
+            if let Some(allowed) = supported(list, bucket)? {
+                tried.push((Action::ListBucketVersions, allowed));
+            }
+            let delete = client.delete_object().bucket(bucket).key(&key).version_id(id).send().await;
+            let allowed = match verdict(delete, bucket, &[])? {
+                Verdict::Allowed => true,
+                // It may be deleted, but not yet.
+                Verdict::Denied(message) => message.to_ascii_lowercase().contains("object lock"),
+            };
+            tried.push((Action::DeleteObjectVersion, allowed));
+        }
+        Some(Versioning::Never) | None => {
+            let delete = client.delete_object().bucket(bucket).key(&key).send().await;
+            tried.push((Action::DeleteObject, verdict(delete, bucket, &[])?.is_allowed()));
+        }
+    }
+    if let Err(error) = store.erase(KEY).await {
+        tracing::debug!(key, %error, "the key of the check stays in the bucket");
     }
     Ok(tried)
+}
+
+/// Whether something is allowed; none where the server does not have it.
+fn supported<T, E>(answer: Result<T, SdkError<E, HttpResponse>>, bucket: &str) -> Result<Option<bool>, ColdError>
+where
+    E: Error + ProvideErrorMetadata + 'static,
+{
+    let status = answer
+        .as_ref()
+        .err()
+        .and_then(|error| error.raw_response())
+        .map(|answer| answer.status().as_u16());
+    match status {
+        Some(405 | 501) => Ok(None),
+        _ => Ok(Some(verdict(answer, bucket, &[])?.is_allowed())),
+    }
 }
 
 type Restored = Result<

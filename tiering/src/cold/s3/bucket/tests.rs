@@ -9,7 +9,7 @@ use aws_sdk_s3::types::{
     TransitionStorageClass,
 };
 
-use super::look::Lifecycle;
+use super::look::{Lifecycle, Versioning};
 use super::plan::{What, configuration};
 use super::*;
 
@@ -48,7 +48,8 @@ fn found() -> Found {
         lifecycle: Part::There(Lifecycle::default()),
         queue: Part::There(ARN.to_owned()),
         public_access: Part::There(Some(block.build())),
-        versioned: Part::There(false),
+        versioning: Part::There(Versioning::Never),
+        object_lock: Part::Unread,
         policy: Part::There(Some(TLS_ONLY.to_owned())),
         encrypted: Part::There(true),
     }
@@ -313,7 +314,7 @@ fn what_is_dangerous_for_patient_data_is_told_and_is_no_reason_to_fail() {
         ),
         (
             Found {
-                versioned: Part::There(true),
+                versioning: Part::There(Versioning::Enabled),
                 ..found()
             },
             "versions-stay",
@@ -339,7 +340,7 @@ fn what_is_dangerous_for_patient_data_is_told_and_is_no_reason_to_fail() {
     }
     let ends = NoncurrentVersionExpiration::builder().noncurrent_days(30).build();
     let kept = Found {
-        versioned: Part::There(true),
+        versioning: Part::There(Versioning::Enabled),
         lifecycle: Part::There(Lifecycle {
             rules: vec![rule("x", "").noncurrent_version_expiration(ends).build().unwrap()],
             minimum: None,
