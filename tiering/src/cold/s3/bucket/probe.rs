@@ -5,15 +5,18 @@ use std::error::Error;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, StorageClass, Tier};
+use crc_fast::{CrcAlgorithm, checksum};
 
 use super::look::{Versioning, is_denied};
 use super::{Action, S3, Wanted};
 use crate::cold::ColdError;
 use crate::cold::events::Queue;
+use crate::cold::s3::encode;
 use crate::cold::s3::error::classify;
 
 /// The key. What is left of it, where deleting is not allowed, is a few bytes that the next check writes over.
 const KEY: &str = "filmroom-bucket-check";
+const BODY: &[u8] = b"filmroom bucket check\n";
 
 /// Tries the actions on objects. An answer that says neither yes nor no, such as wrong credentials or no such bucket, is the error.
 pub(super) async fn objects(store: &S3, wanted: &Wanted) -> Result<Vec<(Action, bool)>, ColdError> {
@@ -36,7 +39,9 @@ pub(super) async fn objects(store: &S3, wanted: &Wanted) -> Result<Vec<(Action, 
         .storage_class(StorageClass::Standard)
         .set_server_side_encryption(store.encryption())
         .set_ssekms_key_id(wanted.kms_key.clone())
-        .body(b"filmroom bucket check\n".to_vec().into());
+        // A bucket with Object Lock takes nothing without a checksum.
+        .checksum_crc64_nvme(encode(checksum(CrcAlgorithm::Crc64Nvme, BODY)))
+        .body(BODY.to_vec().into());
     let put = verdict(put.send().await, bucket, &[])?;
     let put_denied = put.on(Action::PutObject, Action::KmsGenerateDataKey);
     tried.push((put_denied.unwrap_or(Action::PutObject), put_denied.is_none()));
