@@ -158,7 +158,7 @@ pub enum ArchiveError {
 
 impl ArchiveError {
     /// Says which file the disk failed on.
-    pub(crate) fn disk(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> ArchiveError {
+    pub(crate) fn disk(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> ArchiveError + use<> {
         let path = path.to_owned();
         move |error| ArchiveError::Disk { path, error }
     }

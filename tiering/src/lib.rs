@@ -16,7 +16,7 @@
 //! - [`cost`]: what an archive costs in S3: pure.
 //! - [`schedule`]: a value by day of the week and time of day: pure.
 //! - `restore`: packs that S3 has archived, brought back.
-//! - `soundness`: whether a hot file still is what was received.
+//! - [`integrity`]: whether what is kept is what was stored, and how it is made good again.
 //! - [`withdraw`]: rejection notes, obeyed.
 
 mod admission;
@@ -29,6 +29,7 @@ mod durable;
 pub mod error;
 pub mod hot;
 pub mod import;
+pub mod integrity;
 pub mod manifest;
 pub mod mover;
 pub mod pack;
@@ -37,11 +38,9 @@ pub mod rebuild;
 pub mod recall;
 mod restore;
 pub mod schedule;
-mod soundness;
 mod withdraw;
 
 pub use archive::{Archive, Settings};
 pub use data_dir::node_of;
 pub use durable::make_dirs;
 pub use error::{RestoreOutlook, RetrieveError, StoreError};
-pub use soundness::Soundness;

@@ -10,6 +10,7 @@
 //! - `find`: queries become rows and answers.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
+//! - `mending`: what is bad and can be made good.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
@@ -35,6 +36,7 @@ mod hot;
 mod ingest;
 mod journal;
 mod lists;
+mod mending;
 mod observed;
 mod offload;
 mod packs;
@@ -56,14 +58,15 @@ pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
 pub use records::{
     Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord,
-    CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DeliveryClaim, DeliveryCounts,
+    CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, DeliveryClaim, DeliveryCounts,
     DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery,
-    EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KnownObject,
-    ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim,
-    OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, Pass, PassState,
-    PatientText, Quarantined, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, ResolvedConflict,
-    RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText,
-    ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict, WaitingNote,
+    EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile, ItemLease, ItemTaken, JournalEntry,
+    KeptPack, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState,
+    NoteVerdict, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState,
+    Packed, Pass, PassState, PatientText, Quarantined, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References,
+    RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime,
+    RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict,
+    WaitingNote,
 };
 
 /// The catalogue's database.

@@ -16,27 +16,73 @@ use std::time::Duration;
 use sqlx::FromRow;
 
 use super::columns::clean;
-use super::database::{execute, fetch_all, fetch_optional, held, now};
+use super::database::{Connection, execute, fetch_all, fetch_optional, held, now};
 use super::journal::{self, Transition};
 use super::offload::{MemberRow, member_columns, uids};
 use super::rows::{lock_study_of, node_row, read_pack_state, read_state, recount_hot, unsigned};
-use super::{Catalogue, Error, PackClaim, PackKey, Result, SeriesKey, totals};
-use crate::model::{NodeId, ObjectId, Timestamp};
+use super::{Catalogue, Error, Member, PackClaim, PackKey, PackState, Result, SeriesKey, totals};
+use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
 /// Longest error on record, in characters.
 const MAX_ERROR: usize = 1024;
 
+/// Columns of [`ClaimedRow`].
+macro_rules! claimed_columns {
+    () => {
+        "id, series, cold_key, length, serving, state, crc64, attempts, fence"
+    };
+}
+
+/// A row that becomes a [`PackClaim`].
 #[derive(FromRow)]
-struct ClaimedRow {
-    id: i64,
-    series: i64,
+pub(super) struct ClaimedRow {
+    pub(super) id: i64,
+    pub(super) series: i64,
     cold_key: String,
     length: i64,
     serving: String,
-    state: String,
+    pub(super) state: String,
     crc64: Option<i64>,
     attempts: i64,
     fence: i64,
+}
+
+impl ClaimedRow {
+    pub(super) fn claim(self, state: PackState, study_uid: Uid, series_uid: Uid, members: Vec<(Member, u64)>) -> PackClaim {
+        PackClaim {
+            pack: PackKey(self.id),
+            key: self.cold_key,
+            state,
+            series: SeriesKey(self.series),
+            study_uid,
+            series_uid,
+            length: unsigned(self.length),
+            crc64: self.crc64.map(i64::cast_unsigned),
+            attempts: self.attempts,
+            fence: self.fence,
+            members,
+        }
+    }
+}
+
+/// The members of a pack by their offsets, with the serving state that they had when it was planned.
+pub(super) async fn members(connection: &mut Connection, row: &ClaimedRow) -> Result<Vec<(Member, u64)>> {
+    let serving = read_state(&row.serving)?;
+    let sql = concat!(
+        "SELECT ",
+        member_columns!(),
+        " FROM objects o WHERE o.series = $1 AND o.pack = $2 ORDER BY o.pack_offset"
+    );
+    let members: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
+    let mut members = members.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
+    for (member, _) in &mut members {
+        // What became of one since is in the journal.
+        if member.state != serving {
+            member.state = serving;
+            member.reason = String::new();
+        }
+    }
+    Ok(members)
 }
 
 impl Catalogue {
@@ -46,50 +92,28 @@ impl Catalogue {
         let mut connection = self.write().await?;
         let node = node_row(&mut connection, node).await?;
         let now = now(&mut connection).await?;
-        let sql = connection.pick(
-            "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
-             WHERE id = (SELECT id FROM packs WHERE node = $1 AND state IN ('planned', 'uploaded') AND next_at <= $2 AND lease_until <= $2
-                         ORDER BY next_at, id LIMIT 1)
-             RETURNING id, series, cold_key, length, serving, state, crc64, attempts, fence",
-            "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
-             WHERE id = (SELECT id FROM packs WHERE node = $1 AND state IN ('planned', 'uploaded') AND next_at <= $2 AND lease_until <= $2
-                         ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
-             RETURNING id, series, cold_key, length, serving, state, crc64, attempts, fence",
-        );
+        macro_rules! claim {
+            ($lock:literal) => {
+                concat!(
+                    "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
+                     WHERE id = (SELECT id FROM packs WHERE node = $1 AND state IN ('planned', 'uploaded') AND next_at <= $2 AND lease_until <= $2
+                                 ORDER BY next_at, id LIMIT 1",
+                    $lock,
+                    ") RETURNING ",
+                    claimed_columns!()
+                )
+            };
+        }
+        let sql = connection.pick(claim!(""), claim!(" FOR UPDATE SKIP LOCKED"));
         let row: Option<ClaimedRow> = fetch_optional!(connection, sql, node, now.0, now.after(lease).0)?;
         let Some(row) = row else {
             return Ok(None);
         };
-        let serving = read_state(&row.serving)?;
-        let sql = concat!(
-            "SELECT ",
-            member_columns!(),
-            " FROM objects o WHERE o.series = $1 AND o.pack = $2 ORDER BY o.pack_offset"
-        );
-        let members: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
-        let mut members = members.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
-        for (member, _) in &mut members {
-            // What became of one since is in the journal.
-            if member.state != serving {
-                member.state = serving;
-                member.reason = String::new();
-            }
-        }
+        let members = members(&mut connection, &row).await?;
         let (study_uid, series_uid) = uids(&mut connection, row.series).await?;
         connection.commit().await?;
-        Ok(Some(PackClaim {
-            pack: PackKey(row.id),
-            key: row.cold_key,
-            state: read_pack_state(&row.state)?,
-            series: SeriesKey(row.series),
-            study_uid,
-            series_uid,
-            length: unsigned(row.length),
-            crc64: row.crc64.map(i64::cast_unsigned),
-            attempts: row.attempts,
-            fence: row.fence,
-            members,
-        }))
+        let state = read_pack_state(&row.state)?;
+        Ok(Some(row.claim(state, study_uid, series_uid, members)))
     }
 
     /// Extends the lease of a pack while its bytes leave.
@@ -180,6 +204,13 @@ impl Catalogue {
         let sql = "UPDATE packs SET lease_until = 0, fence = fence + 1
                    WHERE node = $1 AND state IN ('planned', 'uploaded') AND lease_until > 0";
         execute!(connection, sql, node)?;
+        // Who puts a damaged pack again need not be who put it: at worst somebody else starts over.
+        let sql = "UPDATE packs SET lease_until = 0, fence = fence + 1 WHERE damaged_at IS NOT NULL AND lease_until > 0
+                   AND EXISTS (SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
+                               WHERE o.series = packs.series AND o.pack = packs.id)";
+        execute!(connection, sql, node)?;
         connection.commit().await
     }
 }
+
+pub(super) use claimed_columns;

@@ -105,18 +105,18 @@ impl Catalogue {
     }
 
     /// A hot file of this node was read and is not what was received: its copy is rotten, and an object of which neither a verified
-    /// pack nor another node has the bytes is out of service. A copy that went meanwhile is nobody's any more.
-    pub async fn hot_copy_rotten(&self, node: NodeId, object: ObjectId, reason: &str, now: Timestamp) -> Result<()> {
+    /// pack nor another node has the bytes is out of service. False if the copy went meanwhile, or is on record as rotten: nothing is changed.
+    pub async fn hot_copy_rotten(&self, node: NodeId, object: ObjectId, reason: &str, now: Timestamp) -> Result<bool> {
         let mut connection = self.write().await?;
         let node = node_row(&mut connection, node).await?;
         let row: Option<(i64, i64)> = fetch_optional!(connection, "SELECT id, series FROM objects WHERE object_id = $1", object.0)?;
         let Some((id, series)) = row else {
-            return Ok(());
+            return Ok(false);
         };
         let study = lock_study_of(&mut connection, series).await?;
         let sql = "UPDATE hot_copies SET state = 'rotten' WHERE object = $1 AND node = $2 AND state = 'held'";
         if execute!(connection, sql, id, node)? == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let reason = clean(reason, MAX_REASON);
         let sql = "UPDATE objects SET state = 'quarantined', reason = $2 WHERE id = $1 AND state = 'served'
@@ -143,6 +143,7 @@ impl Catalogue {
             totals::recount(&mut connection, study).await?;
         }
         recount_hot(&mut connection, series).await?;
-        connection.commit().await
+        connection.commit().await?;
+        Ok(true)
     }
 }

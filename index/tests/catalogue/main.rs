@@ -21,6 +21,7 @@ mod holders;
 mod hot;
 mod locating;
 mod matching;
+mod mending;
 mod nodes;
 mod objects;
 mod opening;
@@ -163,6 +164,10 @@ fn main() {
             a_pack_that_nobody_has_read_counts_as_archived,
             what_is_seen_of_a_pack_corrects_its_archive_clock,
             a_damaged_pack_is_no_copy_until_it_is_found_sound;
+        mending:
+            hot_copies_come_in_stretches_and_a_rotten_one_is_held_again_or_given_up,
+            a_damaged_pack_is_put_again_by_one_who_holds_its_members,
+            members_that_are_hot_leave_a_damaged_pack;
         decisions:
             a_quarantined_object_is_not_counted_and_can_come_back,
             accepting_supersedes_what_was_served,

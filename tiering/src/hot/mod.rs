@@ -13,12 +13,16 @@
 //! # Crash story
 //! What lies in `incoming/` was never acknowledged: it goes at the next start. What lies in `hot/` and is not in the catalogue is adopted, what is in
 //! the catalogue as evicted or deleted is removed ([`sweep`]).
+//!
+//! What was found bad and has a good copy elsewhere lies in `quarantine/`, with the reason beside it ([`set_aside`]), until a person removes it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use filmroom_index::model::{ObjectId, Timestamp};
 use time::OffsetDateTime;
@@ -29,6 +33,7 @@ use crate::error::StoreError;
 mod examine;
 mod incoming;
 mod reader;
+mod set_aside;
 mod space;
 mod spool;
 mod staged;
@@ -55,7 +60,11 @@ pub struct HotStore {
 struct Shared {
     hot: PathBuf,
     incoming: PathBuf,
+    set_aside: PathBuf,
     space: space::Watch,
+    /// When it was opened, and how many milliseconds later something was last written or read for somebody.
+    opened: Instant,
+    used: AtomicU64,
     durable_dirs: Mutex<BTreeSet<PathBuf>>,
 }
 
@@ -71,6 +80,9 @@ impl HotStore {
                 space: space::Watch::new(&hot, reserve),
                 hot,
                 incoming,
+                set_aside: data_dir.join("quarantine"),
+                opened: Instant::now(),
+                used: AtomicU64::new(0),
                 durable_dirs: Mutex::default(),
             }),
         })
@@ -79,6 +91,20 @@ impl HotStore {
     /// Where the file of an object lies or would lie: derived from the time in its id (UTC).
     pub fn path(&self, object: ObjectId) -> PathBuf {
         self.directory(object).join(format!("{object}.dcm"))
+    }
+
+    /// Somebody's bytes pass: whoever only looks for damage lets them.
+    pub(crate) fn mark_used(&self) {
+        self.shared.used.store(self.since_opened(), Ordering::Relaxed);
+    }
+
+    /// How long nobody's bytes have passed.
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.since_opened().saturating_sub(self.shared.used.load(Ordering::Relaxed)))
+    }
+
+    fn since_opened(&self) -> u64 {
+        u64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Bytes of the disk: in total and free. At most 100 ms old.

@@ -95,6 +95,7 @@ impl Staged {
         let Some(file) = &mut self.file else {
             return Err(io::Error::other("written to after it was flushed").into());
         };
+        self.hot.mark_used();
         file.write_all(bytes).map_err(|e| self.hot.disk_error(e))?;
         self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(())

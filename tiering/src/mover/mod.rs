@@ -31,7 +31,7 @@ mod evict;
 mod journal;
 mod offload;
 mod signals;
-mod transfer;
+pub(crate) mod transfer;
 
 pub(crate) use signals::Signals;
 use signals::What;
@@ -132,7 +132,7 @@ impl Archive {
         self.inner.mover.wake();
     }
 
-    fn cold(&self) -> Result<&ColdStore, ArchiveError> {
+    pub(crate) fn cold(&self) -> Result<&ColdStore, ArchiveError> {
         self.inner.cold.as_ref().ok_or(ArchiveError::NoColdStore)
     }
 

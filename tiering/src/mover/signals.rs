@@ -57,7 +57,7 @@ impl Signals {
     }
 
     /// There are packs to upload.
-    pub(super) fn wake_workers(&self) {
+    pub(crate) fn wake_workers(&self) {
         self.packs.send_replace(());
     }
 

@@ -8,7 +8,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use filmroom_index::catalogue::{self, PackClaim, PackState};
 use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
-use filmroom_index::model::ObjectId;
+use filmroom_index::model::{NodeId, ObjectId};
 use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
@@ -17,10 +17,10 @@ use crate::cold::{ByteStream, Class, ColdError, ColdStore};
 use crate::{manifest, pack};
 
 /// Headers that are in memory at once while a manifest is written.
-const HEADERS: usize = 64;
+pub(crate) const HEADERS: usize = 64;
 
 /// Why a pack did not get further.
-pub(super) enum Setback {
+pub(crate) enum Setback {
     Cold(ColdError),
     Catalogue(catalogue::Error),
 }
@@ -63,7 +63,7 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
         }
     };
     fail::fail_point!("mover::after_put");
-    put_manifest(node, cold, claim, crc64).await?;
+    put_manifest(node, cold, node.node, claim, crc64).await?;
     fail::fail_point!("mover::after_manifest");
     node.catalogue.pack_uploaded(claim, crc64).await?;
     fail::fail_point!("mover::after_uploaded");
@@ -71,7 +71,7 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
 }
 
 /// Compares what the cold store has with what was put.
-async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
+pub(crate) async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
     let differs = |what: String| ColdError::Differs {
         key: claim.key.clone(),
         what,
@@ -99,14 +99,15 @@ async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -
 }
 
 /// The bytes of a pack, from the hot files.
-fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
+pub(crate) fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
     let members = claim.members.iter().map(|(member, _)| member.clone()).collect();
-    let hot = node.hot.clone();
-    pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object))
+    let (hot, used) = (node.hot.clone(), node.hot.clone());
+    let stream = pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object));
+    stream.inspect(move |_| used.mark_used()).boxed()
 }
 
 /// CRC-64/NVME of a stream that has to have `length` bytes.
-async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Result<u64> {
+pub(crate) async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Result<u64> {
     let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
     let mut got = 0u64;
     while let Some(chunk) = bytes.next().await {
@@ -120,10 +121,10 @@ async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Result<u64> {
     Ok(digest.finalize())
 }
 
-/// Writes the manifest and puts it beside the pack.
-async fn put_manifest(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
+/// Writes the manifest of a pack that `put_by` put, and puts it beside the pack.
+pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
     let described = node.catalogue.described(claim.series, node.clock.now()).await?;
-    let mut writer = manifest::Writer::new(node.node, claim, crc64, described).map_err(ColdError::Source)?;
+    let mut writer = manifest::Writer::new(put_by, claim, crc64, described).map_err(ColdError::Source)?;
     for members in claim.members.chunks(HEADERS) {
         let objects: Vec<ObjectId> = members.iter().map(|(member, _)| member.object).collect();
         let mut headers: HashMap<ObjectId, Header> = node.catalogue.headers(&objects).await?.into_iter().collect();
@@ -151,7 +152,7 @@ async fn put_manifest(node: &Inner, cold: &ColdStore, claim: &PackClaim, crc64: 
 }
 
 /// Takes note of whether the cold store answered.
-pub(super) fn answered<T>(node: &Inner, answer: Result<T, ColdError>) -> Result<T, ColdError> {
+pub(crate) fn answered<T>(node: &Inner, answer: Result<T, ColdError>) -> Result<T, ColdError> {
     node.cold_answered(answer.as_ref().err());
     answer
 }

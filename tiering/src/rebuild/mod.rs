@@ -54,7 +54,7 @@ const MANIFESTS: u32 = 4;
 const LARGE: u64 = 1024 * 1024;
 
 /// No manifest is longer than this, compressed.
-const MAX_MANIFEST: u64 = 128 * 1024 * 1024;
+pub(crate) const MAX_MANIFEST: u64 = 128 * 1024 * 1024;
 
 /// No entry of the journal is longer than this.
 const MAX_ENTRY: u64 = 16 * 1024 * 1024;
@@ -353,7 +353,7 @@ async fn read(cold: &ColdStore, permits: &Arc<Semaphore>, step: Step) -> Result<
 }
 
 /// Reads a small object. What is wrong with this one alone is told apart from a store that does not answer.
-async fn get(cold: &ColdStore, key: &str, most: u64) -> Result<Result<Vec<u8>, String>, ArchiveError> {
+pub(crate) async fn get(cold: &ColdStore, key: &str, most: u64) -> Result<Result<Vec<u8>, String>, ArchiveError> {
     let mut body = match cold.get(key, None).await {
         Ok(body) => body,
         Err(error @ (ColdError::Unavailable(_) | ColdError::Refused(_))) => return Err(error.into()),

@@ -191,6 +191,11 @@ impl Archive {
         }
     }
 
+    /// Brings instances back to hot, whatever the recall budget, if their packs can be read at once.
+    pub(crate) fn bring_back(&self, instances: Vec<Located>) -> Retrieval {
+        self.start_errand(instances, RetrieveTerms::readable_only(true), true)
+    }
+
     fn start_errand(&self, instances: Vec<Located>, terms: RetrieveTerms, keep: bool) -> Retrieval {
         let instances: Arc<[Located]> = instances.into();
         let (sender, answers) = mpsc::channel(WAITING);

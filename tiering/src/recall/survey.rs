@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
-use filmroom_index::catalogue::{Located, PackKey, PackState, Packed};
+use filmroom_index::catalogue::{Located, PackKey, Packed};
 use filmroom_index::model::Digest;
 use filmroom_index::part10::{self, MAX_PREFACE};
 use sha2::{Digest as _, Sha256};
@@ -32,7 +32,7 @@ pub(super) async fn look(hot: &HotStore, instances: &[Located], members: &[usize
         for (index, located) in files {
             if is_there(&hot, &located) {
                 survey.hot.push(index);
-            } else if let Some(packed) = located.packed.filter(|packed| is_readable(packed.state)) {
+            } else if let Some(packed) = located.packed.filter(|packed| packed.state.is_verified()) {
                 survey
                     .packs
                     .entry(packed.pack)
@@ -75,13 +75,5 @@ fn digest(mut file: File) -> io::Result<Digest> {
             Some([]) | None => return Ok(Digest(sha256.finalize().into())),
             Some(bytes) => sha256.update(bytes),
         }
-    }
-}
-
-/// A pack that was verified once; whether it is archived, the cold store says.
-fn is_readable(state: PackState) -> bool {
-    match state {
-        PackState::Planned | PackState::Uploaded => false,
-        PackState::Verified | PackState::ArchiveAccess | PackState::DeepArchiveAccess => true,
     }
 }

@@ -88,7 +88,7 @@ impl Inner {
         }
     }
 
-    async fn sound(&self, verified: Verified<'_>) {
+    pub(crate) async fn sound(&self, verified: Verified<'_>) {
         match self.catalogue.pack_sound(verified.pack).await {
             Ok(true) => tracing::info!(key = verified.key, "a pack that was damaged is as it was put"),
             Ok(false) => {}

@@ -106,6 +106,28 @@ impl Bucket {
         self.state().objects.keys().filter(|key| key.ends_with(".zip")).cloned().collect()
     }
 
+    /// Keys of the manifests.
+    pub(crate) fn manifests(&self) -> Vec<String> {
+        self.state()
+            .objects
+            .keys()
+            .filter(|key| key.ends_with(".json.zst"))
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn body(&self, key: &str) -> Vec<u8> {
+        self.state().objects[key].body.clone()
+    }
+
+    /// Puts other bytes under a key, as somebody else would: the store has their checksum then.
+    pub(crate) fn alter(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let stored = state.objects.get_mut(key).unwrap();
+        change(&mut stored.body);
+        stored.checksum = "AAAAAAAAAAA=".to_owned();
+    }
+
     pub(crate) fn remove(&self, key: &str) {
         self.state().objects.remove(key);
     }

@@ -6,7 +6,7 @@ use crate::bucket::Bucket;
 use crate::node::{Node, STUDY, TURNS, eventually, files_below, series};
 
 /// Ends the process's other tests' use of nodes for a while: failpoints are everybody's. Then runs a test in which `step` panics until it is removed.
-fn alone<T: Future<Output = ()>>(test: impl FnOnce() -> T) {
+pub(crate) fn alone<T: Future<Output = ()>>(test: impl FnOnce() -> T) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -7,6 +7,9 @@ mod bucket;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod eviction;
+mod integrity;
+#[cfg(feature = "failpoints")]
+mod mending;
 mod node;
 mod offload;
 mod recall;

@@ -103,22 +103,39 @@ impl Catalogue {
     }
 }
 
+/// Of some objects, by study, series, Instance Number, UID.
+macro_rules! of_objects {
+    ($state:literal, $objects:literal) => {
+        concat!(
+            columns!(),
+            " FROM objects o JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study JOIN patients p ON p.id = s.patient
+             LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
+             LEFT JOIN packs k ON k.id = o.pack
+             LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state ",
+            $state,
+            " AND o.object_id",
+            $objects,
+            order!()
+        )
+    };
+}
+
 /// Those of some objects that are served, by study, series, Instance Number, UID.
 pub(in crate::catalogue) async fn locate_objects(connection: &mut Connection, node: NodeId, objects: &[Uuid]) -> Result<Vec<Located>> {
-    macro_rules! of {
-        ($objects:literal) => {
-            concat!(
-                columns!(),
-                " FROM objects o JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study JOIN patients p ON p.id = s.patient
-                 LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
-                 LEFT JOIN packs k ON k.id = o.pack
-                 LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state = 'served' AND o.object_id",
-                $objects,
-                order!()
-            )
-        };
-    }
-    let sql = connection.pick(of!(" IN (SELECT unhex(value) FROM json_each($2))"), of!(" = ANY ($2)"));
+    let sql = connection.pick(
+        of_objects!("= 'served'", " IN (SELECT unhex(value) FROM json_each($2))"),
+        of_objects!("= 'served'", " = ANY ($2)"),
+    );
+    let rows: Vec<LocatedRow> = fetch_all!(connection, sql, node.0, Uuids(objects.to_vec()))?;
+    rows.into_iter().map(LocatedRow::read).collect()
+}
+
+/// Those of some objects that are not deleted, in the same order.
+pub(in crate::catalogue) async fn locate_kept(connection: &mut Connection, node: NodeId, objects: &[Uuid]) -> Result<Vec<Located>> {
+    let sql = connection.pick(
+        of_objects!("<> 'deleted'", " IN (SELECT unhex(value) FROM json_each($2))"),
+        of_objects!("<> 'deleted'", " = ANY ($2)"),
+    );
     let rows: Vec<LocatedRow> = fetch_all!(connection, sql, node.0, Uuids(objects.to_vec()))?;
     rows.into_iter().map(LocatedRow::read).collect()
 }

@@ -35,7 +35,7 @@ mod records;
 mod rows;
 mod statement;
 
-pub(super) use locate::locate_objects;
+pub(super) use locate::{locate_kept, locate_objects};
 
 /// Rows whose headers are read at a time.
 const PAGE: i64 = 128;

@@ -7,6 +7,7 @@ mod commitment;
 mod cost;
 mod delivery;
 mod finding;
+mod mending;
 mod rebuild;
 mod restore;
 mod store;
@@ -26,6 +27,7 @@ pub use delivery::{
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,
 };
 pub use finding::{Finding, FindingKind, FindingRecord, Pass, PassState};
+pub use mending::{DamagedPack, HotCopy, KeptPack};
 pub use rebuild::{
     Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, ResolvedConflict, SeriesText,
     StudyDecisions, StudyText, Verdict,

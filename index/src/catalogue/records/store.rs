@@ -182,6 +182,14 @@ impl PackState {
         }
     }
 
+    /// Whether the cold store had it when it was compared last.
+    pub fn is_verified(self) -> bool {
+        match self {
+            PackState::Planned | PackState::Uploaded => false,
+            PackState::Verified | PackState::ArchiveAccess | PackState::DeepArchiveAccess => true,
+        }
+    }
+
     /// Reads the name back.
     pub fn parse(text: &str) -> Option<PackState> {
         [

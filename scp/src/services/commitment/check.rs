@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::{self, CommitmentClaim, HeldCopy, Reference, SeriesKey, Standing};
 use filmroom_index::model::{NodeId, Uid};
-use filmroom_tiering::Soundness;
+use filmroom_tiering::integrity::{HotFault, Pace};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -146,10 +146,18 @@ async fn read(node: &Context, copy: &HeldCopy, reading: &Semaphore) -> catalogue
     // Never closed.
     let _turn = reading.acquire().await.ok();
     let start = Instant::now();
-    let soundness = node.archive.check_hot(copy.object, copy.length, copy.sha256).await;
-    let sound = match soundness {
-        Ok(Soundness::Sound) => true,
-        Ok(Soundness::Rotten(what)) => {
+    let fault = node
+        .archive
+        .hot_fault(copy.object, copy.length, copy.sha256, &Pace::unlimited())
+        .await;
+    let sound = match fault {
+        Ok(None) => true,
+        Ok(Some(HotFault::Unreadable(error))) => {
+            tracing::warn!(object = %copy.object, error, "a hot file cannot be read now");
+            false
+        }
+        Ok(Some(fault)) => {
+            let what = fault.to_string();
             let now = node.archive.clock().now();
             let catalogue = node.archive.catalogue();
             catalogue.hot_copy_rotten(node.archive.node(), copy.object, &what, now).await?;
