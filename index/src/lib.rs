@@ -9,6 +9,7 @@
 //! - [`header`]: the push scanner that stands in front of every byte from the network; [`charset`] decodes its text.
 //! - [`part10`]: the preamble and File Meta Information that stand before a data set in a file.
 //! - [`rejection`]: rejection notes, read.
+//! - [`retention`]: how long images have to be kept.
 //! - [`query`]: a C-FIND or C-MOVE identifier as matching and return keys, with a pure reference matcher.
 //! - [`catalogue`]: the database, SQLite or PostgreSQL.
 
@@ -22,3 +23,4 @@ pub mod model;
 pub mod part10;
 pub mod query;
 pub mod rejection;
+pub mod retention;

@@ -83,7 +83,10 @@ impl Node {
         let new = match imported.outcome {
             Outcome::Served | Outcome::Corrected { .. } => true,
             Outcome::Redundant { .. } => false,
-            Outcome::Quarantined { reason } | Outcome::Rejected { reason } | Outcome::Withdrawn { reason } => {
+            Outcome::Quarantined { reason }
+            | Outcome::Rejected { reason }
+            | Outcome::Withdrawn { reason }
+            | Outcome::Deleted { reason } => {
                 return Imported::Refused {
                     why: format!("{}: {reason}", imported.sop_instance),
                 };

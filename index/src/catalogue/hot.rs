@@ -20,13 +20,14 @@ use super::rows::{hour, lock_study_of, node_row, read_state, read_uid, recount_h
 use super::{Catalogue, EvictionCandidate, KnownObject, PackKey, Result, SeriesKey};
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
-/// Nobody's hot copy of the series here lies outside a verified, readable pack.
+/// Nobody's hot copy of the series here lies outside a verified, readable pack, but for those of what is deleted and may be taken back: they
+/// stay where they are.
 macro_rules! all_verified {
     ($or:literal) => {
         concat!(
             "sn.state = 'packed' AND NOT EXISTS (
             SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = sn.node AND h.state = 'held'
-            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND (p.state IS NULL OR p.state <> 'verified'",
+            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND o.state <> 'deleted' AND (p.state IS NULL OR p.state <> 'verified'",
             $or,
             "))"
         )
@@ -105,16 +106,18 @@ impl Catalogue {
         Ok(rows.into_iter().map(|(_, object)| ObjectId(object)).collect())
     }
 
-    /// These objects are hot on this node again. One that was deleted meanwhile is not: its file is the sweep's.
-    pub async fn recalled(&self, node: NodeId, objects: &[ObjectId], now: Timestamp) -> Result<()> {
+    /// These objects are hot on this node again. The copy of one that was deleted meanwhile is doomed, unless that may be taken back. Returns
+    /// those that are not on record any more: their files may go.
+    pub async fn recalled(&self, node: NodeId, objects: &[ObjectId], now: Timestamp) -> Result<Vec<ObjectId>> {
         let mut connection = self.write().await?;
         let node = node_row(&mut connection, node).await?;
         let sql = in_uuids!(
             connection,
             "INSERT INTO hot_copies (object, node, state, recalled)
-             SELECT id, $1, 'held', 1 FROM objects WHERE state <> 'deleted' AND object_id",
+             SELECT o.id, $1, CASE WHEN o.state <> 'deleted' OR n.state = 'waiting' THEN 'held' ELSE 'doomed' END, 1
+             FROM objects o LEFT JOIN deleted_objects d ON d.object = o.id LEFT JOIN deletions n ON n.id = d.deletion WHERE o.object_id",
             "$2",
-            " ON CONFLICT (object, node) DO UPDATE SET state = 'held', recalled = 1 WHERE hot_copies.state = 'rotten'"
+            " ON CONFLICT (object, node) DO UPDATE SET state = excluded.state, recalled = 1 WHERE hot_copies.state = 'rotten'"
         );
         let ids = Uuids(objects.iter().map(|object| object.0).collect());
         execute!(connection, sql, node, ids.clone())?;
@@ -135,7 +138,11 @@ impl Catalogue {
             execute!(connection, sql, series, node, hour(now).0)?;
             recount_hot(&mut connection, series).await?;
         }
-        connection.commit().await
+        let sql = in_uuids!(connection, "SELECT object_id FROM objects WHERE object_id", "$1", "");
+        let known: Vec<(Uuid,)> = fetch_all!(connection, sql, Uuids(objects.iter().map(|object| object.0).collect()))?;
+        connection.commit().await?;
+        let gone = |object: &&ObjectId| !known.iter().any(|(known,)| *known == object.0);
+        Ok(objects.iter().filter(gone).copied().collect())
     }
 
     /// Bytes of this node's hot copies that came by [`Catalogue::recalled`] and were not evicted since: what the recall budget has

@@ -16,7 +16,8 @@ use crate::model::{ObjectId, Timestamp};
 use crate::rejection::Listed;
 
 /// Version of the entries' format. 2 has more members and actions (refused, listed, resolved), and tells of objects in no pack too.
-pub const JOURNAL_VERSION: u32 = 2;
+/// 3 tells of deletions on purpose (deleted, taken_back, lifted).
+pub const JOURNAL_VERSION: u32 = 3;
 
 /// What is written down of a transition.
 pub(super) struct Transition<'a> {
@@ -54,6 +55,41 @@ pub(super) struct Withdrawal<'a> {
     pub(super) listed: &'a [Listed],
     /// Each with its Series and SOP Instance UID
     pub(super) objects: Vec<(ObjectId, &'a str, &'a str)>,
+}
+
+/// What is written down of a deletion on purpose in one study: UIDs of what it covers, who asked for it and why.
+pub(super) struct Deleting<'a> {
+    pub(super) at: Timestamp,
+    /// deleted, taken_back, lifted
+    pub(super) action: &'static str,
+    /// Names the deletion
+    pub(super) deletion: Uuid,
+    pub(super) study: &'a str,
+    /// study, series, instance
+    pub(super) level: &'a str,
+    /// UID of that level
+    pub(super) subject: &'a str,
+    /// Study Instance UID of the subject
+    pub(super) subject_study: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) despite: &'a str,
+    pub(super) actor: &'a str,
+    /// When it was asked for
+    pub(super) asked: Timestamp,
+    /// The end of the grace period
+    pub(super) due: Timestamp,
+    pub(super) objects: Vec<DeletedObject<'a>>,
+}
+
+/// An object that a deletion covers.
+pub(super) struct DeletedObject<'a> {
+    pub(super) object: ObjectId,
+    pub(super) series: &'a str,
+    pub(super) sop_instance: &'a str,
+    /// Whether its SOP Instance UID has a tombstone
+    pub(super) refused: bool,
+    /// State and reason where they are others than before it was deleted
+    pub(super) becomes: Option<(&'a str, &'a str)>,
 }
 
 impl Catalogue {
@@ -137,6 +173,44 @@ pub(super) async fn write_withdrawal(connection: &mut Connection, withdrawal: &W
         "listed": listed,
     });
     insert(connection, entry, withdrawal.study, withdrawal.note_object, &body).await
+}
+
+/// The same of a deletion.
+pub(super) async fn write_deleting(connection: &mut Connection, deleting: &Deleting<'_>) -> Result<()> {
+    let entry = ObjectId::new(deleting.at).0;
+    let objects: Vec<Json> = deleting
+        .objects
+        .iter()
+        .map(|object| {
+            let mut json = json!({
+                "object": object.object, "series": object.series, "sop_instance": object.sop_instance, "refused": object.refused,
+            });
+            if let (Some((state, reason)), Some(members)) = (object.becomes, json.as_object_mut()) {
+                members.insert("state".to_owned(), state.into());
+                members.insert("reason".to_owned(), reason.into());
+            }
+            json
+        })
+        .collect();
+    let body = json!({
+        "version": JOURNAL_VERSION,
+        "id": entry,
+        "at": rfc3339(deleting.at),
+        "action": deleting.action,
+        "study": deleting.study,
+        "deletion": deleting.deletion,
+        "level": deleting.level,
+        "subject": deleting.subject,
+        "subject_study": deleting.subject_study,
+        "reason": deleting.reason,
+        "despite": deleting.despite,
+        "actor": deleting.actor,
+        "asked": rfc3339(deleting.asked),
+        "due": rfc3339(deleting.due),
+        "objects": objects,
+    });
+    // Found again by the deletion, which erases nothing while an entry of it is pending.
+    insert(connection, entry, deleting.study, ObjectId(deleting.deletion), &body).await
 }
 
 /// The same of a conflict that a person has dealt with.

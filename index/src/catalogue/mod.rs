@@ -14,6 +14,7 @@
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
+//! - `deletions`: what a person deletes on purpose, takes back, and what is erased of it.
 //! - `rebuild`: the catalogue made anew from what lies in the cold store and on the disks.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
 //!   `audit_export`, `admin`, `cost`; `totals`: the maintained counts and lists.
@@ -27,6 +28,7 @@ mod commitments;
 mod conflicts;
 mod cost;
 mod database;
+mod deletions;
 mod deliveries;
 mod error;
 mod find;
@@ -67,6 +69,11 @@ pub use records::{
     RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime,
     RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict,
     WaitingNote,
+};
+
+pub use records::{
+    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, ErasureClaim,
+    RemainingPack, ReplacementPack, TakenBack,
 };
 
 /// The catalogue's database.

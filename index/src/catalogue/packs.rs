@@ -209,6 +209,8 @@ impl Catalogue {
                    AND EXISTS (SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
                                WHERE o.series = packs.series AND o.pack = packs.id)";
         execute!(connection, sql, node)?;
+        let sql = "UPDATE erasures SET lease_until = 0, fence = fence + 1 WHERE node = $1 AND lease_until > 0";
+        execute!(connection, sql, node)?;
         connection.commit().await
     }
 }

@@ -88,7 +88,7 @@ pub(super) async fn recount_hot(connection: &mut Connection, series: i64) -> Res
         "SELECT node FROM series_nodes WHERE series = $1 ORDER BY node FOR UPDATE",
     );
     let nodes: Vec<(i64,)> = fetch_all!(connection, lock, series)?;
-    let sql = "SELECT h.node, count(*), CAST(sum(o.length) AS BIGINT), CAST(sum(CASE WHEN o.pack IS NULL THEN 1 ELSE 0 END) AS BIGINT)
+    let sql = "SELECT h.node, count(*), CAST(sum(o.length) AS BIGINT), CAST(sum(CASE WHEN o.pack IS NULL AND o.state <> 'deleted' THEN 1 ELSE 0 END) AS BIGINT)
                FROM objects o JOIN hot_copies h ON h.object = o.id AND h.state = 'held'
                WHERE o.series = $1 GROUP BY h.node";
     let counted: Vec<(i64, i64, i64, i64)> = fetch_all!(connection, sql, series)?;

@@ -73,7 +73,7 @@ impl Database {
     /// Forgets everything but the nodes, as if the catalogue had been made anew.
     pub(crate) async fn clear(&self) {
         let tables =
-            "rejection_items rejections hot_copies series_nodes conflicts journal audit rebuild_described rebuild_verdicts rebuild_notes
+            "refused_files erasures deleted_objects tombstones deletions rejection_items rejections hot_copies series_nodes conflicts journal audit rebuild_described rebuild_verdicts rebuild_notes
                       rebuild_listed objects packs series studies patients";
         for table in tables.split_whitespace() {
             let sql = format!("DELETE FROM {table}");

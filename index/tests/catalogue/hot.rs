@@ -159,8 +159,12 @@ pub(crate) async fn a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_
     catalogue.journal_written(&[pending[0].id]).await.unwrap();
     assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [arrival.object]);
     // A recall that was under way does not bring it back.
-    catalogue.recalled(node(1), &[arrival.object], tick()).await.unwrap();
-    assert!(!catalogue.known_objects(node(1), &[arrival.object]).await.unwrap()[&arrival.object].hot);
+    assert_eq!(catalogue.recalled(node(1), &[arrival.object], tick()).await.unwrap(), []);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 0);
+    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [arrival.object]);
+    // Of one that is on record no more, nobody else would remove the file.
+    let unknown = slice(9, 9, 9).object;
+    assert_eq!(catalogue.recalled(node(1), &[unknown], tick()).await.unwrap(), [unknown]);
     database.counts_are_right().await;
 }
 

@@ -14,6 +14,7 @@ mod commitments;
 mod cost;
 mod database;
 mod decisions;
+mod deletions;
 mod deliveries;
 mod findings;
 mod generated;
@@ -174,6 +175,18 @@ fn main() {
             discarded_bytes_do_not_come_back,
             what_is_accepted_belongs_to_the_patient_that_it_names,
             nothing_is_decided_about_an_unknown_object;
+        deletions:
+            what_is_deleted_is_gone_at_once_and_comes_back_as_it_was,
+            a_series_or_an_instance_is_deleted_alone,
+            what_is_deleted_is_refused_until_it_is_taken_back_or_permitted,
+            the_retention_period_forbids_it_with_a_date,
+            nothing_is_erased_before_its_time_and_before_the_journal_is_safe,
+            a_pack_goes_or_is_replaced_without_what_is_deleted,
+            a_pack_on_its_way_is_left_alone_until_it_is_verified,
+            what_waits_is_neither_packed_nor_in_the_way_of_eviction,
+            what_two_deletions_cover_comes_back_with_both,
+            what_lies_elsewhere_goes_only_if_it_is_out_of_service,
+            deletions_and_stores_at_once_leave_nothing_served_that_is_deleted;
         deliveries:
             what_is_open_already_is_joined,
             a_delivery_of_thousands_comes_in_whole_series,

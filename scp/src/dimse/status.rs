@@ -27,6 +27,8 @@ pub enum Status {
     DuplicateRefused,
     /// C002: withdrawn by a rejection note
     Withdrawn,
+    /// C003: deleted on purpose
+    Deleted,
     /// B000: sub-operations complete with failures; coercion of data elements
     WarningSubOperations,
     /// 0110: processing failure
@@ -88,6 +90,7 @@ impl Status {
             Status::CannotUnderstand => 0xC000,
             Status::DuplicateRefused => 0xC001,
             Status::Withdrawn => 0xC002,
+            Status::Deleted => 0xC003,
             Status::WarningSubOperations => 0xB000,
             Status::ProcessingFailure => 0x0110,
             Status::NoSuchInstance => 0x0112,
@@ -107,7 +110,7 @@ impl Status {
 
     /// The status with a value.
     pub fn from_code(code: u16) -> Status {
-        const NAMED: [Status; 25] = [
+        const NAMED: [Status; 26] = [
             Status::Success,
             Status::Pending,
             Status::PendingOptionalKeys,
@@ -120,6 +123,7 @@ impl Status {
             Status::CannotUnderstand,
             Status::DuplicateRefused,
             Status::Withdrawn,
+            Status::Deleted,
             Status::WarningSubOperations,
             Status::ProcessingFailure,
             Status::NoSuchInstance,

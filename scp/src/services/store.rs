@@ -154,6 +154,7 @@ fn judge(outcome: &Outcome) -> (Status, Option<String>) {
     match outcome {
         Outcome::Served | Outcome::Corrected { .. } | Outcome::Redundant { .. } => (Status::Success, None),
         Outcome::Quarantined { reason } | Outcome::Rejected { reason } => (Status::DuplicateRefused, Some(reason.clone())),
+        Outcome::Deleted { reason } => (Status::Deleted, Some(reason.clone())),
         // "Shall not accept subsequent occurrence of instances that have been hidden" (IHE RAD TF-2 4.66.4).
         Outcome::Withdrawn { reason } => (Status::Withdrawn, Some(reason.clone())),
     }

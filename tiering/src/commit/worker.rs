@@ -326,6 +326,7 @@ fn count(outcome: &Outcome, length: u64) {
         Outcome::Quarantined { .. } => "quarantined",
         Outcome::Withdrawn { .. } => "withdrawn",
         Outcome::Rejected { .. } => "rejected",
+        Outcome::Deleted { .. } => "deleted",
     };
     metrics::counter!("filmroom_received_objects_total", "outcome" => outcome).increment(1);
     metrics::counter!("filmroom_received_bytes_total", "outcome" => outcome).increment(length);

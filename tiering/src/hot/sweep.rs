@@ -21,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use filmroom_index::catalogue::{
-    Arrival, Catalogue, FoundFile, HotFile, KnownObject, Origin, Rebuilt, RebuiltPart, ServedVersion, Verdict as Judged,
+    Arrival, Catalogue, FoundFile, HotFile, KnownObject, Origin, Outcome, Rebuilt, RebuiltPart, ServedVersion, Verdict as Judged,
 };
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, NodeId, ObjectId, ServingState, Timestamp, Uid};
@@ -244,6 +244,10 @@ impl Sweep<'_> {
         let results = self.catalogue.ingest(self.node, &batch).await;
         for (arrival, result) in batch.iter().zip(results) {
             match result {
+                Ok(Outcome::Deleted { reason }) => {
+                    tracing::warn!(object = %arrival.object, reason, "a file is not adopted: the mover removes it");
+                    swept.removed += 1;
+                }
                 Ok(outcome) => {
                     tracing::info!(object = %arrival.object, ?outcome, "adopted a file that the catalogue did not know");
                     swept.adopted += 1;

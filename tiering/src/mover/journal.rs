@@ -49,13 +49,28 @@ pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveE
     }
 }
 
-/// Removes the files of what was deleted: redundant duplicates, discarded quarantine. Where there is a cold store its journal has to tell of it first.
+/// Removes the files of what was deleted: redundant duplicates, discarded quarantine, what a person deleted and did not take back in time, and
+/// what came although it was deleted. Where there is a cold store its journal has to tell of it first.
 pub(super) async fn remove_doomed(node: &Arc<Inner>) -> Result<(), ArchiveError> {
+    fail::fail_point!("mover::before_begin_erasing");
+    node.catalogue.begin_erasing(node.clock.now(), node.cold.is_some()).await?;
+    fail::fail_point!("mover::after_begin_erasing");
     loop {
-        let objects = node.catalogue.take_doomed(node.node, node.cold.is_some(), STEP).await?;
+        let objects = node.catalogue.take_refused_files(node.node, STEP).await?;
         if objects.is_empty() {
-            return Ok(());
+            break;
         }
         remove(node, objects).await?;
     }
+    loop {
+        let objects = node.catalogue.take_doomed(node.node, node.cold.is_some(), STEP).await?;
+        if objects.is_empty() {
+            break;
+        }
+        fail::fail_point!("mover::before_doomed_unlink");
+        remove(node, objects).await?;
+    }
+    fail::fail_point!("mover::before_end_erasing");
+    node.catalogue.end_erasing(node.clock.now()).await?;
+    Ok(())
 }

@@ -228,7 +228,13 @@ impl Strip {
         let objects: Vec<_> = self.unrecorded.iter().map(|(wanted, _)| wanted.object).collect();
         let recorded = self.node.catalogue.recalled(self.node.node, &objects, self.node.clock.now());
         match self.runtime.block_on(async { tokio::time::timeout(RECORDING, recorded).await }) {
-            Ok(Ok(())) => self.unrecorded.drain(..).for_each(|(_, reservation)| reservation.spend()),
+            Ok(Ok(gone)) => {
+                self.unrecorded.drain(..).for_each(|(_, reservation)| reservation.spend());
+                // Erased while they were on their way: nobody else knows of these files.
+                if let Err(error) = self.node.hot.remove(&gone) {
+                    tracing::error!(%error, files = gone.len(), "recalled files of what was erased are still there: the next start removes them");
+                }
+            }
             Ok(Err(error)) => tracing::warn!(%error, files = objects.len(), "recalled files could not be recorded as hot"),
             Err(_) => tracing::warn!(files = objects.len(), "recalled files could not be recorded as hot in time"),
         }

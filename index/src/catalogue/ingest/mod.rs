@@ -27,7 +27,7 @@ use super::database::{Connection, fetch_all, in_list, in_uuids};
 use super::lists::{Texts, Uuids};
 use super::rejections::{self, InForce};
 use super::rows::{read_digest, read_state, read_uid};
-use super::{Arrival, Catalogue, Error, Outcome, Result, ServedVersion};
+use super::{Arrival, AuditEvent, AuditOutcome, Catalogue, Error, Outcome, Result, ServedVersion, audit, deletions};
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
 mod accepted;
@@ -113,7 +113,10 @@ impl Catalogue {
             }
         }
         let mut outcomes = known;
-        if !fresh.is_empty() {
+        let refused = refuse(&mut connection, node, &mut fresh, &mut outcomes).await?;
+        if refused && fresh.is_empty() {
+            connection.commit().await?;
+        } else if !fresh.is_empty() {
             let patients: Vec<PatientColumns> = fresh.iter().map(|arrival| PatientColumns::of(arrival)).collect();
             let mut holders = resolve::resolve(&mut connection, &fresh, &patients).await?;
             let versions = versions(&mut connection, &fresh).await?;
@@ -128,6 +131,64 @@ impl Catalogue {
             .iter()
             .map(|arrival| outcomes.get(&arrival.object).cloned().ok_or_else(missing))
             .collect()
+    }
+}
+
+/// Takes those out of a batch that a deletion on purpose forbids, and those that it forbade when they came before: they make no row, and
+/// their files are to be removed. Audited. Whether there are any.
+async fn refuse(
+    connection: &mut Connection,
+    node: NodeId,
+    fresh: &mut Vec<&Arrival>,
+    outcomes: &mut HashMap<ObjectId, Outcome>,
+) -> Result<bool> {
+    if fresh.is_empty() {
+        return Ok(false);
+    }
+    let tombstones = deletions::tombstones(connection, fresh.iter().map(|arrival| &arrival.sop_instance)).await?;
+    let objects: Vec<ObjectId> = fresh.iter().map(|arrival| arrival.object).collect();
+    let before = deletions::refused_before(connection, &objects).await?;
+    let mut refused: Vec<(&Arrival, String)> = Vec::new();
+    fresh.retain(|arrival| {
+        let lifted = || {
+            before
+                .contains(&arrival.object)
+                .then(|| "deleted on purpose when it came".to_owned())
+        };
+        match tombstones.why(&arrival.sop_instance).or_else(lifted) {
+            Some(reason) => {
+                refused.push((arrival, reason));
+                false
+            }
+            None => true,
+        }
+    });
+    if refused.is_empty() {
+        return Ok(false);
+    }
+    let objects: Vec<ObjectId> = refused.iter().map(|(arrival, _)| arrival.object).collect();
+    deletions::refuse_files(connection, node, &objects).await?;
+    let events: Vec<AuditEvent> = refused.iter().map(|(arrival, reason)| refusal(arrival, reason)).collect();
+    audit::write(connection, &events).await?;
+    outcomes.extend(
+        refused
+            .into_iter()
+            .map(|(arrival, reason)| (arrival.object, Outcome::Deleted { reason })),
+    );
+    Ok(true)
+}
+
+/// What the audit says of an arrival that a deletion on purpose forbids.
+fn refusal(arrival: &Arrival, reason: &str) -> AuditEvent {
+    AuditEvent {
+        user: arrival.origin.user.clone(),
+        address: arrival.origin.address.clone(),
+        patient_id: PatientColumns::of(arrival).identity.patient_id,
+        study_uid: arrival.study.as_str().to_owned(),
+        outcome: AuditOutcome::Serious,
+        instances: 1,
+        detail: format!("refused {}: {reason}", arrival.sop_instance),
+        ..AuditEvent::new(arrival.received_at, "store", arrival.source.as_str())
     }
 }
 
@@ -254,6 +315,7 @@ async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap
             (ServingState::Served | ServingState::Superseded, None) => Outcome::Served,
             (ServingState::Served | ServingState::Superseded, Some(superseded)) => Outcome::Corrected { superseded },
             (ServingState::Deleted, Some(kept)) if reason.is_empty() => Outcome::Redundant { kept },
+            (ServingState::Deleted, _) if reason == deletions::REASON => Outcome::Deleted { reason },
             (ServingState::Deleted, _) => Outcome::Rejected { reason },
             (ServingState::Quarantined, _) => Outcome::Quarantined { reason },
             (ServingState::Rejected, _) => Outcome::Withdrawn { reason },
@@ -307,7 +369,7 @@ struct VersionRow {
     own_study: String,
 }
 
-/// All versions of the SOP Instance UIDs of the batch, oldest first.
+/// All versions of the SOP Instance UIDs of the batch, oldest first, but for those that a deletion on purpose has in hand.
 async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
     let sql = in_list!(
         connection,
@@ -320,7 +382,7 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
          JOIN studies st ON st.id = se.study
          JOIN patients p ON p.id = st.patient
          LEFT JOIN packs k ON k.id = o.pack
-         WHERE o.sop_instance_uid",
+         WHERE NOT EXISTS (SELECT 1 FROM deleted_objects d WHERE d.object = o.id) AND o.sop_instance_uid",
         "$1",
         " ORDER BY o.received_at, o.id"
     );

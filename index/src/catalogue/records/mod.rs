@@ -5,6 +5,7 @@ mod audit;
 mod cold;
 mod commitment;
 mod cost;
+mod deletion;
 mod delivery;
 mod finding;
 mod mending;
@@ -22,6 +23,10 @@ pub use commitment::{
 };
 pub(super) use commitment::{pack, unpack};
 pub use cost::{PackGroup, RestoreGroup, SizeGroup, SizeSample};
+pub use deletion::{
+    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, ErasureClaim,
+    RemainingPack, ReplacementPack, TakenBack,
+};
 pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,

@@ -83,6 +83,11 @@ pub enum Outcome {
         /// Code and meaning of the note's title, at most 64 characters
         reason: String,
     },
+    /// Refused and not kept: a person deleted this SOP Instance UID on purpose. No row is made; the file is the mover's.
+    Deleted {
+        /// Why, at most 64 characters
+        reason: String,
+    },
     /// Refused and not kept, a tombstone: [`DuplicatePolicy::Reject`], or the same bytes are in quarantine already.
     Rejected {
         /// Why, at most 64 characters

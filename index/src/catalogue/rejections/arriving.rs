@@ -28,6 +28,12 @@ impl InForce {
         self.listed.get(&key).map(|rejection| reason(*rejection))
     }
 
+    /// Why an instance in a study is withdrawn, if one of them lists it.
+    pub(in super::super) fn reason_of(&self, sop_instance: &str, study: &str) -> Option<String> {
+        let rejection = self.listed.get(&(sop_instance.to_owned(), study.to_owned()));
+        rejection.map(|rejection| reason(*rejection))
+    }
+
     /// Whether one of them lists an instance in a study.
     pub(super) fn lists(&self, sop_instance: &str, study: &str) -> bool {
         self.listed.contains_key(&(sop_instance.to_owned(), study.to_owned()))

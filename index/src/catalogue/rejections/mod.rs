@@ -163,7 +163,7 @@ fn reason(rejection: Rejection) -> String {
 }
 
 /// Waits for running ingests, and keeps others waiting until COMMIT.
-async fn lock_exclusive(connection: &mut Connection) -> Result<()> {
+pub(super) async fn lock_exclusive(connection: &mut Connection) -> Result<()> {
     if let Connection::Postgres(_) = connection {
         execute!(connection, "SELECT pg_advisory_xact_lock($1)", LOCK)?;
     }
