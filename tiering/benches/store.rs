@@ -95,6 +95,7 @@ async fn store(directory: &Path, tasks: u32, header: Vec<u8>) -> Duration {
         cold: None,
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),
+        rules: filmroom_tiering::rules::Rules::default(),
     };
     let archive = Archive::open(settings, catalogue, Clock::System).await.expect("an archive");
     let next = Arc::new(AtomicU32::new(0));

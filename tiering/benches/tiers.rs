@@ -114,6 +114,7 @@ fn settings(data_dir: &Path, cold: std::path::PathBuf) -> Settings {
         }),
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),
+        rules: filmroom_tiering::rules::Rules::default(),
     }
 }
 

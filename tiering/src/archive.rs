@@ -20,6 +20,7 @@ use crate::hot::{HotStore, Incoming, Received, Spool, Sweep};
 use crate::mover::Signals;
 use crate::recall::Recalls;
 use crate::restore::{Forecast, Restores};
+use crate::rules::Rules;
 
 /// What the configuration says about the archive.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct Settings {
     pub offload_after: Duration,
     /// How often the mover looks for work when nothing wakes it
     pub mover_interval: Duration,
+    /// What is otherwise for some series
+    pub rules: Rules,
 }
 
 /// What the store path has to know of a sender.

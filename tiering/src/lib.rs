@@ -9,6 +9,7 @@
 //! - [`pack`]: the ZIP layout as a pure function of its members; [`manifest`]: the object beside it.
 //! - [`import`]: files from elsewhere, by the same path.
 //! - [`cold`]: the cold store, S3 or a directory.
+//! - [`rules`]: which series stay hot longer, are never archived, leave at once: pure.
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`rebuild`]: the catalogue made anew.
@@ -37,6 +38,7 @@ pub mod policy;
 pub mod rebuild;
 pub mod recall;
 mod restore;
+pub mod rules;
 pub mod schedule;
 mod withdraw;
 

@@ -4,21 +4,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use filmroom_index::catalogue::EvictionCandidate;
+use filmroom_index::catalogue::{Evictable, EvictionCandidate};
 use filmroom_index::model::Timestamp;
 
-/// S3 Intelligent-Tiering never moves an object below this size, so evicting a smaller series saves nothing there and little here.
-pub const SMALL_SERIES: u64 = 128 * 1024;
-
-/// Modalities (0008,0060) that are read with every look at a study: reports, key objects, presentation states, documents.
-const KEPT_MODALITIES: [&str; 4] = ["SR", "KO", "PR", "DOC"];
-
-/// Their SOP classes by prefix (PS3.4 B.5): structured reports and key objects, presentation states, encapsulated documents.
-const KEPT_CLASSES: [&str; 3] = [
-    "1.2.840.10008.5.1.4.1.1.88.",
-    "1.2.840.10008.5.1.4.1.1.11.",
-    "1.2.840.10008.5.1.4.1.1.104.",
-];
+use crate::rules::{Keep, Treatment};
 
 /// How full a disk is, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,23 +49,59 @@ pub enum Reason {
     Request,
 }
 
-/// A series stays hot by rule, whatever its age and however full the disk.
-pub fn stays_hot(candidate: &EvictionCandidate) -> bool {
-    let kept_class = |class: &str| KEPT_CLASSES.iter().any(|prefix| class.starts_with(prefix));
-    let packed: u64 = candidate.packs.iter().fold(0, |sum, (_, _, length, _)| sum.saturating_add(*length));
-    KEPT_MODALITIES.contains(&candidate.modality.as_str())
-        || (!candidate.sop_classes.is_empty() && candidate.sop_classes.iter().all(|class| kept_class(class.as_str())))
-        || packed < SMALL_SERIES
+/// What goes from a disk that is too full, one round after the other: what is missed least first. Nothing that a rule keeps for ever goes in any of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Round {
+    /// Readable at once in the cold store
+    Ordinary,
+    /// So too, though a rule keeps it longer
+    KeptLonger,
+    /// Archived: whoever asks for it waits for hours
+    Archived,
+    /// Archived, though a rule keeps it longer
+    ArchivedKeptLonger,
 }
 
-/// Which of the candidates, least recently used first, are to go: those unused since `cutoff`, and on until `excess` bytes are freed.
-pub fn select_victims(candidates: &[EvictionCandidate], cutoff: Timestamp, excess: u64) -> Vec<(&EvictionCandidate, Reason)> {
+impl Round {
+    /// In their order.
+    pub const ALL: [Round; 4] = [Round::Ordinary, Round::KeptLonger, Round::Archived, Round::ArchivedKeptLonger];
+
+    /// Which series are looked at.
+    pub fn evictable(self) -> Evictable {
+        match self {
+            Round::Ordinary | Round::KeptLonger => Evictable::Readable,
+            Round::Archived | Round::ArchivedKeptLonger => Evictable::ArchivedToo,
+        }
+    }
+
+    fn takes(self, archived: bool, longer: bool) -> bool {
+        match self {
+            Round::Ordinary => !archived && !longer,
+            Round::KeptLonger => !archived && longer,
+            Round::Archived => archived && !longer,
+            Round::ArchivedKeptLonger => archived && longer,
+        }
+    }
+}
+
+/// Which of the candidates, least recently used first, are to go: in the first round those that are unused for too long, and in each those that it takes until
+/// `excess` bytes are freed. `treatment` says what is done with a series.
+pub fn select_victims<'a, 't>(
+    candidates: &'a [EvictionCandidate],
+    treatment: impl Fn(&EvictionCandidate) -> Treatment<'t>,
+    now: Timestamp,
+    excess: u64,
+    round: Round,
+) -> Vec<(&'a EvictionCandidate, Reason)> {
     let mut freed = 0u64;
     let mut victims = Vec::new();
-    for candidate in candidates.iter().filter(|candidate| !stays_hot(candidate)) {
-        let reason = if candidate.last_used < cutoff {
+    for candidate in candidates {
+        let treatment = treatment(candidate);
+        let reason = if treatment.keep == Keep::Always {
+            continue;
+        } else if round == Round::Ordinary && !candidate.archived && treatment.is_over(candidate.last_used, now) {
             Reason::Age
-        } else if freed < excess {
+        } else if freed < excess && round.takes(candidate.archived, treatment.longer) {
             Reason::Pressure
         } else {
             continue;
@@ -139,53 +164,49 @@ pub fn jitter() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use filmroom_index::catalogue::{PackKey, SeriesKey};
+    use filmroom_index::catalogue::{PackKey, SeriesKey, Subject};
     use filmroom_index::model::Uid;
     use proptest::prelude::*;
 
     use super::*;
 
-    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-
     fn candidate(series: i64, last_used: i64, bytes: u64) -> EvictionCandidate {
         EvictionCandidate {
             series: SeriesKey(series),
+            subject: Subject {
+                series: SeriesKey(series),
+                study_uid: Uid::parse("2.25.1").unwrap(),
+                series_uid: Uid::parse("2.25.1.1").unwrap(),
+                modality: "CT".into(),
+                sop_classes: Vec::new(),
+                study_description: String::new(),
+                source: String::new(),
+                birth_date: String::new(),
+                study_date: String::new(),
+                known_since: Timestamp(0),
+                packed: bytes,
+            },
             last_used: Timestamp(last_used),
             bytes,
-            modality: "CT".into(),
-            sop_classes: vec![Uid::parse(CT).unwrap()],
-            packs: vec![(PackKey(series), "k".into(), bytes.max(SMALL_SERIES), None)],
+            archived: false,
+            packs: vec![(PackKey(series), "k".into(), bytes, None)],
         }
     }
 
-    #[test]
-    fn reports_presentation_states_documents_and_small_series_stay_hot() {
-        let ct = candidate(1, 0, 1_000_000);
-        assert!(!stays_hot(&ct));
-        for modality in ["SR", "KO", "PR", "DOC"] {
-            assert!(stays_hot(&EvictionCandidate {
-                modality: modality.into(),
-                ..ct.clone()
-            }));
+    /// As the modality of a candidate says.
+    fn treatment(candidate: &EvictionCandidate) -> Treatment<'static> {
+        let keep = match candidate.subject.modality.as_str() {
+            "SR" => Keep::Always,
+            "MG" => Keep::For(Duration::from_micros(80)),
+            _ => Keep::For(Duration::from_micros(50)),
+        };
+        Treatment {
+            rule: None,
+            keep,
+            longer: keep != Keep::For(Duration::from_micros(50)),
+            archive: true,
+            offload_after: Duration::ZERO,
         }
-        for class in [
-            "1.2.840.10008.5.1.4.1.1.88.33",
-            "1.2.840.10008.5.1.4.1.1.11.1",
-            "1.2.840.10008.5.1.4.1.1.104.1",
-        ] {
-            let class = vec![Uid::parse(class).unwrap()];
-            assert!(stays_hot(&EvictionCandidate {
-                sop_classes: class,
-                ..ct.clone()
-            }));
-        }
-        let small = vec![(PackKey(1), "k".to_owned(), SMALL_SERIES - 1, None)];
-        assert!(stays_hot(&EvictionCandidate {
-            packs: small,
-            ..ct.clone()
-        }));
-        // One slice of a big series, recalled alone, does not make the series small.
-        assert!(!stays_hot(&EvictionCandidate { bytes: 1000, ..ct }));
     }
 
     #[test]
@@ -223,30 +244,53 @@ mod tests {
     proptest! {
         #[test]
         fn victims_are_old_or_needed_never_kept_and_no_more_than_needed(
-            rows in proptest::collection::vec((0i64..100, 0u64..1_000_000, any::<bool>()), 0..50),
-            cutoff in 0i64..100,
+            rows in proptest::collection::vec((0i64..100, 0u64..1_000_000, 0usize..3, any::<bool>()), 0..50),
             excess in 0u64..5_000_000,
         ) {
-            let mut candidates: Vec<_> = rows.iter().enumerate().map(|(n, &(last_used, bytes, report))| {
+            let mut candidates: Vec<_> = rows.iter().enumerate().map(|(n, &(last_used, bytes, modality, archived))| {
                 let mut c = candidate(n as i64, last_used, bytes);
-                if report { c.modality = "SR".into(); }
+                c.subject.modality = ["CT", "MG", "SR"][modality].into();
+                c.archived = archived;
                 c
             }).collect();
             candidates.sort_by_key(|c| c.last_used);
-            let victims = select_victims(&candidates, Timestamp(cutoff), excess);
-            prop_assert!(victims.iter().all(|(c, _)| c.modality != "SR"));
-            // Everything old that may go goes.
-            let old = candidates.iter().filter(|c| c.last_used.0 < cutoff && !stays_hot(c)).count();
-            prop_assert_eq!(victims.iter().filter(|(_, r)| *r == Reason::Age).count(), old);
-            // Under pressure as much goes as is needed: without the last one it would not be enough.
-            let freed: u64 = victims.iter().map(|(c, _)| c.bytes).sum();
-            let available: u64 = candidates.iter().filter(|c| !stays_hot(c)).map(|c| c.bytes).sum();
-            prop_assert!(freed >= excess.min(available));
-            if let Some((last, Reason::Pressure)) = victims.last() {
-                prop_assert!(freed - last.bytes < excess);
+            let now = Timestamp(100);
+            let may_go = |c: &EvictionCandidate| c.subject.modality != "SR";
+            let is_old = |c: &EvictionCandidate| treatment(c).is_over(c.last_used, now);
+            let mut left = excess;
+            let mut gone = std::collections::BTreeSet::new();
+            let mut last_of_round: Vec<(Round, &EvictionCandidate)> = Vec::new();
+            for round in Round::ALL {
+                let page: Vec<_> = candidates.iter().filter(|c| !gone.contains(&c.series)).cloned().collect();
+                let victims = select_victims(&page, treatment, now, left, round);
+                // Least recently used first.
+                prop_assert!(victims.windows(2).all(|w| w[0].0.last_used <= w[1].0.last_used));
+                prop_assert!(victims.iter().all(|(c, _)| may_go(c)));
+                // By age nothing archived goes, and all else that is old.
+                let by_age = victims.iter().filter(|(_, reason)| *reason == Reason::Age).count();
+                let old = page.iter().filter(|c| round == Round::Ordinary && may_go(c) && !c.archived && is_old(c)).count();
+                prop_assert_eq!(by_age, old);
+                // Without the last one it would not be enough.
+                let freed: u64 = victims.iter().map(|(c, _)| c.bytes).sum();
+                if let Some((last, Reason::Pressure)) = victims.last() {
+                    prop_assert!(freed - last.bytes < left);
+                }
+                for (victim, reason) in victims {
+                    gone.insert(victim.series);
+                    if reason == Reason::Pressure {
+                        last_of_round.push((round, candidates.iter().find(|c| c.series == victim.series).unwrap()));
+                    }
+                }
+                left = left.saturating_sub(freed);
             }
-            // Least recently used first.
-            prop_assert!(victims.windows(2).all(|w| w[0].0.last_used <= w[1].0.last_used));
+            // As much as is needed, if there is as much.
+            prop_assert!(left == 0 || candidates.iter().filter(|c| may_go(c)).all(|c| gone.contains(&c.series)));
+            // What is archived goes after everything readable, what is kept longer after what is not.
+            for (round, victim) in last_of_round {
+                prop_assert_eq!(victim.archived, round >= Round::Archived);
+                let before = candidates.iter().filter(|c| may_go(c) && (c.archived, treatment(c).longer) < (victim.archived, treatment(victim).longer));
+                prop_assert!(before.into_iter().all(|c| gone.contains(&c.series)));
+            }
         }
 
         #[test]

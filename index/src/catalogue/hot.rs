@@ -1,8 +1,8 @@
 //! What is hot on a node: eviction, recall, the removal of what is deleted, and what the sweep at start-up asks.
 //!
 //! # Invariants
-//! - A hot copy is forgotten durably before its file is removed, and only if its pack is verified and readable, or its object is
-//!   deleted and the journal that says so is in the cold store.
+//! - A hot copy is forgotten durably before its file is removed, and only if its pack is verified and not known to be damaged, or its
+//!   object is deleted and the journal that says so is in the cold store. Where the pack is archived, the caller has to say that it knows.
 //! - A hot copy is on record only after its file is durable.
 //!
 //! # Crash story
@@ -16,53 +16,65 @@ use uuid::Uuid;
 
 use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids};
 use super::lists::{Ids, Uuids};
-use super::rows::{hour, lock_study_of, node_row, read_state, read_uid, recount_hot, unsigned};
-use super::{Catalogue, EvictionCandidate, KnownObject, PackKey, Result, SeriesKey};
+use super::rows::{hour, lock_study_of, node_row, read_state, recount_hot, unsigned};
+use super::subjects::subjects;
+use super::{Catalogue, Error, Evictable, EvictionCandidate, KnownObject, PackKey, PackState, Result, SeriesKey};
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
-/// Nobody's hot copy of the series here lies outside a verified, readable pack, but for those of what is deleted and may be taken back: they
-/// stay where they are.
+/// No hot copy of the series here lies outside a verified pack, nor in one that is as is said; but for those of what is deleted and may be
+/// taken back: they stay where they are.
 macro_rules! all_verified {
-    ($or:literal) => {
+    ($nor:literal) => {
         concat!(
             "sn.state = 'packed' AND NOT EXISTS (
             SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = sn.node AND h.state = 'held'
-            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND o.state <> 'deleted' AND (p.state IS NULL OR p.state <> 'verified'",
-            $or,
+            LEFT JOIN packs p ON p.id = o.pack WHERE o.series = sn.series AND o.state <> 'deleted' AND (p.verified_at IS NULL",
+            $nor,
             "))"
         )
     };
 }
 
+/// A page of candidates, least recently used first.
+macro_rules! page_of_candidates {
+    ($nor:literal) => {
+        concat!(
+            "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes FROM series_nodes sn
+             WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND sn.last_used < $2 AND (sn.last_used, sn.series) > ($3, $4) AND ",
+            all_verified!($nor),
+            " ORDER BY sn.last_used, sn.series LIMIT $5"
+        )
+    };
+}
+
 impl Catalogue {
-    /// Series whose hot copies here are all in verified, readable packs and that were last used before `unused_since`, least
-    /// recently used first. `after` is the last candidate of the page before (its last use and its key): what is kept hot by rule
-    /// must not stand in front of the rest for ever.
+    /// Series whose hot copies here are all in verified packs, none of them damaged, and that were last used before `unused_since`,
+    /// least recently used first. `after` is the last candidate of the page before (its last use and its key): what is kept hot by
+    /// rule must not stand in front of the rest for ever.
     pub async fn eviction_candidates(
         &self,
         node: NodeId,
         unused_since: Timestamp,
         after: Option<(Timestamp, SeriesKey)>,
+        which: Evictable,
         limit: u32,
     ) -> Result<Vec<EvictionCandidate>> {
         let mut connection = self.read().await?;
-        let sql = concat!(
-            "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes, se.modality FROM series_nodes sn JOIN series se ON se.id = sn.series
-             WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND sn.last_used < $2 AND (sn.last_used, sn.series) > ($3, $4) AND ",
-            all_verified!(" OR p.damaged_at IS NOT NULL"),
-            " ORDER BY sn.last_used, sn.series LIMIT $5"
-        );
+        let sql = match which {
+            Evictable::Readable => page_of_candidates!(" OR p.state <> 'verified' OR p.damaged_at IS NOT NULL"),
+            Evictable::ArchivedToo => page_of_candidates!(" OR p.damaged_at IS NOT NULL"),
+        };
         let (used, series) = after.map_or((i64::MIN, i64::MIN), |(used, series)| (used.0, series.0));
         let rows: Vec<CandidateRow> = fetch_all!(connection, sql, node.0, unused_since.0, used, series, i64::from(limit))?;
         candidates(&mut connection, rows).await
     }
 
-    /// The same for the series of one study, whenever last used, and those whose packs are damaged too: whoever asks for them is told, and they are looked at
-    /// again.
+    /// The same for the series of one study, whenever last used, and also those whose packs are archived or damaged as far as is known: whoever asks for
+    /// them is told, and they are looked at again.
     pub async fn eviction_candidates_of(&self, node: NodeId, study: &Uid) -> Result<Vec<EvictionCandidate>> {
         let mut connection = self.read().await?;
         let sql = concat!(
-            "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes, se.modality FROM series_nodes sn JOIN series se ON se.id = sn.series
+            "SELECT sn.series, sn.node, sn.last_used, sn.hot_bytes FROM series_nodes sn JOIN series se ON se.id = sn.series
              JOIN studies st ON st.id = se.study
              WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND st.study_uid = $2 AND ",
             all_verified!(""),
@@ -72,16 +84,18 @@ impl Catalogue {
         candidates(&mut connection, rows).await
     }
 
-    /// Forgets this node's hot copies of a series that lie in verified packs and returns their ids: once this has returned,
-    /// and not before, their files may be deleted.
-    pub async fn evict(&self, node: NodeId, series: SeriesKey) -> Result<Vec<ObjectId>> {
+    /// Forgets this node's hot copies of a series that lie in verified packs, readable ones or archived ones too, and returns their
+    /// ids: once this has returned, and not before, their files may be deleted.
+    pub async fn evict(&self, node: NodeId, series: SeriesKey, which: Evictable) -> Result<Vec<ObjectId>> {
         let mut connection = self.write().await?;
         lock_study_of(&mut connection, series.0).await?;
         let node = node_row(&mut connection, node).await?;
         let sql = "SELECT o.id, o.object_id FROM objects o
                    JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
-                   JOIN packs p ON p.id = o.pack AND p.state = 'verified' AND p.damaged_at IS NULL WHERE o.series = $2";
-        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, series.0)?;
+                   JOIN packs p ON p.id = o.pack AND p.verified_at IS NOT NULL AND p.damaged_at IS NULL
+                   WHERE o.series = $2 AND ($3 = 1 OR p.state = 'verified')";
+        let archived_too = i64::from(which == Evictable::ArchivedToo);
+        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, series.0, archived_too)?;
         forget(&mut connection, node, rows.iter().map(|(id, _)| *id).collect()).await?;
         recount_hot(&mut connection, series.0).await?;
         connection.commit().await?;
@@ -234,14 +248,13 @@ struct CandidateRow {
     node: i64,
     last_used: i64,
     hot_bytes: i64,
-    modality: String,
 }
 
 #[derive(FromRow)]
 struct HeldRow {
     series: i64,
-    sop_class_uid: String,
     pack: i64,
+    state: String,
     cold_key: String,
     length: i64,
     crc64: Option<i64>,
@@ -253,42 +266,42 @@ async fn candidates(connection: &mut Connection, rows: Vec<CandidateRow>) -> Res
     };
     let sql = in_list!(
         connection,
-        "SELECT DISTINCT o.series, o.sop_class_uid, p.id AS pack, p.cold_key, p.length, p.crc64
+        "SELECT DISTINCT o.series, p.id AS pack, p.state, p.cold_key, p.length, p.crc64
          FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
          JOIN packs p ON p.id = o.pack WHERE o.series",
         "$2",
-        " ORDER BY o.series, p.id, o.sop_class_uid"
+        " ORDER BY o.series, p.id"
     );
-    let held: Vec<HeldRow> = fetch_all!(connection, sql, node, Ids(rows.iter().map(|row| row.series).collect()))?;
+    let series: Vec<i64> = rows.iter().map(|row| row.series).collect();
+    let held: Vec<HeldRow> = fetch_all!(connection, sql, node, Ids(series.clone()))?;
     let mut by_series: BTreeMap<i64, Vec<HeldRow>> = BTreeMap::new();
     for row in held {
         by_series.entry(row.series).or_default().push(row);
     }
+    let mut subjects = subjects(connection, series).await?;
     let mut candidates = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut sop_classes: Vec<Uid> = Vec::new();
-        let mut packs: Vec<(PackKey, String, u64, Option<u64>)> = Vec::new();
-        for held in by_series.remove(&row.series).unwrap_or_default() {
-            let class = read_uid(&held.sop_class_uid)?;
-            if !sop_classes.contains(&class) {
-                sop_classes.push(class);
-            }
-            if packs.last().is_none_or(|(pack, ..)| pack.0 != held.pack) {
-                packs.push((
-                    PackKey(held.pack),
-                    held.cold_key,
-                    unsigned(held.length),
-                    held.crc64.map(i64::cast_unsigned),
-                ));
-            }
-        }
+        let key = SeriesKey(row.series);
+        let held = by_series.remove(&row.series).unwrap_or_default();
         candidates.push(EvictionCandidate {
-            series: SeriesKey(row.series),
+            series: key,
+            subject: subjects
+                .remove(&key)
+                .ok_or_else(|| Error::Corrupt("a series' row is gone".to_owned()))?,
             last_used: Timestamp(row.last_used),
             bytes: unsigned(row.hot_bytes),
-            modality: row.modality,
-            sop_classes,
-            packs,
+            archived: held.iter().any(|held| held.state != PackState::Verified.as_str()),
+            packs: held
+                .into_iter()
+                .map(|held| {
+                    (
+                        PackKey(held.pack),
+                        held.cold_key,
+                        unsigned(held.length),
+                        held.crc64.map(i64::cast_unsigned),
+                    )
+                })
+                .collect(),
         });
     }
     Ok(candidates)

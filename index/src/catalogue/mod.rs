@@ -8,6 +8,7 @@
 //! - `records`: what callers give and get; `rows`: columns back into the words of the domain.
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
+//! - `subjects`: series as rules ask of them; `tags`: the object tags of packs, and the walk that keeps them.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `mending`: what is bad and can be made good.
@@ -50,6 +51,8 @@ mod restores;
 mod rows;
 mod standing;
 mod stored_header;
+mod subjects;
+mod tags;
 mod totals;
 
 pub use audit_export::Horizon;
@@ -59,16 +62,16 @@ pub use journal::JOURNAL_VERSION;
 pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
 pub use records::{
-    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord,
-    CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, DeliveryClaim, DeliveryCounts,
-    DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery,
-    EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile, ItemLease, ItemTaken, JournalEntry,
-    KeptPack, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState,
-    NoteVerdict, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState,
-    Packed, Pass, PassState, PatientText, Quarantined, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References,
-    RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime,
-    RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Verdict,
-    WaitingNote,
+    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome,
+    AuditRecord, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, DeliveryClaim,
+    DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described,
+    EndedDelivery, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile, ItemLease,
+    ItemTaken, JournalEntry, KeptPack, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack,
+    NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey,
+    PackRestore, PackState, Packed, Pass, PassState, PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack,
+    RebuiltPart, Reference, References, RejectionNote, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey,
+    RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing,
+    StudyDecisions, StudySummary, StudyText, Subject, TagWalk, TaggedPack, Verdict, WaitingNote,
 };
 
 pub use records::{

@@ -80,10 +80,11 @@ impl Catalogue {
         connection.commit().await
     }
 
-    /// The cold store's copy of a verified pack is lost or altered: nothing counts on it any more. Returns whether that is news.
+    /// The cold store's copy of a verified pack is lost or altered: nothing counts on it any more, and what is put in its place may have
+    /// another tag. Returns whether that is news.
     pub async fn pack_damaged(&self, pack: PackKey, damage: &str, at: Timestamp) -> Result<bool> {
         let mut connection = self.write().await?;
-        let sql = "UPDATE packs SET damaged_at = $3, damage = $2 WHERE id = $1 AND verified_at IS NOT NULL AND damaged_at IS NULL";
+        let sql = "UPDATE packs SET damaged_at = $3, damage = $2, archive_tag = NULL WHERE id = $1 AND verified_at IS NOT NULL AND damaged_at IS NULL";
         let news = execute!(connection, sql, pack.0, clean(damage, MAX_DAMAGE), at.0)?;
         connection.commit().await?;
         Ok(news > 0)

@@ -19,8 +19,27 @@ use uuid::Uuid;
 
 use super::database::{Connection, execute, fetch_all, fetch_optional, now};
 use super::rows::{lock_study_of, node_row, read_digest, read_state, read_title, read_uid, recount_hot, signed, unsigned};
-use super::{Catalogue, Error, Member, NewPack, OffloadClaim, Result, SeriesKey};
+use super::subjects::subjects;
+use super::{Catalogue, Error, Member, NewPack, OffloadClaim, QuietSeries, Result, SeriesKey};
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
+
+/// Leases the series that has been quiet longest, of those that a condition lets through.
+macro_rules! claim_next {
+    ($connection:expr, $condition:literal) => {
+        claim_next!($connection, $condition, "", " FOR UPDATE SKIP LOCKED")
+    };
+    ($connection:expr, $condition:literal, $($lock:literal),+) => {
+        $connection.pick($(concat!(
+            "UPDATE series_nodes SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
+             WHERE node = $1 AND series = (
+                SELECT series FROM series_nodes WHERE node = $1 AND state = 'unpacked' AND lease_until <= $2 AND ",
+            $condition,
+            " ORDER BY last_received LIMIT 1",
+            $lock,
+            ") RETURNING series, fence"
+        )),+)
+    };
+}
 
 impl Catalogue {
     /// Asks for the offload of a study's series now, whatever their quiet time; packs of it that wait for another attempt are
@@ -45,42 +64,96 @@ impl Catalogue {
             let mut connection = self.write().await?;
             let row = node_row(&mut connection, node).await?;
             let now = now(&mut connection).await?;
-            let sql = connection.pick(
-                "UPDATE series_nodes SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
-                 WHERE node = $1 AND series = (
-                    SELECT series FROM series_nodes
-                    WHERE node = $1 AND state = 'unpacked' AND lease_until <= $2 AND (last_received <= $4 OR offload_requested = 1)
-                    ORDER BY offload_requested DESC, last_received LIMIT 1)
-                 RETURNING series, fence",
-                "UPDATE series_nodes SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
-                 WHERE node = $1 AND series = (
-                    SELECT series FROM series_nodes
-                    WHERE node = $1 AND state = 'unpacked' AND lease_until <= $2 AND (last_received <= $4 OR offload_requested = 1)
-                    ORDER BY offload_requested DESC, last_received LIMIT 1 FOR UPDATE SKIP LOCKED)
-                 RETURNING series, fence",
-            );
-            let claimed: Option<(i64, i64)> = fetch_optional!(connection, sql, row, now.0, now.after(lease).0, quiet_since.0)?;
+            let until = now.after(lease).0;
+            // Each by an index of its own.
+            let requested = claim_next!(connection, "offload_requested = 1 AND last_received <= $4");
+            let quiet = claim_next!(connection, "last_received <= $4");
+            let mut claimed: Option<(i64, i64)> = fetch_optional!(connection, requested, row, now.0, until, i64::MAX)?;
+            if claimed.is_none() {
+                claimed = fetch_optional!(connection, quiet, row, now.0, until, quiet_since.0)?;
+            }
             let Some((series, fence)) = claimed else {
                 return Ok(None);
             };
-            let members = unpacked(&mut connection, row, series).await?;
-            if members.is_empty() {
-                // What made it unpacked was discarded or rotted since: the count says what it is.
-                drop(connection);
-                self.recount_hot_of(series).await?;
-                continue;
+            if let Some(claim) = self.claimed(connection, (node, row), series, fence).await? {
+                return Ok(Some(claim));
             }
-            let (study_uid, series_uid) = uids(&mut connection, series).await?;
-            connection.commit().await?;
-            return Ok(Some(OffloadClaim {
-                node,
-                series: SeriesKey(series),
-                study_uid,
-                series_uid,
-                fence,
-                members,
-            }));
         }
+    }
+
+    /// Series with unpacked hot objects here that got nothing new since `quiet_since`, longest quiet first, leased or not. `after` is
+    /// the last of the page before.
+    pub async fn quiet_series(
+        &self,
+        node: NodeId,
+        quiet_since: Timestamp,
+        after: Option<(Timestamp, SeriesKey)>,
+        limit: u32,
+    ) -> Result<Vec<QuietSeries>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT last_received, series FROM series_nodes
+                   WHERE node = (SELECT id FROM nodes WHERE node_id = $1) AND state = 'unpacked' AND last_received <= $2
+                   AND last_received >= $3 AND (last_received > $3 OR series > $4) ORDER BY last_received, series LIMIT $5";
+        let (received, series) = after.map_or((i64::MIN, i64::MIN), |(received, series)| (received.0, series.0));
+        let rows: Vec<(i64, i64)> = fetch_all!(connection, sql, node.0, quiet_since.0, received, series, i64::from(limit))?;
+        let mut subjects = subjects(&mut connection, rows.iter().map(|(_, series)| *series).collect()).await?;
+        let quiet = |(received, series): (i64, i64)| {
+            let subject = subjects.remove(&SeriesKey(series))?;
+            Some(QuietSeries {
+                subject,
+                last_received: Timestamp(received),
+            })
+        };
+        Ok(rows.into_iter().filter_map(quiet).collect())
+    }
+
+    /// Leases one series, if it still has unpacked hot objects here, got nothing new since `quiet_since`, and nobody has it.
+    pub async fn claim_quiet(
+        &self,
+        node: NodeId,
+        series: SeriesKey,
+        quiet_since: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<OffloadClaim>> {
+        let mut connection = self.write().await?;
+        let row = node_row(&mut connection, node).await?;
+        let now = now(&mut connection).await?;
+        let sql = "UPDATE series_nodes SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
+                   WHERE node = $1 AND series = $5 AND state = 'unpacked' AND lease_until <= $2 AND last_received <= $4
+                   RETURNING series, fence";
+        let until = now.after(lease).0;
+        let claimed: Option<(i64, i64)> = fetch_optional!(connection, sql, row, now.0, until, quiet_since.0, series.0)?;
+        match claimed {
+            Some((series, fence)) => self.claimed(connection, (node, row), series, fence).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Commits a lease and says what it is of; none, and no lease, if there is nothing to pack.
+    async fn claimed(
+        &self,
+        mut connection: Connection,
+        (node, row): (NodeId, i64),
+        series: i64,
+        fence: i64,
+    ) -> Result<Option<OffloadClaim>> {
+        let members = unpacked(&mut connection, row, series).await?;
+        if members.is_empty() {
+            // What made it unpacked was discarded or rotted since: the count says what it is.
+            drop(connection);
+            self.recount_hot_of(series).await?;
+            return Ok(None);
+        }
+        let (study_uid, series_uid) = uids(&mut connection, series).await?;
+        connection.commit().await?;
+        Ok(Some(OffloadClaim {
+            node,
+            series: SeriesKey(series),
+            study_uid,
+            series_uid,
+            fence,
+            members,
+        }))
     }
 
     /// Fixes the members of the packs of a claimed series and ends the lease. A pack key that exists already is the same pack.

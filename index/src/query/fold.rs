@@ -37,6 +37,13 @@ pub fn fold_name(name: &str) -> String {
     folded
 }
 
+/// Folds a text that is no name, such as a description or a pattern for one: lower case, without accents, runs of blanks made one.
+pub fn fold_text(text: &str) -> String {
+    let mut folded = String::new();
+    fold_component(text, &mut folded);
+    folded
+}
+
 /// A folded name, or key, as words for fuzzy matching: each after a blank, whatever the delimiters were, with the spellings `ae`, `oe` and
 /// `ue` as the letter alone, which is what folding makes of an umlaut. The catalogue's SQL does the same, replacement by replacement.
 pub fn words(folded: &str) -> String {

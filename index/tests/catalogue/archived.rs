@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{AnswerContext, ArchiveCutoffs, Catalogue, MIN_ARCHIVED, Outcome, PackState};
+use filmroom_index::catalogue::{AnswerContext, ArchiveCutoffs, Catalogue, Evictable, MIN_ARCHIVED, Outcome, PackState};
 use filmroom_index::model::{Availability, RestoreTier, Timestamp};
 
 use crate::answering::ask;
@@ -103,14 +103,26 @@ pub(crate) async fn a_damaged_pack_is_no_copy_until_it_is_found_sound(database: 
         let standing = catalogue.standings(node(1), &[instance]).await.unwrap().remove(instance);
         standing.unwrap().served.unwrap().verified
     };
-    let evictable = async || catalogue.eviction_candidates(node(1), FUTURE, None, 10).await.unwrap().len();
+    let evictable = async || {
+        catalogue
+            .eviction_candidates(node(1), FUTURE, None, Evictable::Readable, 10)
+            .await
+            .unwrap()
+            .len()
+    };
     assert!(stands().await);
     assert_eq!(evictable().await, 1);
     assert!(catalogue.pack_damaged(pack, "not in the cold store", tick()).await.unwrap());
     assert!(!catalogue.pack_damaged(pack, "again", tick()).await.unwrap(), "no news");
     assert!(!stands().await, "nothing is promised");
     assert_eq!(evictable().await, 0, "the hot copy may be the only one");
-    assert_eq!(catalogue.evict(node(1), instances(&catalogue).await[0].series).await.unwrap(), []);
+    assert_eq!(
+        catalogue
+            .evict(node(1), instances(&catalogue).await[0].series, Evictable::ArchivedToo)
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 1);
     assert_eq!(catalogue.studies(node(1), None, 1).await.unwrap()[0].packed_instances, 0);
     assert_eq!(available(&catalogue, &context()).await, "ONLINE", "it is hot");

@@ -372,7 +372,13 @@ pub(crate) async fn what_waits_is_neither_packed_nor_in_the_way_of_eviction(data
     assert_eq!(catalogue.claim_offload(node(1), tick(), LEASE).await.unwrap(), None);
     assert_eq!(catalogue.offload_backlog(&fresh.study).await.unwrap(), (0, 0));
     let candidates = catalogue.eviction_candidates_of(node(1), &fresh.study).await.unwrap();
-    assert_eq!(catalogue.evict(node(1), candidates[0].series).await.unwrap(), [packed.object]);
+    assert_eq!(
+        catalogue
+            .evict(node(1), candidates[0].series, filmroom_index::catalogue::Evictable::Readable)
+            .await
+            .unwrap(),
+        [packed.object]
+    );
     catalogue.take_back(deletion.key, "admin", tick()).await.unwrap();
     assert_eq!(claim(&catalogue).await.members[0].object, fresh.object);
     // What is recalled while it waits is kept for then; what is recalled after that is doomed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Arrival, EvictionCandidate, PackState};
+use filmroom_index::catalogue::{Arrival, Evictable, EvictionCandidate, PackState};
 use filmroom_index::model::{ObjectId, ServingState, Timestamp};
 
 use crate::cold::{claim, offload, packs};
@@ -16,50 +16,81 @@ fn keys(candidates: &[EvictionCandidate]) -> Vec<i64> {
     candidates.iter().map(|candidate| candidate.series.0).collect()
 }
 
-pub(crate) async fn only_what_is_verified_and_readable_is_evicted(database: Database) {
+pub(crate) async fn only_what_is_verified_is_evicted_and_what_is_archived_only_where_that_is_said(database: Database) {
     let catalogue = database.open().await;
     let batch = [slice(1, 1, 1), slice(1, 1, 2)];
     store_all(&catalogue, &batch).await;
     let study = uid("1.2.1");
     let late = tick().after(2 * HOUR);
-    let all = async || catalogue.eviction_candidates(node(1), late, None, 10).await.unwrap();
+    let all = async || {
+        catalogue
+            .eviction_candidates(node(1), late, None, Evictable::Readable, 10)
+            .await
+            .unwrap()
+    };
     assert_eq!(all().await, []);
     let claim = claim(&catalogue).await;
     catalogue.plan_packs(&claim, &packs(&claim)).await.unwrap();
     assert_eq!(all().await, []);
-    assert_eq!(catalogue.evict(node(1), claim.series).await.unwrap(), []);
+    assert_eq!(catalogue.evict(node(1), claim.series, Evictable::Readable).await.unwrap(), []);
     offload(&catalogue).await;
     let candidates = all().await;
     assert_eq!(catalogue.eviction_candidates_of(node(1), &study).await.unwrap(), candidates);
-    assert_eq!(catalogue.eviction_candidates(node(2), late, None, 10).await.unwrap(), []);
     assert_eq!(
-        catalogue.eviction_candidates(node(1), tick().before(HOUR), None, 10).await.unwrap(),
+        catalogue
+            .eviction_candidates(node(2), late, None, Evictable::Readable, 10)
+            .await
+            .unwrap(),
+        []
+    );
+    assert_eq!(
+        catalogue
+            .eviction_candidates(node(1), tick().before(HOUR), None, Evictable::Readable, 10)
+            .await
+            .unwrap(),
         [],
         "just used"
     );
     let candidate = &candidates[0];
     assert_eq!(
-        (candidate.series, candidate.bytes, candidate.modality.as_str()),
+        (candidate.series, candidate.bytes, candidate.subject.modality.as_str()),
         (claim.series, 2000, "CT")
     );
-    assert_eq!(candidate.sop_classes, [batch[0].sop_class.clone()]);
+    assert_eq!(candidate.subject.sop_classes, [batch[0].sop_class.clone()]);
     assert_eq!(candidate.packs.len(), 1);
     let (pack, _, length, crc64) = candidate.packs[0].clone();
     assert_eq!((length, crc64), (5000, Some(u64::MAX - 7)));
     catalogue.pack_seen(pack, PackState::DeepArchiveAccess, None, tick()).await.unwrap();
     assert_eq!(all().await, []);
-    assert_eq!(catalogue.evict(node(1), claim.series).await.unwrap(), []);
+    assert_eq!(catalogue.evict(node(1), claim.series, Evictable::Readable).await.unwrap(), []);
+    // Whoever says that it may be archived gets it, unless it is damaged.
+    let archived = async || {
+        catalogue
+            .eviction_candidates(node(1), late, None, Evictable::ArchivedToo, 10)
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        archived().await.iter().map(|candidate| candidate.archived).collect::<Vec<_>>(),
+        [true]
+    );
+    assert_eq!(catalogue.eviction_candidates_of(node(1), &study).await.unwrap(), archived().await);
+    catalogue.pack_damaged(pack, "lost", tick()).await.unwrap();
+    assert_eq!(archived().await, []);
+    assert_eq!(catalogue.evict(node(1), claim.series, Evictable::ArchivedToo).await.unwrap(), []);
+    catalogue.pack_sound(pack).await.unwrap();
     catalogue.pack_seen(pack, PackState::Verified, None, tick()).await.unwrap();
+    assert_eq!(archived().await, all().await);
     // An instance that came meanwhile keeps the series.
     store(&catalogue, &slice(1, 1, 3)).await;
     assert_eq!(all().await, []);
     offload(&catalogue).await;
     assert_eq!(all().await[0].packs.len(), 2);
-    let mut evicted = catalogue.evict(node(1), claim.series).await.unwrap();
+    let mut evicted = catalogue.evict(node(1), claim.series, Evictable::Readable).await.unwrap();
     evicted.sort();
     assert_eq!(evicted.len(), 3);
     assert_eq!(evicted[..2], [batch[0].object, batch[1].object]);
-    assert_eq!(catalogue.evict(node(1), claim.series).await.unwrap(), []);
+    assert_eq!(catalogue.evict(node(1), claim.series, Evictable::Readable).await.unwrap(), []);
     assert_eq!(all().await, []);
     let counts = catalogue.counts(node(1)).await.unwrap();
     assert_eq!((counts.instances, counts.hot_objects, counts.hot_bytes), (3, 0, 0));
@@ -70,6 +101,23 @@ pub(crate) async fn only_what_is_verified_and_readable_is_evicted(database: Data
     database.counts_are_right().await;
 }
 
+pub(crate) async fn archived_copies_are_let_go_where_that_is_said(database: Database) {
+    let catalogue = database.open().await;
+    let batch = [slice(1, 1, 1), slice(1, 1, 2)];
+    store_all(&catalogue, &batch).await;
+    offload(&catalogue).await;
+    let candidate = catalogue.eviction_candidates_of(node(1), &batch[0].study).await.unwrap().remove(0);
+    catalogue
+        .pack_seen(candidate.packs[0].0, PackState::DeepArchiveAccess, None, tick())
+        .await
+        .unwrap();
+    let mut evicted = catalogue.evict(node(1), candidate.series, Evictable::ArchivedToo).await.unwrap();
+    evicted.sort();
+    assert_eq!(evicted, [batch[0].object, batch[1].object]);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 0);
+    database.counts_are_right().await;
+}
+
 pub(crate) async fn candidates_come_in_pages_least_recently_used_first(database: Database) {
     let catalogue = database.open().await;
     for series in 1..=5 {
@@ -77,7 +125,10 @@ pub(crate) async fn candidates_come_in_pages_least_recently_used_first(database:
     }
     offload(&catalogue).await;
     let late = tick().after(100 * HOUR);
-    let page = catalogue.eviction_candidates(node(1), late, None, 10).await.unwrap();
+    let page = catalogue
+        .eviction_candidates(node(1), late, None, Evictable::Readable, 10)
+        .await
+        .unwrap();
     let used: Vec<_> = page.iter().map(|candidate| candidate.series).collect();
     for (hours, series) in [(1, used[3]), (2, used[0]), (2, used[4])] {
         catalogue
@@ -89,7 +140,10 @@ pub(crate) async fn candidates_come_in_pages_least_recently_used_first(database:
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = catalogue.eviction_candidates(node(1), late, after, 2).await.unwrap();
+        let page = catalogue
+            .eviction_candidates(node(1), late, after, Evictable::Readable, 2)
+            .await
+            .unwrap();
         let Some(last) = page.last() else {
             break;
         };
@@ -125,7 +179,7 @@ pub(crate) async fn recalled_objects_are_hot_again_and_count_against_the_budget(
     store_all(&catalogue, &batch).await;
     offload(&catalogue).await;
     let series = catalogue.eviction_candidates_of(node(1), &batch[0].study).await.unwrap()[0].series;
-    catalogue.evict(node(1), series).await.unwrap();
+    catalogue.evict(node(1), series, Evictable::Readable).await.unwrap();
     assert_eq!(catalogue.recalled_bytes(node(1)).await.unwrap(), 0);
     let objects: Vec<ObjectId> = batch.iter().map(|arrival| arrival.object).collect();
     catalogue.recalled(node(1), &objects[..2], tick()).await.unwrap();
@@ -137,7 +191,7 @@ pub(crate) async fn recalled_objects_are_hot_again_and_count_against_the_budget(
     database.counts_are_right().await;
     let candidate = &catalogue.eviction_candidates_of(node(1), &batch[0].study).await.unwrap()[0];
     assert_eq!(candidate.bytes, 2000);
-    assert_eq!(catalogue.evict(node(1), series).await.unwrap().len(), 2);
+    assert_eq!(catalogue.evict(node(1), series, Evictable::Readable).await.unwrap().len(), 2);
     assert_eq!(catalogue.recalled_bytes(node(1)).await.unwrap(), 0);
     database.counts_are_right().await;
 }

@@ -29,6 +29,7 @@ mod opening;
 mod rebuild;
 mod rejections;
 mod restores;
+mod rules;
 mod standing;
 mod store;
 
@@ -117,7 +118,8 @@ fn main() {
             a_pack_says_of_its_members_what_they_were_when_planned,
             a_rotten_member_dissolves_its_pack_and_is_never_packed;
         hot:
-            only_what_is_verified_and_readable_is_evicted,
+            only_what_is_verified_is_evicted_and_what_is_archived_only_where_that_is_said,
+            archived_copies_are_let_go_where_that_is_said,
             candidates_come_in_pages_least_recently_used_first,
             use_is_known_to_the_hour_and_never_goes_back,
             recalled_objects_are_hot_again_and_count_against_the_budget,
@@ -150,6 +152,13 @@ fn main() {
             an_instance_stands_as_it_is_on_record,
             the_offload_of_what_somebody_waits_for_is_hastened_once_it_is_quiet,
             a_damaged_hot_file_is_out_of_service_unless_its_bytes_are_elsewhere;
+        rules:
+            a_series_tells_what_rules_ask_of_it,
+            the_source_of_a_series_is_that_of_its_first_object,
+            quiet_series_come_in_pages_and_are_claimed_one_by_one,
+            what_was_asked_for_is_packed_before_what_is_quiet,
+            the_tags_of_packs_are_walked_by_one_node_at_a_time,
+            other_rules_are_walked_for_anew_and_the_same_after_a_while;
         restores:
             a_restore_is_asked_for_once_however_many_want_it,
             a_more_urgent_wish_makes_an_open_restore_faster,

@@ -300,7 +300,10 @@ pub(crate) async fn a_node_that_was_never_swept_is_told_apart(database: Database
     assert_eq!(database.text("SELECT state FROM series_nodes").await, "packed");
     catalogue.swept(node(1), tick()).await.unwrap();
     assert!(catalogue.is_swept(node(1)).await.unwrap() && !catalogue.is_swept(node(2)).await.unwrap());
-    let candidates = catalogue.eviction_candidates(node(1), tick(), None, 10).await.unwrap();
+    let candidates = catalogue
+        .eviction_candidates(node(1), tick(), None, filmroom_index::catalogue::Evictable::Readable, 10)
+        .await
+        .unwrap();
     assert_eq!(candidates.len(), 1);
     assert_eq!(candidates[0].packs[0].3, Some(u64::MAX - 7));
     database.counts_are_right().await;

@@ -66,7 +66,10 @@ pub(crate) async fn an_instance_stands_as_it_is_on_record(database: Database) {
         .served
         .unwrap();
     assert!(packed.verified && packed.hot);
-    catalogue.evict(node(1), packed.series).await.unwrap();
+    catalogue
+        .evict(node(1), packed.series, filmroom_index::catalogue::Evictable::Readable)
+        .await
+        .unwrap();
     let cold = standing(&catalogue, 1, corrected.sop_instance.as_str())
         .await
         .unwrap()

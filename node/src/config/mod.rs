@@ -7,6 +7,7 @@ mod audit;
 mod cold_archive;
 mod commitment;
 mod cost;
+mod rules;
 mod source;
 mod storage;
 mod syntaxes;
@@ -152,6 +153,7 @@ impl Reader {
         self.check_together(&archive);
         let mut warnings = Vec::new();
         self.check_clocks(&archive, &mut warnings);
+        rules::warn(&archive, &mut warnings);
         Config {
             file: None,
             warnings,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use toml::de::{DeTable, DeValue};
 
-/// Keys of each section; `ae` and `user` are the lists `[[ae]]` and `[[user]]`.
+/// Keys of each section; `ae`, `user` and `rule` are the lists `[[ae]]`, `[[user]]` and `[[rule]]`.
 const KNOWN: &[(&str, &[&str])] = &[
     ("node", &["ae_title", "data_dir"]),
     (
@@ -107,6 +107,21 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("user", &["name", "passcode_hash"]),
+    (
+        "rule",
+        &[
+            "name",
+            "modality",
+            "sop_class",
+            "study_description",
+            "patient_age",
+            "source",
+            "study_age",
+            "evict_after",
+            "archive",
+            "offload_after",
+        ],
+    ),
 ];
 
 /// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
@@ -142,7 +157,7 @@ pub(crate) struct Setting {
 /// One section.
 pub(crate) type Section = BTreeMap<String, Setting>;
 
-/// Everything that was written, by section; `[[ae]]` and `[[user]]` entries in their order with the line that each starts on.
+/// Everything that was written, by section; entries of `[[ae]]`, `[[user]]` and `[[rule]]` in their order with the line that each starts on.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     /// The sections
@@ -151,6 +166,20 @@ pub(crate) struct Source {
     pub(crate) aes: Vec<(usize, Section)>,
     /// The `[[user]]` entries
     pub(crate) users: Vec<(usize, Section)>,
+    /// The `[[rule]]` entries
+    pub(crate) rules: Vec<(usize, Section)>,
+}
+
+impl Source {
+    /// The list that a section is an entry of; none for one that is there once.
+    fn list(&mut self, section: &str) -> Option<&mut Vec<(usize, Section)>> {
+        match section {
+            "ae" => Some(&mut self.aes),
+            "user" => Some(&mut self.users),
+            "rule" => Some(&mut self.rules),
+            _ => None,
+        }
+    }
 }
 
 /// Reads the file's text and the environment. What is wrong is added to `problems`, one line each; what is right is returned all the same.
@@ -181,22 +210,25 @@ fn read_section(text: &str, name: &str, line: usize, value: &DeValue<'_>, source
     let Some(keys) = known_keys(name, &format!("line {line}"), problems) else {
         return;
     };
-    match (name, value) {
-        ("ae" | "user", DeValue::Array(entries)) => {
+    match (source.list(name), value) {
+        (Some(list), DeValue::Array(entries)) => {
             for entry in entries.iter() {
                 let start = line_of(text, entry.span().start);
                 match entry.get_ref() {
-                    DeValue::Table(table) => {
-                        let entry = (start, read_table(text, name, keys, table, problems));
-                        if name == "ae" { &mut source.aes } else { &mut source.users }.push(entry);
-                    }
+                    DeValue::Table(table) => list.push((start, read_table(text, name, keys, table, problems))),
                     _ => problems.push(format!("line {start}: each is a table of its own: write [[{name}]]")),
                 }
             }
         }
-        ("user", _) => problems.push(format!("line {line}: users are a list: write [[user]], with two brackets")),
-        ("ae", _) => problems.push(format!("line {line}: remote AEs are a list: write [[ae]], with two brackets")),
-        (_, DeValue::Table(table)) => {
+        (Some(_), _) => {
+            let what = match name {
+                "ae" => "remote AEs",
+                "user" => "users",
+                _ => "rules",
+            };
+            problems.push(format!("line {line}: {what} are a list: write [[{name}]], with two brackets"));
+        }
+        (None, DeValue::Table(table)) => {
             let section = read_table(text, name, keys, table, problems);
             source.sections.entry(name.to_owned()).or_default().extend(section);
             for (key, value) in table {
@@ -269,7 +301,7 @@ fn read_variable(name: &str, value: String, source: &mut Source, problems: &mut 
         (section, key) = (within(&section, inner), rest.to_owned());
     }
     let Some(keys) = known_keys(&section, name, problems) else { return };
-    if matches!(section.as_str(), "ae" | "user") {
+    if source.list(&section).is_some() {
         problems.push(format!("{name}: these are listed in the file only, as [[{section}]]"));
         return;
     }

@@ -23,6 +23,7 @@ impl Reader {
             cold: self.cold(),
             offload_after: self.value("cold", "offload_after", values::duration, Duration::from_secs(3600)),
             mover_interval: self.value("cold", "check_interval", values::duration, Duration::from_secs(60)),
+            rules: self.rules(),
         }
     }
 

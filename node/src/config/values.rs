@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A duration: a whole number and `ms`, `s`, `m`, `h`, `d` or `w`.
+/// A duration: a whole number and `ms`, `s`, `m`, `h`, `d`, `w` or `y` (365 days).
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let advice = || format!("{text:?} is not a duration: write a number and a unit, such as \"5s\", \"15m\", \"1h\" or \"90d\"");
     let (number, unit) = split_unit(text);
@@ -14,6 +14,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         "d" => 86_400_000,
         "w" => 604_800_000,
+        "y" => 31_536_000_000,
         _ => return Err(advice()),
     };
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(advice)

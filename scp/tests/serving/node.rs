@@ -78,6 +78,7 @@ pub(crate) async fn start(settings: Settings, reserve: u64) -> Node {
         cold: None,
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),
+        rules: filmroom_tiering::rules::Rules::default(),
     };
     let archive = Archive::open(archive_settings, catalogue, Clock::System).await.unwrap();
     let server = Server::bind(Arc::new(settings), archive.clone()).await.unwrap();

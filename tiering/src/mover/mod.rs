@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use filmroom_index::catalogue::Evictable;
 use filmroom_index::model::Uid;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use tokio::time::{Instant, sleep, timeout};
@@ -30,6 +31,7 @@ use crate::restore;
 mod evict;
 mod journal;
 mod offload;
+mod quiet;
 mod signals;
 pub(crate) mod transfer;
 
@@ -100,7 +102,7 @@ impl Archive {
         let mut freed = 0u64;
         for study in self.studies_named(study).await? {
             for candidate in node.catalogue.eviction_candidates_of(node.node, &study).await? {
-                freed = freed.saturating_add(evict::series(node, cold, &candidate, Reason::Request).await?);
+                freed = freed.saturating_add(evict::series(node, cold, &candidate, Reason::Request, Evictable::Readable).await?);
             }
         }
         Ok(freed)

@@ -20,6 +20,7 @@ use std::time::Duration;
 use filmroom_index::catalogue::{self, OffloadClaim, PackClaim};
 use tokio_util::sync::CancellationToken;
 
+use super::quiet::Quiet;
 use super::signals::What;
 use super::transfer::{Setback, transfer};
 use crate::archive::Inner;
@@ -40,15 +41,12 @@ const RENEWAL: Duration = Duration::from_secs(30);
 pub(super) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &CancellationToken) {
     let mut wakes = node.mover.worker_wakes();
     // A series is due when it has been quiet long enough, which nothing announces.
-    let pause = node
-        .settings
-        .mover_interval
-        .min(node.settings.offload_after)
-        .max(Duration::from_millis(100));
+    let mut quiet = Quiet::new(&node.settings);
+    let pause = node.settings.mover_interval.min(quiet.shortest()).max(Duration::from_millis(100));
     loop {
         wakes.mark_unchanged();
         tokio::select! {
-            drained = drain(node, cold) => if let Err(error) = drained {
+            drained = drain(node, cold, &mut quiet) => if let Err(error) = drained {
                 tracing::warn!(%error, "the mover cannot get at its work");
             },
             () = stop.cancelled() => return,
@@ -63,15 +61,14 @@ pub(super) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &Cancellatio
 }
 
 /// Works until nothing is due or the cold store is down.
-async fn drain(node: &Arc<Inner>, cold: &ColdStore) -> catalogue::Result<()> {
+async fn drain(node: &Arc<Inner>, cold: &ColdStore, quiet: &mut Quiet) -> catalogue::Result<()> {
     loop {
         if let Some(claim) = node.catalogue.claim_pack(node.node, LEASE).await? {
             if attempt(node, cold, claim).await.is_break() {
                 return Ok(());
             }
         } else {
-            let quiet_since = node.clock.now().before(node.settings.offload_after);
-            match node.catalogue.claim_offload(node.node, quiet_since, LEASE).await? {
+            match quiet.claim(node, LEASE).await? {
                 Some(claim) => plan(node, &claim).await?,
                 None => return Ok(()),
             }

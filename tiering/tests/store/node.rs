@@ -46,6 +46,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         cold: None,
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),
+        rules: filmroom_tiering::rules::Rules::default(),
     }
 }
 

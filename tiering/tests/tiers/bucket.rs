@@ -132,6 +132,12 @@ impl Bucket {
         self.state().objects.remove(key);
     }
 
+    /// Puts other bytes in the place of an object's, whose checksum stays; returns those that were there.
+    pub(crate) fn replace(&self, key: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut state = self.state();
+        std::mem::replace(&mut state.objects.get_mut(key).unwrap().body, bytes.to_vec())
+    }
+
     /// Requests with a method for packs.
     pub(crate) fn asked(&self, method: &str) -> Vec<Request> {
         let asked = |request: &&Request| request.method == method && request.key.ends_with(".zip");

@@ -72,6 +72,7 @@ fn settings(dir: &Path, cold: ColdLocation) -> Settings {
         }),
         offload_after: HOUR,
         mover_interval: Duration::from_millis(200),
+        rules: filmroom_tiering::rules::Rules::default(),
     }
 }
 

@@ -330,7 +330,8 @@ async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arriv
     let columns = SeriesColumns::of(&arrival.header.attributes);
     let (header, _) = StoredHeader::new(&arrival.header);
     let stored = study.header.compressor()?.store(&header)?;
-    let id = insert_series(connection, study.totals.study, arrival.series.as_str(), &columns, &stored).await?;
+    let source = arrival.source.as_str();
+    let id = insert_series(connection, study.totals.study, arrival.series.as_str(), source, &columns, &stored).await?;
     Ok(Series {
         totals: SeriesTotals {
             series: id,
@@ -342,16 +343,18 @@ async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arriv
     })
 }
 
-/// Makes a series' row.
+/// Makes a series' row. `source` sent the first object of it.
 pub(in super::super) async fn insert_series(
     connection: &mut Connection,
     study: i64,
     uid: &str,
+    source: &str,
     columns: &SeriesColumns,
     header: &[u8],
 ) -> Result<i64> {
-    let sql = "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
+    let sql =
+        "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header, source)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
     let row: Option<(i64,)> = fetch_optional!(
         connection,
         sql,
@@ -363,7 +366,8 @@ pub(in super::super) async fn insert_series(
         columns.body_part.as_str(),
         columns.series_date.as_str(),
         columns.series_time.as_str(),
-        header
+        header,
+        source
     )?;
     row.map(|(id,)| id).ok_or_else(unresolved)
 }

@@ -127,7 +127,7 @@ impl Statement {
             return Ok(Series { id, header });
         }
         let header = study.header.compressor()?.store(&self.series_header)?;
-        let id = insert_series(connection, study.id, uid, &self.series, &header).await?;
+        let id = insert_series(connection, study.id, uid, "", &self.series, &header).await?;
         describe(connection, "series", id, self.at).await?;
         let header = study.header.below(&header)?;
         Ok(Series { id, header })

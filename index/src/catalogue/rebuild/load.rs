@@ -84,9 +84,18 @@ async fn load(
         }
     }
     insert_objects(connection, &rows).await?;
+    name_source(connection, series.id).await?;
     note_down(connection, &part.objects, &served).await?;
     contradictions(connection, &study, part, &served).await?;
     hold(connection, node, &series, &part.objects).await
+}
+
+/// The source of a series is that of the object that was received first, in whatever order they are loaded.
+async fn name_source(connection: &mut Connection, series: i64) -> Result<()> {
+    let sql = "UPDATE series SET source = coalesce(
+                   (SELECT o.source FROM objects o WHERE o.series = $1 ORDER BY o.received_at, o.object_id LIMIT 1), '') WHERE id = $1";
+    execute!(connection, sql, series)?;
+    Ok(())
 }
 
 async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPack, now: Timestamp) -> Result<i64> {

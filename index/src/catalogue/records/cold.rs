@@ -1,6 +1,6 @@
 //! What the mover gives and gets: claims on series and packs, candidates for eviction.
 
-use super::{PackKey, PackState, SeriesKey};
+use super::{PackKey, PackState, SeriesKey, Subject};
 use crate::model::{AeTitle, Digest, NodeId, ObjectId, ServingState, Timestamp, Uid};
 
 /// Members of one series that have no pack yet, leased to the caller.
@@ -91,19 +91,28 @@ pub struct PackClaim {
     pub members: Vec<(Member, u64)>,
 }
 
+/// Which series are looked for that may be evicted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evictable {
+    /// Those whose packs are readable at once, as far as is known
+    Readable,
+    /// Those too of whose packs some are archived
+    ArchivedToo,
+}
+
 /// The hot copies of one series on this node that may be evicted: all are in verified packs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EvictionCandidate {
     /// Row of the series
     pub series: SeriesKey,
+    /// What rules ask of it
+    pub subject: Subject,
     /// Last stored, retrieved or recalled, to the hour
     pub last_used: Timestamp,
     /// Bytes that eviction would free
     pub bytes: u64,
-    /// Modality (0008,0060) of the series
-    pub modality: String,
-    /// SOP Class UIDs in the series
-    pub sop_classes: Vec<Uid>,
+    /// Some of the packs are archived, as far as is known
+    pub archived: bool,
     /// Packs that hold it, to be looked at right before: key, size, CRC-64/NVME
     pub packs: Vec<(PackKey, String, u64, Option<u64>)>,
 }

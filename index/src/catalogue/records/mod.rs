@@ -11,12 +11,13 @@ mod finding;
 mod mending;
 mod rebuild;
 mod restore;
+mod rule;
 mod store;
 mod withdrawn;
 
 pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
 pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
-pub use cold::{EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
+pub use cold::{Evictable, EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
 pub use commitment::{
     Acceptance, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, HeldCopy, NewCommitment, Reference, References,
     Standing,
@@ -41,5 +42,6 @@ pub use restore::{
     AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
     RestoreSummary, RestoreTime, RestoreWish,
 };
+pub use rule::{ArchiveTag, QuietSeries, Subject, TagWalk, TaggedPack};
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};
