@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Catalogue, Origin, Outcome};
+use filmroom_index::catalogue::{Catalogue, CopyStanding, Origin, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
@@ -121,8 +121,17 @@ impl Archive {
         if catalogue.is_rebuilding().await? {
             return Err(ArchiveError::Rebuilding);
         }
+        match catalogue.copy_standing().await? {
+            CopyStanding::InUse => {}
+            CopyStanding::Closed { target } => return Err(ArchiveError::CatalogueClosed(target)),
+            CopyStanding::Incomplete => return Err(ArchiveError::CatalogueIncomplete),
+        }
         let data_dir = Arc::new(data_dir);
         let node = data_dir.node();
+        // An empty catalogue would adopt what the disk holds as if it had just come in, without what was decided about it.
+        if catalogue.is_unused_by(node).await? && hot.holds_files().map_err(ArchiveError::disk(&settings.data_dir))? {
+            return Err(ArchiveError::CatalogueLost(settings.data_dir));
+        }
         let cold = match &settings.cold {
             Some(cold) => Some(ColdStore::open(cold).await?),
             None => None,

@@ -23,7 +23,7 @@ const IDENTITY: &str = "node-id";
 
 /// A data directory that this process has for itself.
 #[derive(Debug)]
-pub(crate) struct DataDir {
+pub struct DataDir {
     node: NodeId,
     /// Closing it lets go of the lock.
     _lock: File,
@@ -31,7 +31,7 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     /// Makes the directory if it is not there, locks it and reads its identity. Blocks.
-    pub(crate) fn open(path: &Path) -> Result<DataDir, ArchiveError> {
+    pub fn open(path: &Path) -> Result<DataDir, ArchiveError> {
         match durable::make_dirs(path) {
             // Whoever made it did so in a place that this process may not even read, and answers for it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.is_dir() => {}

@@ -117,6 +117,17 @@ pub enum ArchiveError {
     /// A rebuild has not ended.
     #[error("the catalogue is being made anew and is not complete: run `filmroom rebuild` until it ends")]
     Rebuilding,
+    /// The catalogue was copied to another database, which is used instead.
+    #[error("this catalogue was copied to {0}, which is used instead: set catalogue.url to that")]
+    CatalogueClosed(String),
+    /// The catalogue is being copied here.
+    #[error("the catalogue is being copied into this database and is not complete: run `filmroom catalogue copy` until it has handed over")]
+    CatalogueIncomplete,
+    /// There are images on the disk, and a catalogue that knows nothing at all.
+    #[error(
+        "{0} holds images, and the catalogue is empty: set catalogue.url to the one that they are in, or make it anew by `filmroom rebuild`"
+    )]
+    CatalogueLost(std::path::PathBuf),
     /// Another node runs on this data directory.
     #[error("{0}: another filmroom serves this data directory")]
     Locked(std::path::PathBuf),

@@ -43,6 +43,6 @@ pub mod schedule;
 mod withdraw;
 
 pub use archive::{Archive, Settings};
-pub use data_dir::node_of;
+pub use data_dir::{DataDir, node_of};
 pub use durable::make_dirs;
 pub use error::{RestoreOutlook, RetrieveError, StoreError};

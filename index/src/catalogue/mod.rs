@@ -17,6 +17,7 @@
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
 //! - `deletions`: what a person deletes on purpose, takes back, and what is erased of it.
 //! - `rebuild`: the catalogue made anew from what lies in the cold store and on the disks.
+//! - `copy`: the embedded catalogue copied to PostgreSQL.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
 //!   `audit_export`, `admin`, `cost`; `totals`: the maintained counts and lists.
 
@@ -27,6 +28,7 @@ mod classify;
 mod columns;
 mod commitments;
 mod conflicts;
+mod copy;
 mod cost;
 mod database;
 mod deletions;
@@ -56,6 +58,7 @@ mod tags;
 mod totals;
 
 pub use audit_export::Horizon;
+pub use copy::{CatalogueCopy, CopyError, CopyProgress, CopyReport, CopyStage, CopyStanding};
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use journal::JOURNAL_VERSION;

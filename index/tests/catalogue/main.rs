@@ -11,6 +11,7 @@ mod archived;
 mod audit;
 mod cold;
 mod commitments;
+mod copy;
 mod cost;
 mod database;
 mod decisions;
@@ -148,6 +149,9 @@ fn main() {
             packs_that_are_alike_are_one_group_however_far_apart_they_stand,
             sizes_of_served_instances_are_counted_or_sampled,
             restores_are_counted_by_month_speed_and_tier;
+        copy:
+            a_catalogue_that_is_copied_while_it_changes_is_equal_and_takes_over,
+            a_copy_that_was_interrupted_goes_on;
         standing:
             an_instance_stands_as_it_is_on_record,
             the_offload_of_what_somebody_waits_for_is_hastened_once_it_is_quiet,

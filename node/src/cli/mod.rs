@@ -2,6 +2,7 @@
 
 mod act;
 mod bucket;
+mod catalogue;
 mod conformance;
 mod cost;
 mod deliveries;
@@ -86,6 +87,11 @@ enum Command {
         /// JSON instead of lines
         #[arg(long)]
         json: bool,
+    },
+    /// The catalogue's database
+    Catalogue {
+        #[command(subcommand)]
+        command: catalogue::Command,
     },
     /// Write a study to the cold store now
     Offload(Study),
@@ -219,6 +225,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Send { ae, study, no_wait } => act::run(&config, Action::Send { ae, study }, no_wait).await,
         Command::Import(options) => import::run(&config, options).await,
         Command::Rebuild { despite_damage, json } => rebuild::run(&config, despite_damage, json).await,
+        Command::Catalogue { command } => catalogue::run(&config, command).await,
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,

@@ -69,6 +69,21 @@ struct Shared {
 }
 
 impl HotStore {
+    /// Whether anything is kept here at all. Blocks.
+    pub(crate) fn holds_files(&self) -> io::Result<bool> {
+        let mut places = vec![self.shared.hot.clone()];
+        while let Some(place) = places.pop() {
+            for entry in std::fs::read_dir(place)? {
+                let entry = entry?;
+                if !entry.file_type()?.is_dir() {
+                    return Ok(true);
+                }
+                places.push(entry.path());
+            }
+        }
+        Ok(false)
+    }
+
     /// Makes the directories below a data directory if they are not there. `reserve` bytes of the disk stay free. Blocks.
     pub fn open(data_dir: &Path, reserve: u64) -> io::Result<HotStore> {
         let hot = data_dir.join("hot");

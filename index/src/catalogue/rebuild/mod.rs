@@ -150,6 +150,14 @@ impl Catalogue {
         Ok(row.is_some())
     }
 
+    /// Whether there is no object on record, and a node's disk was never compared with this catalogue.
+    pub async fn is_unused_by(&self, node: NodeId) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let object: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM objects LIMIT 1")?;
+        drop(connection);
+        Ok(object.is_none() && !self.is_swept(node).await?)
+    }
+
     /// A node's disk was compared with this catalogue.
     pub async fn swept(&self, node: NodeId, now: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;

@@ -1,0 +1,421 @@
+//! The embedded catalogue copied to PostgreSQL while the node goes on, and handed over to it.
+//!
+//! # Mechanics
+//! Triggers in the source log the key of every row that changes ([`source`]). The tables are copied in pages by primary key, into a target without
+//! indexes and constraints ([`target`]), then what the log names is copied again, as it is then, until little is left. The last round and the comparison
+//! of every row of every table happen in one read transaction of the source: the target is then equal to it as of one moment. Handing over, with the
+//! node stopped, closes the source, does that once more, and gives the target its indexes and constraints, which PostgreSQL checks.
+//!
+//! # Invariants
+//! - Nobody can use the target before it is complete, nor the source from when it was closed: no moment has two catalogues in use.
+//! - An entry leaves the log after the target has committed what it names.
+//!
+//! # Crash story
+//! Begun again with the same target, it goes on: the tables after the last key that the target has, the log where it was left. A hand-over that was
+//! interrupted leaves a source that is closed and a target that is not complete, until it is done again, or abandoned.
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection as _, PgConnection, SqliteConnection};
+use uuid::Uuid;
+
+use super::database::{Sqlite, fetch_optional, limited};
+use super::{Catalogue, Error};
+use crate::model::Timestamp;
+use source::{COPY_ROW, CopyRow};
+use table::Table;
+use value::Content;
+
+mod source;
+mod table;
+mod target;
+mod value;
+
+/// Rows that are committed to the target at once.
+const STEP: usize = 50_000;
+
+/// Entries of the log that are done at once.
+const CHANGES: i64 = 1000;
+
+/// With no more entries than this the last round begins.
+const FEW_CHANGES: i64 = 1000;
+
+/// Rounds after which the last one begins all the same: the node changes rows faster than they are copied.
+const ROUNDS: u32 = 20;
+
+/// Taken on the target's server as long as a copy runs: "filmcopy".
+const ADVISORY_LOCK: i64 = 0x6669_6c6d_636f_7079;
+
+/// Why a catalogue is not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A database failed.
+    #[error(transparent)]
+    Catalogue(#[from] Error),
+    /// What is configured is no embedded database.
+    #[error("what is copied is an embedded catalogue, and catalogue.url names PostgreSQL")]
+    NotEmbedded,
+    /// The target is no PostgreSQL.
+    #[error("a catalogue is copied to PostgreSQL: write postgres://user@host/database")]
+    NotPostgres,
+    /// The target is in use.
+    #[error("the target holds a catalogue already: give an empty database")]
+    NotEmpty,
+    /// Another process copies to it now.
+    #[error("another process copies to this database now")]
+    Busy,
+    /// A copy to elsewhere is under way.
+    #[error("a copy to {0} was begun: go on with that, or end it by --abandon")]
+    Elsewhere(String),
+    /// The target is filled by another copy, or by one that was abandoned.
+    #[error("the target holds part of another copy: give an empty database")]
+    OtherCopy,
+    /// The source was handed over.
+    #[error("this catalogue was copied to {0} and is no longer used: set catalogue.url to that")]
+    Closed(String),
+    /// The schema was changed by another version of the program while the copy was under way.
+    #[error("the program was updated since the copy was begun: end it by --abandon, and begin anew with an empty database")]
+    Updated,
+    /// The schemas differ.
+    #[error("the catalogues cannot be copied: {0}")]
+    Schema(String),
+    /// The copy is not equal to the source. Never seen so far.
+    #[error(
+        "table {table} differs: {source_rows} rows here, {target_rows} in the copy: the copy cannot be used; begin anew with an empty database"
+    )]
+    Differs {
+        /// The table
+        table: String,
+        /// Rows of the source
+        source_rows: u64,
+        /// Rows of the target
+        target_rows: u64,
+    },
+}
+
+impl From<sqlx::Error> for CopyError {
+    fn from(error: sqlx::Error) -> CopyError {
+        CopyError::Catalogue(error.into())
+    }
+}
+
+/// Result of a function that copies.
+type Result<T> = std::result::Result<T, CopyError>;
+
+/// What a copy does now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopyStage {
+    /// Copying the tables
+    Tables,
+    /// Copying what changed meanwhile
+    Changes,
+    /// Comparing both databases
+    Comparing,
+    /// Making indexes and constraints
+    Indexes,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyProgress {
+    /// What it does
+    pub stage: CopyStage,
+    /// Rows, or changes, that are done
+    pub done: u64,
+    /// Out of about so many
+    pub of: u64,
+}
+
+/// What was found equal.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CopyReport {
+    /// Tables
+    pub tables: u64,
+    /// Rows, all of which were compared
+    pub rows: u64,
+    /// Changes of the source that were copied after the tables
+    pub changes: u64,
+}
+
+/// Where a catalogue is in a copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CopyStanding {
+    /// It may be used.
+    InUse,
+    /// It was copied to another database, which is used instead.
+    Closed {
+        /// Where
+        target: String,
+    },
+    /// It is being filled.
+    Incomplete,
+}
+
+impl Catalogue {
+    /// Whether it may be used, as far as copying goes.
+    pub async fn copy_standing(&self) -> super::Result<CopyStanding> {
+        let mut connection = self.read().await?;
+        let row: Option<CopyRow> = fetch_optional!(connection, COPY_ROW)?;
+        Ok(match row {
+            Some(row) if row.role == "source" && row.closed_at.is_some() => CopyStanding::Closed { target: row.peer },
+            Some(row) if row.role == "target" && row.closed_at.is_none() => CopyStanding::Incomplete,
+            _ => CopyStanding::InUse,
+        })
+    }
+}
+
+/// A copy that is under way.
+#[derive(Debug)]
+pub struct CatalogueCopy {
+    source: Sqlite,
+    target: PgConnection,
+    tables: Vec<Table>,
+    copy: Uuid,
+    changes: u64,
+}
+
+impl CatalogueCopy {
+    /// Begins a copy to an empty database, or goes on with one that was begun. The source goes on to be used.
+    pub async fn begin(source: &Catalogue, url: &str, now: Timestamp) -> Result<CatalogueCopy> {
+        let Catalogue::Sqlite(sqlite) = source else {
+            return Err(CopyError::NotEmbedded);
+        };
+        let (mut target, peer) = connect(url).await?;
+        let mut reader = limited(sqlite.readers.acquire()).await?;
+        let tables = table::tables(&mut reader, &mut target).await?;
+        let here = copy_row(&mut reader).await?;
+        let there: Option<CopyRow> = limited(sqlx::query_as(COPY_ROW).fetch_optional(&mut target)).await?;
+        let copy = match (here, there) {
+            (Some(here), _) if here.peer != peer && here.closed_at.is_none() => return Err(CopyError::Elsewhere(here.peer)),
+            (Some(here), Some(there)) if here.copy == there.copy => match (here.closed_at, there.closed_at) {
+                (Some(_), Some(_)) => {
+                    // Nothing is left to do but to end the log, if that.
+                    source::unfollow(sqlite, true).await?;
+                    return Err(CopyError::Closed(here.peer));
+                }
+                _ if !source::follows(&mut reader, &tables).await? => return Err(CopyError::Updated),
+                _ => here.copy,
+            },
+            (Some(here), _) if here.closed_at.is_some() => return Err(CopyError::Closed(here.peer)),
+            (_, Some(_)) => return Err(CopyError::OtherCopy),
+            (here, None) => {
+                if !is_empty(&mut target).await? {
+                    return Err(CopyError::NotEmpty);
+                }
+                let copy = match here {
+                    Some(here) if source::follows(&mut reader, &tables).await? => here.copy,
+                    Some(_) => return Err(CopyError::Updated),
+                    None => {
+                        let copy = Uuid::now_v7();
+                        source::follow(sqlite, copy, &peer, &tables, now).await?;
+                        copy
+                    }
+                };
+                target::prepare(&mut target, copy, "embedded", &tables, now).await?;
+                copy
+            }
+        };
+        Ok(CatalogueCopy {
+            source: sqlite.clone(),
+            target,
+            tables,
+            copy,
+            changes: 0,
+        })
+    }
+
+    /// Copies until the target is equal to the source as of one moment, and compares every row. The source goes on to be used.
+    pub async fn catch_up(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
+        self.copy_tables(show).await?;
+        for _ in 0..ROUNDS {
+            let mut reader = limited(self.source.readers.acquire()).await?;
+            let last = source::last_change(&mut reader).await?;
+            let first = source::first_change(&mut reader).await?.unwrap_or(last);
+            self.copy_changes(&mut reader, last, show).await?;
+            drop(reader);
+            source::forget_changes(&self.source, last).await?;
+            if last - first < FEW_CHANGES {
+                break;
+            }
+        }
+        self.last_round(show).await
+    }
+
+    /// Hands over: the source is closed, and the target may be used when this returns. The caller sees to it that no node uses the source meanwhile.
+    pub async fn hand_over(mut self, now: Timestamp, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
+        source::close(&self.source, now).await?;
+        let report = self.last_round(show).await?;
+        show(CopyProgress {
+            stage: CopyStage::Indexes,
+            done: 0,
+            of: report.rows,
+        });
+        target::complete(&mut self.target, &self.tables, now).await?;
+        source::unfollow(&self.source, true).await?;
+        limited(self.target.close()).await?;
+        Ok(report)
+    }
+
+    /// Ends a copy that is not complete; the source is used on. What the target holds is of no use.
+    pub async fn abandon(source: &Catalogue, url: &str) -> Result<()> {
+        let Catalogue::Sqlite(sqlite) = source else {
+            return Err(CopyError::NotEmbedded);
+        };
+        let mut reader = limited(sqlite.readers.acquire()).await?;
+        let Some(here) = copy_row(&mut reader).await? else {
+            return Ok(());
+        };
+        let (mut target, peer) = connect(url).await?;
+        if peer != here.peer {
+            return Err(CopyError::Elsewhere(here.peer));
+        }
+        let there: Option<CopyRow> = limited(sqlx::query_as(COPY_ROW).fetch_optional(&mut target)).await?;
+        if there.is_some_and(|there| there.copy == here.copy && there.closed_at.is_some()) {
+            return Err(CopyError::Closed(here.peer));
+        }
+        Ok(source::unfollow(sqlite, false).await?)
+    }
+
+    /// The identity of this copy.
+    pub fn id(&self) -> Uuid {
+        self.copy
+    }
+
+    async fn copy_tables(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<()> {
+        let mut reader = limited(self.source.readers.acquire()).await?;
+        let (mut done, mut of) = (0, 0);
+        for table in &self.tables {
+            of += source::rows(&mut reader, table).await?;
+        }
+        for table in &self.tables {
+            let mut after = target::last_key(&mut self.target, table).await?;
+            let mut more = true;
+            while more {
+                let mut transaction = limited(self.target.begin()).await?;
+                let mut rows = 0;
+                while more && rows < STEP {
+                    let page = source::page(&mut reader, table, after.as_deref()).await?;
+                    more = page.len() == source::PAGE;
+                    target::load(&mut transaction, table, &page).await?;
+                    rows += page.len();
+                    let key = |row: &Vec<value::Value>| table.key.iter().filter_map(|&place| row.get(place).cloned()).collect();
+                    after = page.last().map(key).or(after);
+                }
+                limited(transaction.commit()).await?;
+                done += rows as u64;
+                show(CopyProgress {
+                    stage: CopyStage::Tables,
+                    done,
+                    of,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what the log names up to an entry, as `reader` sees it.
+    async fn copy_changes(&mut self, reader: &mut SqliteConnection, last: i64, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<()> {
+        let Some(mut first) = source::first_change(reader).await? else {
+            return Ok(());
+        };
+        let (begin, of) = (first, u64::try_from(last - first + 1).unwrap_or(0));
+        while first <= last {
+            let until = last.min(first + CHANGES - 1);
+            let mut transaction = limited(self.target.begin()).await?;
+            for table in &self.tables {
+                let (keys, rows) = source::changed(reader, table, first, until).await?;
+                target::remove(&mut transaction, table, &keys).await?;
+                target::load(&mut transaction, table, &rows).await?;
+                self.changes += keys.len() as u64;
+            }
+            limited(transaction.commit()).await?;
+            first = until + 1;
+            show(CopyProgress {
+                stage: CopyStage::Changes,
+                done: u64::try_from(first - begin).unwrap_or(0),
+                of,
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes the target equal to the source as of one moment, and compares.
+    async fn last_round(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
+        let source = self.source.clone();
+        let mut moment = limited(source.readers.begin()).await?;
+        let last = source::last_change(&mut moment).await?;
+        self.copy_changes(&mut moment, last, show).await?;
+        let mut report = CopyReport {
+            changes: self.changes,
+            ..CopyReport::default()
+        };
+        let (mut done, mut of) = (0u64, 0);
+        for table in &self.tables {
+            of += 2 * source::rows(&mut moment, table).await?;
+        }
+        let mut step = || {
+            done += 1;
+            if done.is_multiple_of(10_000) {
+                show(CopyProgress {
+                    stage: CopyStage::Comparing,
+                    done,
+                    of,
+                });
+            }
+        };
+        for table in &self.tables {
+            let here: Content = source::content(&mut moment, table, &mut step).await?;
+            let there = target::content(&mut self.target, table, &mut step).await?;
+            if here != there {
+                return Err(CopyError::Differs {
+                    table: table.name.clone(),
+                    source_rows: here.rows,
+                    target_rows: there.rows,
+                });
+            }
+            report.tables += 1;
+            report.rows += here.rows;
+        }
+        limited(moment.rollback()).await?;
+        source::forget_changes(&self.source, last).await?;
+        Ok(report)
+    }
+}
+
+async fn copy_row(source: &mut SqliteConnection) -> Result<Option<CopyRow>> {
+    Ok(limited(sqlx::query_as(COPY_ROW).fetch_optional(source)).await?)
+}
+
+/// Brings the target's schema up to date and connects to it, without the limits of time that a node's connections have; and its name, without secrets.
+async fn connect(url: &str) -> Result<(PgConnection, String)> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(CopyError::NotPostgres);
+    }
+    let options: PgConnectOptions = url.parse().map_err(|_| CopyError::NotPostgres)?;
+    Catalogue::open(url).await?.close().await;
+    let peer = format!(
+        "postgres://{}:{}/{}",
+        options.get_host(),
+        options.get_port(),
+        options.get_database().unwrap_or_default()
+    );
+    let options = options.application_name("filmroom catalogue copy").disable_statement_logging();
+    let mut target = limited(options.connect()).await?;
+    limited(sqlx::raw_sql("SET synchronous_commit = on; SET lock_timeout = '15s'; SET statement_timeout = 0").execute(&mut target)).await?;
+    let (free,): (bool,) = limited(
+        sqlx::query_as("SELECT pg_try_advisory_lock($1)")
+            .bind(ADVISORY_LOCK)
+            .fetch_one(&mut target),
+    )
+    .await?;
+    if !free {
+        return Err(CopyError::Busy);
+    }
+    Ok((target, peer))
+}
+
+/// Whether nobody ever used the catalogue in a database.
+async fn is_empty(target: &mut PgConnection) -> Result<bool> {
+    let sql = "SELECT NOT (EXISTS (SELECT 1 FROM nodes) OR EXISTS (SELECT 1 FROM patients) OR EXISTS (SELECT 1 FROM audit) OR EXISTS (SELECT 1 FROM rebuilds))";
+    let (empty,): (bool,) = limited(sqlx::query_as(sql).fetch_one(target)).await?;
+    Ok(empty)
+}
