@@ -38,8 +38,18 @@ async fn filled(database: &Database) -> Catalogue {
     catalogue
 }
 
-async fn begun(source: &Catalogue, target: &Database) -> CatalogueCopy {
-    CatalogueCopy::begin(source, &target.url(), tick()).await.unwrap()
+/// The same once the server has seen the last copy's connection end.
+async fn once_free<T, F: Future<Output = Result<T, CopyError>>>(attempt: impl Fn() -> F) -> Result<T, CopyError> {
+    loop {
+        match attempt().await {
+            Err(CopyError::Busy) => tokio::time::sleep(Duration::from_millis(10)).await,
+            done => return done,
+        }
+    }
+}
+
+async fn begin(source: &Catalogue, target: &Database) -> Result<CatalogueCopy, CopyError> {
+    once_free(|| async { CatalogueCopy::begin(source, &target.url(), tick()).await }).await
 }
 
 pub(crate) async fn a_catalogue_that_is_copied_while_it_changes_is_equal_and_takes_over(target: Database) {
@@ -66,7 +76,7 @@ pub(crate) async fn a_catalogue_that_is_copied_while_it_changes_is_equal_and_tak
             }
         })
     };
-    let mut copy = begun(&source, &target).await;
+    let mut copy = begin(&source, &target).await.unwrap();
     let first = copy.catch_up(&mut quiet).await.unwrap();
     assert!(first.rows > 1400, "{first:?}");
     assert_eq!(source.copy_standing().await.unwrap(), CopyStanding::InUse);
@@ -82,7 +92,7 @@ pub(crate) async fn a_catalogue_that_is_copied_while_it_changes_is_equal_and_tak
         panic!("the source is still in use")
     };
     assert!(named.starts_with("postgres://") && named.contains("/filmroom_"), "{named}");
-    let again = CatalogueCopy::begin(&source, &target.url(), tick()).await;
+    let again = begin(&source, &target).await;
     assert!(matches!(again, Err(CopyError::Closed(_))), "{again:?}");
 
     let catalogue = target.open().await;
@@ -131,7 +141,7 @@ pub(crate) async fn a_copy_that_was_interrupted_goes_on(target: Database) {
         store(&source, &slice(1 + instance % 7, 1, instance)).await;
         let limit = Duration::from_millis(u64::from(attempt) * 20);
         let catching_up = async {
-            let mut copy = begun(&source, &target).await;
+            let mut copy = begin(&source, &target).await.unwrap();
             copy.catch_up(&mut quiet).await.unwrap()
         };
         // Dropped wherever it is.
@@ -139,18 +149,9 @@ pub(crate) async fn a_copy_that_was_interrupted_goes_on(target: Database) {
             ended = Some(report);
             break;
         }
-        // Its connection may still be ending on the server.
-        while matches!(CatalogueCopy::begin(&source, &target.url(), tick()).await, Err(CopyError::Busy)) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
     }
     let report = ended.unwrap();
-    let mut copy = loop {
-        match CatalogueCopy::begin(&source, &target.url(), tick()).await {
-            Err(CopyError::Busy) => tokio::time::sleep(Duration::from_millis(10)).await,
-            copy => break copy.unwrap(),
-        }
-    };
+    let mut copy = begin(&source, &target).await.unwrap();
     assert_eq!(copy.catch_up(&mut quiet).await.unwrap().rows, report.rows);
     // A row that differs is found, and the target cannot be used.
     target
@@ -162,21 +163,13 @@ pub(crate) async fn a_copy_that_was_interrupted_goes_on(target: Database) {
         "{differs:?}"
     );
     drop(copy);
-    loop {
-        match CatalogueCopy::abandon(&source, &target.url()).await {
-            Err(CopyError::Busy) => tokio::time::sleep(Duration::from_millis(10)).await,
-            done => break done.unwrap(),
-        }
-    }
+    once_free(|| async { CatalogueCopy::abandon(&source, &target.url()).await })
+        .await
+        .unwrap();
     assert_eq!(source.copy_standing().await.unwrap(), CopyStanding::InUse);
     let mut arrival = slice(5, 5, 5);
     arrival.sha256 = bytes("as ever");
     assert_eq!(store(&source, &arrival).await, Outcome::Served);
-    let refused = loop {
-        match CatalogueCopy::begin(&source, &target.url(), tick()).await {
-            Err(CopyError::Busy) => tokio::time::sleep(Duration::from_millis(10)).await,
-            refused => break refused,
-        }
-    };
+    let refused = begin(&source, &target).await;
     assert!(matches!(refused, Err(CopyError::OtherCopy)), "{refused:?}");
 }
