@@ -6,10 +6,21 @@ use filmroom_index::model::{ObjectId, Timestamp, Uid};
 
 use crate::node::{Node, Object, Slice, fixture};
 
-fn forget_catalogue(data: &std::path::Path) {
+fn lose_catalogue(data: &std::path::Path) {
     for name in ["catalogue.db", "catalogue.db-wal", "catalogue.db-shm"] {
         drop(std::fs::remove_file(data.join(name)));
     }
+}
+
+/// The catalogue as it is now, for [`forget`].
+fn remember(data: &std::path::Path) {
+    std::fs::copy(data.join("catalogue.db"), data.join("remembered.db")).unwrap();
+}
+
+/// The catalogue is what it was.
+fn forget(data: &std::path::Path) {
+    lose_catalogue(data);
+    std::fs::rename(data.join("remembered.db"), data.join("catalogue.db")).unwrap();
 }
 
 #[tokio::test]
@@ -23,7 +34,7 @@ async fn incoming_is_emptied() {
 
 #[tokio::test]
 async fn files_unknown_to_the_catalogue_are_adopted_as_they_were_received() {
-    let node = Node::start().await;
+    let node = Node::start().await.restart(remember).await;
     let names = [
         "ct/CT_small.dcm",
         "ts/image_dfl.dcm",
@@ -37,7 +48,7 @@ async fn files_unknown_to_the_catalogue_are_adopted_as_they_were_received() {
     let files = node.hot_files();
     let uids: Vec<_> = names.iter().map(|name| fixture(name).meta.sop_instance).collect();
     let before = node.archive.catalogue().served_versions(node.archive.node(), &uids).await.unwrap();
-    let node = node.restart(forget_catalogue).await;
+    let node = node.restart(forget).await;
     let after = node.archive.catalogue().served_versions(node.archive.node(), &uids).await.unwrap();
     assert_eq!(before, after);
     assert_eq!(node.hot_files(), files);
@@ -51,6 +62,21 @@ async fn files_unknown_to_the_catalogue_are_adopted_as_they_were_received() {
     for (uid, object) in newest {
         assert!(node.served(&uid).await.unwrap() == object.data_set, "{uid}");
     }
+}
+
+#[tokio::test]
+async fn a_catalogue_that_was_lost_is_not_taken_for_a_new_one() {
+    let node = Node::start().await;
+    node.store(&fixture("ct/CT_small.dcm")).await.unwrap();
+    node.archive.close().await;
+    drop(node.archive);
+    lose_catalogue(&node.dir.path().join("data"));
+    let refused = crate::node::open_with(crate::node::settings(node.dir.path())).await;
+    assert!(
+        matches!(refused, Err(filmroom_tiering::error::ArchiveError::CatalogueLost(_))),
+        "{refused:?}"
+    );
+    assert_eq!(crate::node::files_below(&node.dir.path().join("data/hot")).len(), 1);
 }
 
 #[tokio::test]
