@@ -68,6 +68,9 @@ pub enum RetrieveError {
     /// No copy within reach of this node.
     #[error("no copy is within reach of this node")]
     Unreachable,
+    /// Its pack was replaced by another one while it was waited for.
+    #[error("it lies in another pack by now")]
+    Moved,
     /// It was withdrawn or superseded while it was waited for.
     #[error("it is not served any more")]
     Withdrawn,
@@ -176,7 +179,7 @@ impl ArchiveError {
 }
 
 /// A moment for people, in UTC to the minute.
-fn moment(at: Timestamp) -> String {
+pub(crate) fn moment(at: Timestamp) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (date, hour, minute) = (at.date(), at.hour(), at.minute());
     format!("{date} {hour:02}:{minute:02} UTC")

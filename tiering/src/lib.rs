@@ -10,6 +10,7 @@
 //! - [`import`]: files from elsewhere, by the same path.
 //! - [`cold`]: the cold store, S3 or a directory.
 //! - [`rules`]: which series stay hot longer, are never archived, leave at once: pure.
+//! - `erase`: what was deleted on purpose, out of the cold store.
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`rebuild`]: the catalogue made anew.
@@ -27,6 +28,7 @@ mod commit;
 pub mod cost;
 mod data_dir;
 mod durable;
+mod erase;
 pub mod error;
 pub mod hot;
 pub mod import;

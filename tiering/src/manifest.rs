@@ -14,8 +14,8 @@
 //!                "sop_class":"1","sop_instance":"2","transfer_syntax":"3","instance_number":1,"offset":70,"length":1000,"sha256":"<hex>","crc32":"<hex>",
 //!                "header":{"00080018":{"vr":"UI","Value":["2"]}},"without":["00081030"],"partial":false}]}
 //! ```
-//! Headers are in the DICOM JSON model (PS3.18 F). `base` is the header that the catalogue has of the series; each instance has the attributes that differ from it, and the
-//! tags of those that it lacks. A `header` of null is not here (see Limits). Times are in microseconds since 1970, UTC. `described` is what the catalogue said of patient, study
+//! Headers are in the DICOM JSON model (PS3.18 F). `base` is what the catalogue has of the series, and what one of the instances has beside; each instance has the attributes
+//! that differ from it, and the tags of those that it lacks. A `header` of null is not here (see Limits). Times are in microseconds since 1970, UTC. `described` is what the catalogue said of patient, study
 //! and series when the manifest was written: which object describes them is history, and so is the issuer of a Patient ID that the configuration gave. `state` of an instance is its serving
 //! state when the pack was planned; what became of it later is in the journal. Members that a reader does not know are to be passed over.
 //!
@@ -218,8 +218,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`.
-    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described) -> io::Result<Writer> {
+    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`. `like` is the header of one of its members: what others have in common with it is written
+    /// once. Of instances in other packs, which may be erased one day, nothing is said.
+    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described, like: &DataSet) -> io::Result<Writer> {
         let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;
         out.include_checksum(true)?;
         let pack = PackEntry {
@@ -232,13 +233,19 @@ impl Writer {
             study_uid: claim.study_uid.clone(),
             series_uid: claim.series_uid.clone(),
         };
-        let base = described.series_header;
+        let of_series = described.series_header.iter().filter(|(tag, _)| level(*tag) < Level::Image);
+        let of_images = like
+            .iter()
+            .filter(|(tag, _)| level(*tag) == Level::Image && *tag != tags::SOP_INSTANCE_UID);
+        let base: DataSet = of_series.chain(of_images).map(|(tag, element)| (tag, element.clone())).collect();
+        let of_study = described.study_header.iter().filter(|(tag, _)| level(*tag) <= Level::Study);
+        let study_header: DataSet = of_study.map(|(tag, element)| (tag, element.clone())).collect();
         let described = DescribedEntry {
             at: described.at,
             patient: described.patient,
             study: described.study,
             series: described.series,
-            study_header: described.study_header.to_json(),
+            study_header: study_header.to_json(),
         };
         let (pack, described) = (serde_json::to_string(&pack)?, serde_json::to_string(&described)?);
         let text = base.to_json().to_string();

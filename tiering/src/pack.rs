@@ -83,8 +83,13 @@ fn place(member: &Member) -> (bool, Option<i64>, &str, ObjectId) {
 }
 
 fn lay_out(claim: &OffloadClaim, state: ServingState, members: &[&Member]) -> NewPack {
+    of_members(&claim.study_uid, &claim.series_uid, state, members)
+}
+
+/// One pack of these members of a series, in this order.
+pub(crate) fn of_members(study: &Uid, series: &Uid, state: ServingState, members: &[&Member]) -> NewPack {
     let (offsets, length) = layout::measure(state, members);
-    let directory = format!("{}/{}", claim.study_uid, claim.series_uid);
+    let directory = format!("{study}/{series}");
     NewPack {
         key: format!("{directory}/{}", name(&directory, state, members)),
         length,

@@ -84,6 +84,11 @@ impl Staged {
         self.object
     }
 
+    /// Where it lies until it has its place.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes written so far.
     pub fn length(&self) -> u64 {
         self.length

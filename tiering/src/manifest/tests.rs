@@ -103,7 +103,8 @@ fn node() -> NodeId {
 }
 
 fn write(headers: &[(Member, Header)]) -> Vec<u8> {
-    let mut writer = Writer::new(node(), &claim(), u64::MAX - 1, described()).unwrap();
+    let like = headers.first().map(|(_, header)| header.attributes.clone()).unwrap_or_default();
+    let mut writer = Writer::new(node(), &claim(), u64::MAX - 1, described(), &like).unwrap();
     for ((member, header), offset) in headers.iter().zip(100..) {
         writer.add(member, offset, header).unwrap();
     }
@@ -124,13 +125,39 @@ fn what_is_written_is_read_back() {
             ("1.2/3.4/abc.superseded.zip", ServingState::Superseded)
         );
         assert_eq!((&manifest.study_uid, &manifest.series_uid), (&uid("1.2"), &uid("3.4")));
-        assert_eq!(manifest.described, Some(described()));
+        let described = described();
+        let found = manifest.described.clone().unwrap();
+        assert_eq!(
+            found,
+            Described {
+                series_header: found.series_header.clone(),
+                ..described.clone()
+            }
+        );
+        let series = |header: &DataSet| -> Vec<_> {
+            let of_series = header.iter().filter(|(tag, _)| level(*tag) < Level::Image);
+            of_series.map(|(tag, element)| (tag, element.clone())).collect()
+        };
+        assert_eq!(series(&found.series_header), series(&described.series_header));
         assert_eq!(manifest.instances.len(), instances.len());
         for ((read, (member, header)), offset) in manifest.instances.iter().zip(&instances).zip(100..) {
             assert_eq!((&read.member, read.offset), (member, offset));
             assert_eq!(&manifest.header(read), header);
         }
     }
+}
+
+#[test]
+fn of_instances_in_other_packs_nothing_is_said() {
+    // The header of the series is that of an instance in another pack.
+    let text = zstd::decode_all(write(&[(member(1), header(1)), (member(2), header(2))]).as_slice()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let other = described().series_header;
+    assert!(!text.contains(&format!("\"{}\"", other.text(tags::SOP_INSTANCE_UID).unwrap())));
+    let manifest = decode(&write(&[(member(1), header(1))])).unwrap();
+    let series_header = manifest.described.unwrap().series_header;
+    assert_eq!(series_header.get(tags::SOP_INSTANCE_UID), None);
+    assert_eq!(series_header.get(tags::ROWS), header(1).attributes.get(tags::ROWS));
 }
 
 #[test]

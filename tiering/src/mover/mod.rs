@@ -2,7 +2,8 @@
 //!
 //! # Mechanics
 //! [`Archive::run`] has [`offload::WORKERS`] loops for packs ([`offload`]) and one that keeps house: it writes the [`journal`], removes what was deleted
-//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]), and another restores what S3 has archived ([`crate::restore`]). All find their work in the catalogue, at intervals or when they are woken.
+//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]), another restores what S3 has archived ([`crate::restore`]), and another erases packs
+//! ([`crate::erase`]). All find their work in the catalogue, at intervals or when they are woken.
 //!
 //! # Invariants
 //! - What is not verified is never evicted.
@@ -26,7 +27,7 @@ use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
 use crate::policy::Reason;
-use crate::restore;
+use crate::{erase, restore};
 
 mod evict;
 mod journal;
@@ -122,7 +123,7 @@ impl Archive {
             keep_house(node, cold, &stop),
             async {
                 if let Some(cold) = cold {
-                    restore::work(node, cold, &stop).await;
+                    tokio::join!(restore::work(node, cold, &stop), erase::work(node, cold, &stop));
                 }
             },
             self.keep_notes(&stop)

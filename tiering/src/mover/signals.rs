@@ -51,7 +51,7 @@ impl Default for Signals {
 
 impl Signals {
     /// There is work: all of the mover's loops look for it before their interval is over.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.house.send_replace(());
         self.packs.send_replace(());
     }
@@ -62,7 +62,7 @@ impl Signals {
     }
 
     /// What wakes the loop that keeps house.
-    pub(super) fn house_wakes(&self) -> watch::Receiver<()> {
+    pub(crate) fn house_wakes(&self) -> watch::Receiver<()> {
         self.house.subscribe()
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use filmroom_index::catalogue::{Catalogue, Loaded, RebuildStart, RebuiltPart, StudyDecisions};
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{AeTitle, NodeId, Uid};
+use filmroom_index::model::{AeTitle, NodeId, ObjectId, Uid};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -93,6 +93,7 @@ pub async fn rebuild(
             resumed: start == RebuildStart::Resumed,
             ..Report::default()
         },
+        missing: Vec::new(),
         progress,
     };
     if let Some(cold) = &cold {
@@ -125,6 +126,8 @@ struct Rebuild<'a> {
     node: NodeId,
     resumed: bool,
     report: Report,
+    /// Packs of the study at hand that are not there, with their members
+    missing: Vec<(String, Vec<ObjectId>)>,
     progress: &'a dyn Fn(Progress),
 }
 
@@ -207,17 +210,22 @@ impl Rebuild<'_> {
         let flaw = parts::flaw(&manifest, listed.map(|(length, _)| length));
         match flaw {
             None => self.report.packs += 1,
+            // Whether anything needs it is known at the end of the study.
             Some(parts::Flaw::Missing) => {
-                let why = format!("its pack is not there: {} instances have no copy there", manifest.instances.len());
-                self.report.damage([Damage::new(Kind::PackMissing, &pack_key, why)]);
+                let members = manifest.instances.iter().map(|instance| instance.member.object);
+                self.missing.push((pack_key.clone(), members.collect()));
             }
             Some(parts::Flaw::Length(length)) => {
                 let why = format!("the pack has {length} bytes instead of {}", manifest.length);
                 self.report.damage([Damage::new(Kind::PackLength, &pack_key, why)]);
             }
         }
-        let put_at = listed.filter(|_| flaw.is_none()).map(|(_, put_at)| put_at);
-        Some(parts::part(&manifest, put_at, &study.decided, &self.settings.senders))
+        let place = match (flaw, listed) {
+            (None, Some((_, put_at))) => parts::Place::Pack(put_at),
+            (Some(parts::Flaw::Length(_)), _) => parts::Place::Doubtful,
+            (Some(parts::Flaw::Missing) | None, _) => parts::Place::Nowhere,
+        };
+        Some(parts::part(&manifest, place, &study.decided, &self.settings.senders))
     }
 
     async fn flush(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
@@ -237,6 +245,23 @@ impl Rebuild<'_> {
         Ok(())
     }
 
+    /// Packs that are not there though their manifests are: nothing is wrong where all that stays of their members is in other packs.
+    async fn look_for_missing(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
+        let missing = std::mem::take(&mut self.missing);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.flush(batch).await?;
+        for (key, members) in missing {
+            let lost = self.catalogue.rebuild_unplaced(&members).await?;
+            if lost > 0 {
+                let why = format!("its pack is not there: {lost} instances have no copy there");
+                self.report.damage([Damage::new(Kind::PackMissing, &key, why)]);
+            }
+        }
+        Ok(())
+    }
+
     /// What the journal says beside the manifests.
     async fn end(&mut self, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
         let decided = &study.decided;
@@ -245,6 +270,7 @@ impl Rebuild<'_> {
             let why = "it has no manifest: nobody knows what is in it without reading it".to_owned();
             self.report.damage([Damage::new(Kind::ManifestMissing, key, why)]);
         }
+        self.look_for_missing(batch).await?;
         if decided.verdicts.is_empty() && decided.notes.is_empty() && decided.resolved.is_empty() {
             return Ok(());
         }

@@ -17,6 +17,18 @@ pub(super) enum Flaw {
     Length(u64),
 }
 
+/// Where the members of a manifest are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// In its pack, which was put then.
+    Pack(Timestamp),
+    /// The pack is not there. It may have been erased while its manifest was not yet: then its manifest is still to be erased, which is known by those of
+    /// its members that were deleted; the others are in the pack that took its place, if they are anywhere.
+    Nowhere,
+    /// The pack is not as it should be.
+    Doubtful,
+}
+
 /// Whether the pack of a manifest is in the cold store as it should be, by the listing alone.
 pub(super) fn flaw(manifest: &Manifest, listed: Option<u64>) -> Option<Flaw> {
     match listed {
@@ -46,13 +58,20 @@ pub(super) fn contradiction(manifest: &Manifest, pack_key: &str) -> Option<Strin
     Some(format!("{} lies beyond the end of its pack", beyond.member.sop_instance))
 }
 
-/// The members of a pack as they are now. `put_at` is when the pack was put; none if it is not as it should be: then they are in no pack, and what is hot of
-/// them is packed again.
-pub(super) fn part(manifest: &Manifest, put_at: Option<Timestamp>, decided: &Decided, senders: &Senders) -> RebuiltPart {
-    let objects = manifest
-        .instances
-        .iter()
-        .map(|instance| member(manifest, instance, put_at.is_some(), decided, senders));
+/// The members of a pack as they are now. Those that are in no pack, and hot, are packed again.
+pub(super) fn part(manifest: &Manifest, place: Place, decided: &Decided, senders: &Senders) -> RebuiltPart {
+    let objects = manifest.instances.iter();
+    let objects: Vec<Rebuilt> = objects
+        .map(|instance| member(manifest, instance, place, decided, senders))
+        .collect();
+    let put_at = match place {
+        Place::Pack(put_at) => Some(put_at),
+        Place::Nowhere => {
+            let any = objects.iter().any(|object| object.offset.is_some());
+            any.then(|| manifest.described.as_ref().map_or(Timestamp(0), |described| described.at))
+        }
+        Place::Doubtful => None,
+    };
     RebuiltPart {
         study: manifest.study_uid.clone(),
         series: manifest.series_uid.clone(),
@@ -65,11 +84,11 @@ pub(super) fn part(manifest: &Manifest, put_at: Option<Timestamp>, decided: &Dec
             node: manifest.node,
             put_at,
         }),
-        objects: objects.collect(),
+        objects,
     }
 }
 
-fn member(manifest: &Manifest, instance: &Instance, sound: bool, decided: &Decided, senders: &Senders) -> Rebuilt {
+fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Decided, senders: &Senders) -> Rebuilt {
     let member = &instance.member;
     let sender = senders.of(Some(&member.source));
     let header = manifest.header(instance);
@@ -77,6 +96,11 @@ fn member(manifest: &Manifest, instance: &Instance, sound: bool, decided: &Decid
     let issuer = manifest.described.as_ref().and_then(|described| described.issuer_of(patient_id));
     let verdict = decided.verdicts.get(&member.object);
     let (state, reason, counterpart) = standing(member.state, &member.reason, member.counterpart, verdict);
+    let placed = match place {
+        Place::Pack(_) => true,
+        Place::Nowhere => state == ServingState::Deleted,
+        Place::Doubtful => false,
+    };
     Rebuilt {
         arrival: Arrival {
             object: member.object,
@@ -99,7 +123,7 @@ fn member(manifest: &Manifest, instance: &Instance, sound: bool, decided: &Decid
         state,
         reason,
         counterpart,
-        offset: sound.then_some(instance.offset),
+        offset: placed.then_some(instance.offset),
         hot: None,
     }
 }

@@ -11,8 +11,8 @@
 //!   damaged or out of reach fails alone: one lost image must not lock away a thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use filmroom_index::catalogue::{Located, PackKey, PackState, Packed, SeriesKey};
 use filmroom_index::model::ObjectId;
@@ -60,6 +60,8 @@ pub(super) struct Errand {
     /// Until when it may wait for restores.
     pub(super) deadline: Option<Instant>,
     pub(super) answers: mpsc::Sender<Answer>,
+    /// Where instances are by now whose packs were replaced meanwhile, by index.
+    pub(super) moved: Mutex<HashMap<usize, Located>>,
 }
 
 impl Errand {
@@ -76,6 +78,40 @@ impl Errand {
 
     pub(super) fn instance(&self, index: usize) -> Option<&Located> {
         self.instances.get(index)
+    }
+
+    /// An instance, with its place as it is known now.
+    fn located(&self, index: usize) -> Option<Located> {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.get(&index).cloned().or_else(|| self.instance(index).cloned())
+    }
+
+    /// Looks for instances whose pack was replaced. Those that are not served any more are answered; returns these.
+    async fn relocate(&self, members: &[usize]) -> Vec<usize> {
+        let objects: Vec<ObjectId> = members.iter().filter_map(|index| Some(self.instance(*index)?.object)).collect();
+        let found = match self.node.catalogue.located(self.node.node, &objects).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.fail(members.iter().copied(), &RetrieveError::Local(error.to_string())).await;
+                return members.to_vec();
+            }
+        };
+        let found: HashMap<ObjectId, Located> = found.into_iter().map(|located| (located.object, located)).collect();
+        let mut withdrawn = Vec::new();
+        for index in members {
+            let now = self.instance(*index).and_then(|instance| found.get(&instance.object));
+            match now {
+                Some(now) => drop(
+                    self.moved
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(*index, now.clone()),
+                ),
+                None => withdrawn.push(*index),
+            }
+        }
+        self.fail(withdrawn.iter().copied(), &RetrieveError::Withdrawn).await;
+        withdrawn
     }
 
     async fn touch(&self, series: &[SeriesKey]) {
@@ -147,7 +183,8 @@ impl Errand {
     }
 
     async fn survey(&self, members: &[usize]) -> Survey {
-        survey::look(&self.node.hot, &self.instances, members).await
+        let located = members.iter().filter_map(|index| Some((*index, self.located(*index)?)));
+        survey::look(&self.node.hot, located.collect()).await
     }
 
     async fn bring_all(&self, series: Vec<Vec<usize>>) {
@@ -219,6 +256,14 @@ impl Errand {
                     self.fail(std::mem::take(left), &error).await;
                     return None;
                 }
+                // What it holds is looked for again, and the series waits for it.
+                Some(Event::Unreadable(pack, RetrieveError::Moved)) => {
+                    let members = round.members.get(&pack).cloned().unwrap_or_default();
+                    for index in self.relocate(&members).await {
+                        left.remove(&index);
+                    }
+                    return Some(round.ended);
+                }
                 Some(event) => {
                     if let Event::Unreadable(pack, _) = &event {
                         round.closed.remove(pack);
@@ -256,6 +301,9 @@ impl Errand {
         let of = |object: &ObjectId| round.indexes.get(object).cloned().unwrap_or_default();
         match event {
             Event::Readable(_) => Vec::new(),
+            // Only those that are withdrawn are answered: the others are looked for again.
+            Event::Unreadable(pack, RetrieveError::Moved) => self.relocate(&round.members.get(&pack).cloned().unwrap_or_default()).await,
+            Event::Failed(object, RetrieveError::Moved) => self.relocate(&of(&object)).await,
             Event::Unreadable(pack, error) => {
                 let members = round.members.get(&pack).cloned().unwrap_or_default();
                 self.fail(members.clone(), &error).await;
@@ -312,7 +360,7 @@ impl Round {
         for (pack, (packed, members)) in packs {
             let mut wanted = Vec::new();
             for index in &members {
-                let Some(located) = errand.instance(*index) else { continue };
+                let Some(located) = errand.located(*index) else { continue };
                 let indexes = round.indexes.entry(located.object).or_default();
                 indexes.push(*index);
                 if indexes.len() == 1 {
@@ -346,7 +394,7 @@ impl Round {
 fn withholds(error: &RetrieveError) -> bool {
     match error {
         RetrieveError::Archived { .. } | RetrieveError::ColdDown(_) | RetrieveError::Local(_) => true,
-        RetrieveError::Damaged(_) | RetrieveError::Unreachable | RetrieveError::Withdrawn => false,
+        RetrieveError::Damaged(_) | RetrieveError::Unreachable | RetrieveError::Withdrawn | RetrieveError::Moved => false,
     }
 }
 

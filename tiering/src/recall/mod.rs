@@ -207,6 +207,7 @@ impl Archive {
             keep,
             over_budget: AtomicBool::new(false),
             answers: sender,
+            moved: std::sync::Mutex::default(),
         };
         Retrieval {
             answered: vec![false; instances.len()],

@@ -203,6 +203,7 @@ impl Source {
                     restore: RestoreOutlook::NotAllowed,
                 })
             }
+            ColdError::NotFound { .. } if self.moved().await => Err(RetrieveError::Moved),
             ColdError::NotFound { .. } => {
                 self.node
                     .damaged(self.flight.packed.pack, &key, "it is not in the cold store")
@@ -216,6 +217,17 @@ impl Source {
             error @ (ColdError::Refused(_) | ColdError::Source(_)) => {
                 tracing::error!(key, %error, "a pack cannot be read");
                 Err(RetrieveError::ColdDown(error.to_string()))
+            }
+        }
+    }
+
+    /// Whether nothing is read from this pack any more: it was replaced by another one, and erased.
+    async fn moved(&mut self) -> bool {
+        match self.node.catalogue.pack_is_needed(self.flight.packed.pack).await {
+            Ok(needed) => !needed,
+            Err(error) => {
+                tracing::warn!(key = self.flight.packed.key, %error, "whether a pack was replaced is not known");
+                false
             }
         }
     }

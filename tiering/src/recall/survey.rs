@@ -23,9 +23,8 @@ pub(super) struct Survey {
     pub(super) lost: Vec<usize>,
 }
 
-/// Looks for some of the instances.
-pub(super) async fn look(hot: &HotStore, instances: &[Located], members: &[usize]) -> Survey {
-    let files: Vec<(usize, Located)> = members.iter().filter_map(|i| Some((*i, instances.get(*i)?.clone()))).collect();
+/// Looks for some of the instances, by index.
+pub(super) async fn look(hot: &HotStore, files: Vec<(usize, Located)>) -> Survey {
     let hot = hot.clone();
     let look = move || {
         let mut survey = Survey::default();

@@ -47,6 +47,8 @@ impl Inner {
             },
         };
         match &found {
+            // It was replaced by another pack, and erased, while it was looked at.
+            Err(_) if !self.is_needed(verified).await => {}
             Err(error) => self.damaged(verified.pack, verified.key, &error.to_string()).await,
             Ok(head) => {
                 // Without a checksum a size says little of what was found altered before.
@@ -62,6 +64,14 @@ impl Inner {
             }
         }
         found
+    }
+
+    async fn is_needed(&self, verified: Verified<'_>) -> bool {
+        let needed = self.catalogue.pack_is_needed(verified.pack).await;
+        needed.unwrap_or_else(|error| {
+            tracing::warn!(key = verified.key, %error, "whether a pack was replaced is not known");
+            true
+        })
     }
 
     /// An instance out of a pack was not what was stored: the pack is damaged, unless its checksum in the store says that it was lost on the way.

@@ -1,9 +1,13 @@
 //! The mover and the recall die at every step that matters, the node starts again, and goes on by itself.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use fail::FailScenario;
 
 use crate::bucket::Bucket;
-use crate::node::{Node, STUDY, TURNS, eventually, files_below, series};
+use crate::erase::{delete, erased, instance, traces};
+use crate::node::{Node, STUDY, Slice, TURNS, eventually, files_below, series};
 
 /// Ends the process's other tests' use of nodes for a while: failpoints are everybody's. Then runs a test in which `step` panics until it is removed.
 pub(crate) fn alone<T: Future<Output = ()>>(test: impl FnOnce() -> T) {
@@ -103,4 +107,45 @@ fn a_recall_that_died_before_it_was_recorded_leaves_nothing_and_can_be_repeated(
         assert_eq!(files_below(&node.settings.data_dir.join("incoming")).len(), 0);
         node.retrieve(STUDY).await.assert_complete(&series(1, 1, 6, 30_000));
     });
+}
+
+/// A node that died at `step` while it erased one image of a pack, and started again.
+async fn an_erasure_that_died_is_finished(step: &str) {
+    let node = Node::start_alone(|_| {}).await;
+    let slices = series(1, 1, 6, 30_000);
+    node.store_all(&slices).await;
+    node.offload_and_evict(STUDY).await;
+    fail::cfg(step, "panic").unwrap();
+    delete(&node, instance(&slices[2])).await;
+    eventually(&format!("the mover is dead at {step}"), async || {
+        node.pass(Duration::from_secs(1));
+        node.archive.wake_mover();
+        node.mover_ended()
+    })
+    .await;
+    fail::remove(step);
+    let kept: Vec<Slice> = slices.iter().filter(|slice| slice.number != 3).cloned().collect();
+    // What is there between any two steps is enough to serve what stays.
+    let node = node.restart(|_| {}).await;
+    node.retrieve(STUDY).await.assert_complete(&kept);
+    erased(&node).await;
+    assert_eq!(traces(&node, &slices[2]), Vec::<PathBuf>::new(), "{step}");
+    assert_eq!(node.packs().len(), 1, "{step}");
+    assert!(node.archive.evict(STUDY).await.unwrap() > 0);
+    node.retrieve(STUDY).await.assert_complete(&kept);
+}
+
+#[test]
+fn an_erasure_that_died_at_any_step_is_finished_after_a_restart() {
+    for step in [
+        "erase::after_replacing",
+        "erase::after_put",
+        "erase::after_manifest",
+        "erase::after_replaced",
+        "erase::after_object",
+        "erase::after_removal",
+        "erase::after_erased",
+    ] {
+        alone(|| an_erasure_that_died_is_finished(step));
+    }
 }

@@ -6,6 +6,7 @@
 mod bucket;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod erase;
 mod eviction;
 mod integrity;
 #[cfg(feature = "failpoints")]

@@ -38,6 +38,8 @@ macro_rules! stays {
     };
 }
 
+pub(super) use stays;
+
 /// Objects of deletions that erase, and are not in a pack that is on its way.
 macro_rules! to_erase {
     ($select:literal, $rest:literal) => {

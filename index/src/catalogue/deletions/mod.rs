@@ -36,6 +36,7 @@ use crate::model::{ObjectId, Timestamp};
 mod end;
 mod erase;
 mod list;
+mod needed;
 mod refuse;
 mod take_back;
 

@@ -85,6 +85,17 @@ impl Catalogue {
         rows.into_iter().map(LocatedRow::read).collect()
     }
 
+    /// Where those of some objects are that are served now.
+    pub async fn located(&self, node: NodeId, objects: &[ObjectId]) -> Result<Vec<Located>> {
+        let mut connection = self.read().await?;
+        let mut located = Vec::with_capacity(objects.len());
+        for objects in objects.chunks(CHUNK) {
+            let objects: Vec<Uuid> = objects.iter().map(|object| object.0).collect();
+            located.extend(locate_objects(&mut connection, node, &objects).await?);
+        }
+        Ok(located)
+    }
+
     /// Which of some objects are served now.
     pub async fn still_served(&self, objects: &[ObjectId]) -> Result<HashSet<ObjectId>> {
         let mut connection = self.read().await?;

@@ -44,6 +44,21 @@ impl Catalogue {
     }
 }
 
+impl Catalogue {
+    /// How many of some objects are not deleted, and in no pack.
+    pub async fn rebuild_unplaced(&self, objects: &[ObjectId]) -> Result<u64> {
+        let mut connection = self.read().await?;
+        let sql = in_uuids!(
+            connection,
+            "SELECT object_id FROM objects WHERE pack IS NULL AND state <> 'deleted' AND object_id",
+            "$1",
+            ""
+        );
+        let rows: Vec<(Uuid,)> = fetch_all!(connection, sql, Uuids(objects.iter().map(|object| object.0).collect()))?;
+        Ok(rows.len() as u64)
+    }
+}
+
 async fn load(
     connection: &mut Connection,
     node: NodeId,
@@ -61,6 +76,9 @@ async fn load(
         None => None,
     };
     let known = known(connection, &part.objects).await?;
+    if let Some(pack) = pack {
+        place(connection, series.id, pack, &part.objects, &known).await?;
+    }
     let mut rows = ObjectRows::default();
     let mut compressor = series.header.compressor()?;
     let mut served: Vec<&Rebuilt> = Vec::new();
@@ -124,6 +142,17 @@ async fn known(connection: &mut Connection, objects: &[Rebuilt]) -> Result<HashS
     let ids = Uuids(objects.iter().map(|object| object.arrival.object.0).collect());
     let rows: Vec<(Uuid,)> = fetch_all!(connection, sql, ids)?;
     Ok(rows.into_iter().map(|(object,)| object).collect())
+}
+
+/// Objects on record that are in no pack, for the one of the manifest that was read before is gone, are in this one.
+async fn place(connection: &mut Connection, series: i64, pack: i64, objects: &[Rebuilt], known: &HashSet<Uuid>) -> Result<()> {
+    let sql = "UPDATE objects SET pack = $1, pack_offset = $2 WHERE object_id = $3 AND series = $4 AND pack IS NULL";
+    for object in objects.iter().filter(|object| known.contains(&object.arrival.object.0)) {
+        if let Some(offset) = object.offset {
+            execute!(connection, sql, pack, signed(offset), object.arrival.object.0, series)?;
+        }
+    }
+    Ok(())
 }
 
 /// Two versions may seem served where the journal's last entries were lost: the newer one is. Takes older ones on record out of service, and

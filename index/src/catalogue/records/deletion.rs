@@ -216,6 +216,15 @@ pub struct ErasureClaim {
     pub fence: i64,
 }
 
+/// Packs that hold what is to be erased, counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OpenErasures {
+    /// All
+    pub open: u64,
+    /// Those that the cold store keeps until a day that is known
+    pub locked: u64,
+}
+
 /// A pack that was put and verified in the place of another one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReplacementPack {

@@ -26,7 +26,7 @@ pub(super) use commitment::{pack, unpack};
 pub use cost::{PackGroup, RestoreGroup, SizeGroup, SizeSample};
 pub use deletion::{
     Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, ErasureClaim,
-    RemainingPack, ReplacementPack, TakenBack,
+    OpenErasures, RemainingPack, ReplacementPack, TakenBack,
 };
 pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,

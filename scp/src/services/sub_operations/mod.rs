@@ -153,7 +153,7 @@ impl From<&RetrieveError> for Reason {
             RetrieveError::Damaged(_) => Reason::Damaged,
             RetrieveError::Unreachable => Reason::Unreachable,
             RetrieveError::Withdrawn => Reason::Withdrawn,
-            RetrieveError::Local(_) => Reason::Local,
+            RetrieveError::Local(_) | RetrieveError::Moved => Reason::Local,
         }
     }
 }

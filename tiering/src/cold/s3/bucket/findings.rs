@@ -159,10 +159,10 @@ impl fmt::Display for Finding {
             ),
             Finding::ObjectLock(Retention { rule: Some((mode, days)) }) => write!(
                 f,
-                "Object Lock keeps every object for {days} days ({mode}): what is deleted on purpose is erased no earlier, and filmroom deletions says until when"
+                "Object Lock keeps every object for {days} days ({mode}): what is deleted on purpose is erased no earlier, and filmroom deletions list says until when"
             ),
             Finding::ObjectLock(Retention { rule: None }) => f.write_str(
-                "Object Lock is on: what somebody locks by hand is erased no earlier than its lock ends, and filmroom deletions says until when",
+                "Object Lock is on: what somebody locks by hand is erased no earlier than its lock ends, and filmroom deletions list says until when",
             ),
             Finding::NotEncrypted => f.write_str("the bucket has no default encryption"),
         }

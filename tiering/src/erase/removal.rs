@@ -1,0 +1,46 @@
+//! A pack of which nothing stays: it goes, then its manifest.
+
+use filmroom_index::catalogue::ErasureClaim;
+use filmroom_index::model::Timestamp;
+
+use super::Outcome;
+use crate::archive::Inner;
+use crate::cold::{ColdError, ColdStore, Erased};
+use crate::error::moment;
+use crate::mover::transfer::{Setback, answered};
+use crate::pack;
+
+/// What the cold store keeps of a pack: until when, and how that is said.
+type Kept = (Option<Timestamp>, String);
+
+pub(super) async fn remove(node: &Inner, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
+    // What an earlier attempt has begun to put in its place holds nothing that stays either, by now.
+    let begun = (!claim.replacement.is_empty()).then_some(claim.replacement.as_str());
+    for key in [begun, Some(claim.key.as_str())].into_iter().flatten() {
+        if let Some((until, why)) = pack(node, cold, key).await? {
+            return Ok(Outcome::Locked(until, why));
+        }
+    }
+    fail::fail_point!("erase::after_removal");
+    node.catalogue.pack_erased(claim).await?;
+    fail::fail_point!("erase::after_erased");
+    Ok(Outcome::Erased)
+}
+
+/// Removes a pack and, once that is gone, its manifest.
+pub(super) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
+    for key in [key.to_owned(), pack::manifest_key(key)] {
+        if let Erased::Locked { until, versions } = answered(node, cold.erase(&key).await)? {
+            let until_when = match until {
+                Some(until) => format!("until {}", moment(until)),
+                None => "and does not say until when (a legal hold)".to_owned(),
+            };
+            return Ok(Some((
+                until,
+                format!("Object Lock keeps {versions} versions of {key} {until_when}"),
+            )));
+        }
+        fail::fail_point!("erase::after_object");
+    }
+    Ok(None)
+}

@@ -1,0 +1,97 @@
+//! A pack of which something stays: that is put into a new pack.
+
+use std::sync::Arc;
+
+use filmroom_index::catalogue::{ErasureClaim, PackClaim, PackState, ReplacementPack};
+use filmroom_index::model::ObjectId;
+
+use super::kept::{Copies, Kept};
+use super::{Outcome, removal};
+use crate::archive::Inner;
+use crate::cold::{Class, ColdStore};
+use crate::mover::transfer::{Setback, answered, put_manifest, verify};
+use crate::pack::{self, Rotten};
+
+pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
+    let new = replacement(claim);
+    if !claim.replacement.is_empty() && claim.replacement != new.key {
+        // Fewer members stay than when that one was begun. Nothing belongs to it.
+        if let Some((until, why)) = removal::pack(node, cold, &claim.replacement).await? {
+            return Ok(Outcome::Locked(until, why));
+        }
+    }
+    node.catalogue.erasure_replacing(claim, &new.key).await?;
+    fail::fail_point!("erase::after_replacing");
+    let crc64 = match put(node, cold, claim, &new).await? {
+        Kept::Here(crc64) => crc64,
+        Kept::Archived(at) => return Ok(Outcome::Restoring(at)),
+    };
+    fail::fail_point!("erase::after_put");
+    put_manifest(node, cold, node.node, &new, crc64).await?;
+    fail::fail_point!("erase::after_manifest");
+    verify(node, cold, &new, crc64).await?;
+    let replaced = ReplacementPack {
+        key: new.key.clone(),
+        length: new.length,
+        crc64,
+        members: new.members.iter().map(|(member, offset)| (member.object, *offset)).collect(),
+    };
+    node.catalogue.pack_replaced(claim, &replaced, node.clock.now()).await?;
+    fail::fail_point!("erase::after_replaced");
+    tracing::info!(study = %claim.study_uid, old = claim.key, new = new.key, members = new.members.len(), "a pack is put anew without what was deleted");
+    Ok(Outcome::Replaced)
+}
+
+/// The pack of what stays.
+fn replacement(claim: &ErasureClaim) -> PackClaim {
+    let members: Vec<_> = claim.keep.iter().map(|(member, _)| member).collect();
+    let planned = pack::of_members(&claim.study_uid, &claim.series_uid, claim.serving, &members);
+    let offsets = planned.members.into_iter().map(|(_, offset)| offset);
+    PackClaim {
+        pack: claim.pack,
+        key: planned.key,
+        state: PackState::Planned,
+        series: claim.series,
+        study_uid: claim.study_uid.clone(),
+        series_uid: claim.series_uid.clone(),
+        length: planned.length,
+        crc64: None,
+        attempts: claim.attempts,
+        fence: claim.fence,
+        members: claim.keep.iter().map(|(member, _)| member.clone()).zip(offsets).collect(),
+    }
+}
+
+/// Puts the new pack from hot files where they are sound, and from the old pack.
+async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim, new: &PackClaim) -> Result<Kept<u64>, Setback> {
+    let mut hot: Vec<ObjectId> = claim.hot.clone();
+    loop {
+        let copies = match Copies::gather(node, cold, claim, &hot).await? {
+            Kept::Here(copies) => copies,
+            Kept::Archived(at) => return Ok(Kept::Archived(at)),
+        };
+        let members = new.members.iter().map(|(member, _)| member.clone()).collect();
+        let paths = copies.paths();
+        let hot_store = node.hot.clone();
+        let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_else(|| hot_store.path(object));
+        let put = answered(
+            node,
+            cold.put(&new.key, Class::Pack, new.length, pack::stream(&new.key, members, path))
+                .await,
+        );
+        drop(copies);
+        let error = match put {
+            Ok(crc64) => return Ok(Kept::Here(crc64)),
+            Err(error) => error,
+        };
+        match Rotten::behind(&error) {
+            // The old pack may have it as it was received.
+            Some(rotten) if hot.contains(&rotten.object) => {
+                tracing::warn!(object = %rotten.object, what = rotten.what, "a hot file is damaged: what stays is read from the pack");
+                let object = rotten.object;
+                hot.retain(|other| *other != object);
+            }
+            _ => return Err(error.into()),
+        }
+    }
+}
