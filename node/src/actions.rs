@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::{AuditEvent, AuditOutcome, Located};
+use filmroom_index::catalogue::{AuditEvent, AuditOutcome, DeletionAnswer, DeletionKey, DeletionSubject, DeletionTerms, Located};
 use filmroom_index::model::{AeTitle, ObjectId, Uid};
 use filmroom_scp::destinations::{SendError, send_study};
 use filmroom_scp::dimse::Status;
@@ -12,6 +12,8 @@ use filmroom_scp::settings::Settings;
 use filmroom_tiering::Archive;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::cli::report::second;
 
 /// A thing to do, as the command line sends it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +61,25 @@ pub(crate) enum Action {
         /// Its SOP Instance UID
         note: Uid,
     },
+    /// Delete a study, series or instance on purpose
+    Delete {
+        /// What
+        subject: DeletionSubject,
+        /// Why
+        reason: String,
+        /// Why although it still has to be kept
+        despite_retention: Option<String>,
+    },
+    /// Take a deletion back
+    Undelete {
+        /// Its number
+        id: i64,
+    },
+    /// Let what was deleted come again
+    LiftDeletion {
+        /// The deletion's number
+        id: i64,
+    },
     /// Close a conflict
     ResolveConflict {
         /// Its number
@@ -71,6 +92,9 @@ pub(crate) enum Action {
 pub(crate) struct Done {
     /// In words
     pub(crate) message: String,
+    /// The deletion's number, where one was made
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deletion: Option<i64>,
 }
 
 /// A node that can do it.
@@ -80,15 +104,28 @@ pub(crate) struct Node {
     pub(crate) archive: Archive,
     /// DICOM settings
     pub(crate) dicom: Arc<Settings>,
+    /// On what terms anything is deleted
+    pub(crate) delete: Arc<DeletionTerms>,
 }
 
 impl Node {
     /// Does one thing and returns when it is done, or failed: the audit has either. `actor` is who asked.
     pub(crate) async fn perform(&self, action: &Action, actor: &str) -> anyhow::Result<Done> {
+        if let Action::Delete {
+            subject,
+            reason,
+            despite_retention,
+        } = action
+        {
+            return self.delete(subject, reason, despite_retention.clone(), actor).await;
+        }
         let done = self.carry_out(action, actor).await;
         self.archive.wake_mover();
         self.audit(action, actor, &done).await?;
-        Ok(Done { message: done? })
+        Ok(Done {
+            message: done?,
+            deletion: None,
+        })
     }
 
     async fn carry_out(&self, action: &Action, actor: &str) -> anyhow::Result<String> {
@@ -129,6 +166,16 @@ impl Node {
                 };
                 format!("{note}: undone, {} instances are served again{kept}", effect.changed)
             }
+            // It has an answer of its own.
+            Action::Delete { .. } => bail!("a deletion is no such action"),
+            Action::Undelete { id } => self.undelete(*id, actor).await?,
+            Action::LiftDeletion { id } => {
+                let now = self.archive.clock().now();
+                if !self.archive.catalogue().lift_tombstones(DeletionKey(*id), actor, now).await? {
+                    bail!("{id} is no deletion that is over, or was lifted before: see `filmroom deletions list`");
+                }
+                format!("deletion {id}: what it deleted is accepted again when it is sent")
+            }
             Action::ResolveConflict { id } => {
                 let now = self.archive.clock().now();
                 if !self.archive.catalogue().resolve_conflict(*id, actor, now).await? {
@@ -137,6 +184,75 @@ impl Node {
                 format!("conflict {id}: resolved")
             }
         })
+    }
+
+    /// The catalogue audits what it does; what the retention period forbids is audited here.
+    async fn delete(&self, subject: &DeletionSubject, reason: &str, despite: Option<String>, actor: &str) -> anyhow::Result<Done> {
+        if reason.trim().is_empty() {
+            bail!("a deletion needs a reason");
+        }
+        let terms = DeletionTerms {
+            despite: despite.filter(|why| !why.trim().is_empty()),
+            ..DeletionTerms::clone(&self.delete)
+        };
+        let (catalogue, now) = (self.archive.catalogue(), self.archive.clock().now());
+        let answer = catalogue.delete(subject, reason, actor, now, &terms).await?;
+        let (level, uid) = (subject.level(), subject.uid());
+        match answer {
+            DeletionAnswer::Deleted(deletion) => {
+                self.archive.wake_mover();
+                Ok(Done {
+                    message: format!(
+                        "{level} {uid}: {} instances are deleted; `filmroom undelete {}` takes it back until {}",
+                        deletion.instances,
+                        deletion.key.0,
+                        second(deletion.due_at)
+                    ),
+                    deletion: Some(deletion.key.0),
+                })
+            }
+            DeletionAnswer::NotHere => bail!("{level} {uid}: nothing of it is here, or it is deleted already"),
+            DeletionAnswer::Ambiguous(studies) => {
+                let studies: Vec<&str> = studies.iter().map(Uid::as_str).collect();
+                bail!(
+                    "{level} {uid} stands in several studies: {}; delete these, or instances",
+                    studies.join(", ")
+                )
+            }
+            DeletionAnswer::Retained(from) => {
+                let why = format!("{level} {uid} has to be kept until {} (delete.retention)", second(from));
+                let event = AuditEvent {
+                    study_uid: if let DeletionSubject::Study(uid) = subject {
+                        uid.to_string()
+                    } else {
+                        String::new()
+                    },
+                    outcome: AuditOutcome::Serious,
+                    detail: format!("refused: {why}"),
+                    ..AuditEvent::new(now, "deleted", actor)
+                };
+                catalogue.audit(&[event]).await.context("the audit cannot be written")?;
+                bail!("{why}; --despite-retention WHY deletes it all the same, and is audited")
+            }
+        }
+    }
+
+    async fn undelete(&self, id: i64, actor: &str) -> anyhow::Result<String> {
+        let catalogue = self.archive.catalogue();
+        let Some(back) = catalogue.take_back(DeletionKey(id), actor, self.archive.clock().now()).await? else {
+            bail!("{id} is no deletion that can be taken back: see `filmroom deletions list`");
+        };
+        let mut message = format!("deletion {id}: taken back, {} objects are as they were", back.restored);
+        if back.kept > 0 {
+            message += &format!(", {} stay deleted by another deletion", back.kept);
+        }
+        if back.otherwise > 0 {
+            message += &format!(
+                ", {} are otherwise than before: a rejection note, another version, or a damaged file",
+                back.otherwise
+            );
+        }
+        Ok(message)
     }
 
     async fn send(&self, ae: &str, study: &str) -> anyhow::Result<String> {
@@ -172,6 +288,9 @@ impl Node {
             | Action::Discard { .. }
             | Action::ApplyNote { .. }
             | Action::UndoNote { .. }
+            | Action::Delete { .. }
+            | Action::Undelete { .. }
+            | Action::LiftDeletion { .. }
             | Action::ResolveConflict { .. } => return Ok(()),
         };
         // An accession number may name several studies, each with its patient.

@@ -1,8 +1,9 @@
 //! What is hot on a node: eviction, recall, the removal of what is deleted, and what the sweep at start-up asks.
 //!
 //! # Invariants
-//! - A hot copy is forgotten durably before its file is removed, and only if its pack is verified and not known to be damaged, or its
-//!   object is deleted and the journal that says so is in the cold store. Where the pack is archived, the caller has to say that it knows.
+//! - A hot copy is forgotten durably before its file is removed, if its pack is verified and not known to be damaged. Where the pack is archived, the
+//!   caller has to say that it knows. That of a deleted object is doomed, which is as durable, and forgotten after its file is removed: what is
+//!   said to be gone is gone. Before, the journal that says so is in the cold store.
 //! - A hot copy is on record only after its file is durable.
 //!
 //! # Crash story
@@ -102,22 +103,31 @@ impl Catalogue {
         Ok(rows.into_iter().map(|(_, object)| ObjectId(object)).collect())
     }
 
-    /// Forgets the hot copies of deleted objects (redundant duplicates, discarded quarantine); their files may go once this has
-    /// returned. `journalled`: only of those whose journal entry, if any, is in the cold store; without a cold store there is
-    /// nothing that could bring them back.
-    pub async fn take_doomed(&self, node: NodeId, journalled: bool, limit: u32) -> Result<Vec<ObjectId>> {
-        let mut connection = self.write().await?;
-        let node = node_row(&mut connection, node).await?;
-        let sql = "SELECT o.id, o.object_id FROM hot_copies h JOIN objects o ON o.id = h.object
-                   WHERE h.node = $1 AND h.state = 'doomed' AND o.state = 'deleted'
+    /// Hot copies of deleted objects (redundant duplicates, discarded quarantine, what a person deleted and can take back no more): their
+    /// files may go. `journalled`: only of those whose journal entry, if any, is in the cold store; without a cold store there is nothing that
+    /// could bring them back.
+    pub async fn doomed(&self, node: NodeId, journalled: bool, limit: u32) -> Result<Vec<ObjectId>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT o.object_id FROM hot_copies h JOIN objects o ON o.id = h.object
+                   WHERE h.node = (SELECT id FROM nodes WHERE node_id = $1) AND h.state = 'doomed' AND o.state = 'deleted'
                    AND ($2 = 0 OR NOT EXISTS (SELECT 1 FROM journal j WHERE j.object_id = o.object_id AND j.written_at IS NULL))
                    ORDER BY o.id LIMIT $3";
-        let rows: Vec<(i64, Uuid)> = fetch_all!(connection, sql, node, i64::from(journalled), i64::from(limit))?;
-        if !rows.is_empty() {
-            forget(&mut connection, node, rows.iter().map(|(id, _)| *id).collect()).await?;
-            connection.commit().await?;
-        }
-        Ok(rows.into_iter().map(|(_, object)| ObjectId(object)).collect())
+        let rows: Vec<(Uuid,)> = fetch_all!(connection, sql, node.0, i64::from(journalled), i64::from(limit))?;
+        Ok(rows.into_iter().map(|(object,)| ObjectId(object)).collect())
+    }
+
+    /// The files of doomed hot copies are gone: nothing is said of them any more.
+    pub async fn doomed_removed(&self, node: NodeId, objects: &[ObjectId]) -> Result<()> {
+        let mut connection = self.write().await?;
+        let sql = in_uuids!(
+            connection,
+            "DELETE FROM hot_copies WHERE state = 'doomed' AND node = (SELECT id FROM nodes WHERE node_id = $1)
+             AND object IN (SELECT o.id FROM objects o WHERE o.object_id",
+            "$2",
+            ")"
+        );
+        execute!(connection, sql, node.0, Uuids(objects.iter().map(|object| object.0).collect()))?;
+        connection.commit().await
     }
 
     /// These objects are hot on this node again. The copy of one that was deleted meanwhile is doomed, unless that may be taken back. Returns

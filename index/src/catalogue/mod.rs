@@ -67,16 +67,16 @@ pub use rebuild::Loaded;
 pub use records::{
     Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome,
     AuditRecord, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, Deletion,
-    DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeliveryClaim,
-    DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described,
-    EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile,
-    ItemLease, ItemTaken, JournalEntry, KeptPack, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member, NewCommitment, NewDelivery,
-    NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim,
-    PackGroup, PackKey, PackRestore, PackState, Packed, Pass, PassState, PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt,
-    RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim,
-    RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, SeriesKey, SeriesText, ServedVersion,
-    SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Verdict,
-    WaitingNote,
+    DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict,
+    DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
+    Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy,
+    HotCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KeptPack, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member,
+    NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenedDelivery,
+    Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, Pass, PassState, PatientText, Quarantined, QuietSeries,
+    RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack,
+    ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish,
+    SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk,
+    TaggedPack, TakenBack, Verdict, WaitingNote,
 };
 
 /// The catalogue's database.

@@ -33,7 +33,7 @@ async fn filled(database: &Database) -> Catalogue {
     catalogue
 }
 
-fn identifier(level: &str, keys: &[(Tag, VR, &str)]) -> DataSet {
+pub(crate) fn identifier(level: &str, keys: &[(Tag, VR, &str)]) -> DataSet {
     let mut identifier = DataSet::new();
     identifier.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level);
     for (tag, vr, text) in keys {

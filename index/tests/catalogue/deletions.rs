@@ -10,10 +10,14 @@ use filmroom_index::catalogue::{
 };
 use filmroom_index::model::{ObjectId, ServingState, Timestamp};
 
+use proptest::strategy::{Strategy, ValueTree};
+
+use crate::answering::{ask, identifier};
 use crate::cold::{claim, offload, packs};
 use crate::database::Database;
+use crate::matching::{context, runner};
 use crate::objects::{Changed, node, slice, tick, uid};
-use crate::store::{store, store_all};
+use crate::store::{store, store_all, take_doomed};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const LEASE: Duration = Duration::from_secs(600);
@@ -67,7 +71,7 @@ async fn state(catalogue: &Catalogue, deletion: &Deletion) -> DeletionState {
 /// Ends the grace period; nothing has a cold store.
 async fn erase(catalogue: &Catalogue, at: Timestamp) {
     catalogue.begin_erasing(at, false).await.unwrap();
-    catalogue.take_doomed(node(1), false, 1000).await.unwrap();
+    take_doomed(catalogue, node(1), false, 1000).await;
     catalogue.end_erasing(at).await.unwrap();
 }
 
@@ -228,7 +232,7 @@ pub(crate) async fn nothing_is_erased_before_its_time_and_before_the_journal_is_
     let early = Timestamp(deletion.due_at.0 - 1);
     assert_eq!(catalogue.begin_erasing(early, false).await.unwrap(), 0);
     assert_eq!(catalogue.begin_erasing(deletion.due_at, true).await.unwrap(), 0);
-    assert_eq!(catalogue.take_doomed(node(1), false, 10).await.unwrap(), []);
+    assert_eq!(take_doomed(&catalogue, node(1), false, 10).await, []);
     assert!(catalogue.deletion_remains(&deletion).await.unwrap().journal_pending);
     let entries = journal(&catalogue).await;
     assert_eq!(entries.last().unwrap()["action"], "deleted");
@@ -242,7 +246,7 @@ pub(crate) async fn nothing_is_erased_before_its_time_and_before_the_journal_is_
     let remains = catalogue.deletion_remains(&deletion).await.unwrap();
     assert_eq!((remains.journal_pending, remains.hot), (false, vec![(node(1), 1)]));
     assert_eq!(catalogue.end_erasing(deletion.due_at).await.unwrap(), 0, "a file is still there");
-    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [arrival.object]);
+    assert_eq!(take_doomed(&catalogue, node(1), true, 10).await, [arrival.object]);
     assert_eq!(catalogue.end_erasing(deletion.due_at).await.unwrap(), 1);
     assert_eq!(state(&catalogue, &deletion).await, DeletionState::Erased);
     for table in ["objects", "series", "studies", "patients", "deleted_objects", "series_nodes"] {
@@ -265,7 +269,7 @@ pub(crate) async fn a_pack_goes_or_is_replaced_without_what_is_deleted(database:
     };
     assert_eq!(catalogue.begin_erasing(Timestamp(waiting.due_at.0 - 1), true).await.unwrap(), 1);
     assert_eq!(state(&catalogue, &deletion).await, DeletionState::Erasing);
-    assert_eq!(catalogue.take_doomed(node(1), true, 10).await.unwrap(), [all[1].object]);
+    assert_eq!(take_doomed(&catalogue, node(1), true, 10).await, [all[1].object]);
     let claim = catalogue.claim_erasure(node(1), tick(), LEASE).await.unwrap().unwrap();
     let of = |members: &[(filmroom_index::catalogue::Member, u64)]| members.iter().map(|(member, _)| member.object).collect::<Vec<_>>();
     assert_eq!(
@@ -322,7 +326,7 @@ pub(crate) async fn a_pack_goes_or_is_replaced_without_what_is_deleted(database:
     };
     journal(&catalogue).await;
     catalogue.begin_erasing(tick(), true).await.unwrap();
-    catalogue.take_doomed(node(1), true, 10).await.unwrap();
+    take_doomed(&catalogue, node(1), true, 10).await;
     let claim = catalogue.claim_erasure(node(1), tick(), LEASE).await.unwrap().unwrap();
     assert!(claim.keep.is_empty());
     assert_eq!(claim.erase.len(), 2);
@@ -346,17 +350,13 @@ pub(crate) async fn a_pack_on_its_way_is_left_alone_until_it_is_verified(databas
     catalogue.plan_packs(&claimed, &packs(&claimed)).await.unwrap();
     let deletion = delete(&catalogue, &instance(&all[0])).await;
     catalogue.begin_erasing(deletion.due_at, false).await.unwrap();
-    assert_eq!(
-        catalogue.take_doomed(node(1), false, 10).await.unwrap(),
-        [],
-        "the pack is made of it"
-    );
+    assert_eq!(take_doomed(&catalogue, node(1), false, 10).await, [], "the pack is made of it");
     assert_eq!(catalogue.claim_erasure(node(1), tick(), LEASE).await.unwrap(), None);
     let pack = catalogue.claim_pack(node(1), LEASE).await.unwrap().unwrap();
     assert_eq!(pack.members.len(), 2);
     crate::cold::verify(&catalogue, &pack).await;
     catalogue.begin_erasing(deletion.due_at, false).await.unwrap();
-    assert_eq!(catalogue.take_doomed(node(1), false, 10).await.unwrap(), [all[0].object]);
+    assert_eq!(take_doomed(&catalogue, node(1), false, 10).await, [all[0].object]);
     let claim = catalogue.claim_erasure(node(1), tick(), LEASE).await.unwrap().unwrap();
     assert_eq!((claim.keep.len(), claim.erase.len()), (1, 1));
     database.counts_are_right().await;
@@ -387,8 +387,8 @@ pub(crate) async fn what_waits_is_neither_packed_nor_in_the_way_of_eviction(data
     assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 2);
     catalogue.begin_erasing(deletion.due_at, false).await.unwrap();
     assert_eq!(catalogue.recalled(node(2), &[packed.object], tick()).await.unwrap(), []);
-    assert_eq!(catalogue.take_doomed(node(1), false, 10).await.unwrap(), [packed.object]);
-    assert_eq!(catalogue.take_doomed(node(2), false, 10).await.unwrap(), [packed.object]);
+    assert_eq!(take_doomed(&catalogue, node(1), false, 10).await, [packed.object]);
+    assert_eq!(take_doomed(&catalogue, node(2), false, 10).await, [packed.object]);
     database.counts_are_right().await;
 }
 
@@ -412,7 +412,7 @@ pub(crate) async fn what_two_deletions_cover_comes_back_with_both(database: Data
     };
     catalogue.delete(&study(1), "reason", "admin", tick(), &sooner).await.unwrap();
     catalogue.begin_erasing(tick(), false).await.unwrap();
-    assert_eq!(catalogue.take_doomed(node(1), false, 10).await.unwrap().len(), 2);
+    assert_eq!(take_doomed(&catalogue, node(1), false, 10).await.len(), 2);
     let back = catalogue.take_back(one.key, "admin", tick()).await.unwrap().unwrap();
     assert_eq!((back.restored, back.kept), (0, 0), "nothing is left to it");
     database.counts_are_right().await;
@@ -473,4 +473,91 @@ pub(crate) async fn deletions_and_stores_at_once_leave_nothing_served_that_is_de
         assert_eq!(served(&catalogue, &all).await.len(), 8);
         database.counts_are_right().await;
     }
+}
+
+/// What C-FIND answers at every level, attribute by attribute.
+async fn answers(catalogue: &Catalogue) -> Vec<String> {
+    let keys = [
+        (tags::PATIENT_ID, VR::LO, ""),
+        (tags::PATIENT_NAME, VR::PN, ""),
+        (tags::STUDY_INSTANCE_UID, VR::UI, ""),
+        (tags::STUDY_DESCRIPTION, VR::LO, ""),
+        (tags::MODALITIES_IN_STUDY, VR::CS, ""),
+        (tags::NUMBER_OF_STUDY_RELATED_INSTANCES, VR::IS, ""),
+        (tags::SERIES_INSTANCE_UID, VR::UI, ""),
+        (tags::NUMBER_OF_SERIES_RELATED_INSTANCES, VR::IS, ""),
+        (tags::SOP_INSTANCE_UID, VR::UI, ""),
+        (tags::INSTANCE_NUMBER, VR::IS, ""),
+    ];
+    let mut said = Vec::new();
+    for level in ["PATIENT", "STUDY", "SERIES", "IMAGE"] {
+        let found = ask(catalogue, &identifier(level, &keys), &context()).await;
+        let mut lines: Vec<String> = found.iter().map(|answer| answer.to_json().to_string()).collect();
+        lines.sort();
+        said.append(&mut lines);
+    }
+    said
+}
+
+/// By chance: deletions of studies, series and instances that cover each other, taken back in any order, and resends in between.
+pub(crate) async fn whatever_is_deleted_and_taken_back_is_found_as_before_and_nothing_else_is(database: Database) {
+    let mut runner = runner();
+    let catalogue = database.open().await;
+    let mut all = Vec::new();
+    for (study, series, instance) in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2), (2, 2, 1)] {
+        all.push(slice(study, series, instance));
+    }
+    store_all(&catalogue, &all).await;
+    offload(&catalogue).await;
+    let before = answers(&catalogue).await;
+    let mut open: Vec<(Deletion, BTreeSet<usize>)> = Vec::new();
+    for _ in 0..60 {
+        let (kind, which) = ((0usize..7), (0usize..all.len())).new_tree(&mut runner).unwrap().current();
+        let chosen = &all[which];
+        let of = |covers: &dyn Fn(&Arrival) -> bool| (0..all.len()).filter(|n| covers(&all[*n])).collect::<BTreeSet<usize>>();
+        let (subject, covers) = match kind {
+            0 => (study(if which < 4 { 1 } else { 2 }), of(&|arrival| arrival.study == chosen.study)),
+            1 => (
+                DeletionSubject::Series(chosen.series.clone()),
+                of(&|arrival| arrival.series == chosen.series),
+            ),
+            2 => (instance(chosen), of(&|arrival| arrival.sop_instance == chosen.sop_instance)),
+            3 => {
+                let hidden = open.iter().any(|(_, covers)| covers.contains(&which));
+                match store(&catalogue, &chosen.clone().again()).await {
+                    Outcome::Deleted { .. } => assert!(hidden),
+                    Outcome::Redundant { .. } => assert!(!hidden),
+                    other => panic!("{other:?}"),
+                }
+                continue;
+            }
+            _ if open.is_empty() => continue,
+            _ => {
+                let (deletion, _) = open.swap_remove(which % open.len());
+                assert!(catalogue.take_back(deletion.key, "admin", tick()).await.unwrap().is_some());
+                assert_found(&catalogue, &all, &open).await;
+                continue;
+            }
+        };
+        match catalogue.delete(&subject, "chance", "admin", tick(), &terms()).await.unwrap() {
+            DeletionAnswer::Deleted(deletion) => open.push((*deletion, covers)),
+            DeletionAnswer::NotHere => assert!(covers.iter().all(|n| open.iter().any(|(_, covered)| covered.contains(n)))),
+            other => panic!("{other:?}"),
+        }
+        assert_found(&catalogue, &all, &open).await;
+    }
+    database.counts_are_right().await;
+    for (deletion, _) in open {
+        catalogue.take_back(deletion.key, "admin", tick()).await.unwrap().unwrap();
+    }
+    assert_eq!(answers(&catalogue).await, before);
+    database.counts_are_right().await;
+}
+
+async fn assert_found(catalogue: &Catalogue, all: &[Arrival], open: &[(Deletion, BTreeSet<usize>)]) {
+    let visible = (0..all.len()).filter(|n| !open.iter().any(|(_, covers)| covers.contains(n)));
+    let expected: BTreeSet<ObjectId> = visible.map(|n| all[n].object).collect();
+    assert_eq!(served(catalogue, all).await, expected);
+    let found = ask(catalogue, &identifier("IMAGE", &[(tags::SOP_INSTANCE_UID, VR::UI, "")]), &context()).await;
+    assert_eq!(found.len(), expected.len());
 }

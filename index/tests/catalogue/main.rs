@@ -199,7 +199,8 @@ fn main() {
             what_waits_is_neither_packed_nor_in_the_way_of_eviction,
             what_two_deletions_cover_comes_back_with_both,
             what_lies_elsewhere_goes_only_if_it_is_out_of_service,
-            deletions_and_stores_at_once_leave_nothing_served_that_is_deleted;
+            deletions_and_stores_at_once_leave_nothing_served_that_is_deleted,
+            whatever_is_deleted_and_taken_back_is_found_as_before_and_nothing_else_is;
         deliveries:
             what_is_open_already_is_joined,
             a_delivery_of_thousands_comes_in_whole_series,

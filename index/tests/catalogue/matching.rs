@@ -147,7 +147,7 @@ async fn check(catalogue: &Catalogue, patients: &[Entity], asked: (Root, &str, E
 }
 
 /// A source of chance: FILMROOM_TEST_SEED repeats one.
-fn runner() -> TestRunner {
+pub(crate) fn runner() -> TestRunner {
     let seed = std::env::var("FILMROOM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
     println!("FILMROOM_TEST_SEED={seed}");

@@ -22,6 +22,7 @@ fn rebuilt(arrival: &Arrival, state: ServingState) -> Rebuilt {
         counterpart: None,
         offset: Some(70),
         hot: None,
+        deletion: None,
     }
 }
 

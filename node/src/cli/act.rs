@@ -72,6 +72,7 @@ impl Performer {
                 let node = Node {
                     archive: archive.clone(),
                     dicom: Arc::new(config.dicom.clone()),
+                    delete: Arc::new(config.delete.clone()),
                 };
                 let mover = {
                     let stop = stop.clone();

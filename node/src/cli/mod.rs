@@ -5,10 +5,11 @@ mod bucket;
 mod catalogue;
 mod conformance;
 mod cost;
+mod delete;
 mod deliveries;
 mod import;
 mod rebuild;
-mod report;
+pub(crate) mod report;
 mod restores;
 mod serve;
 mod tls;
@@ -99,6 +100,18 @@ enum Command {
     Evict(Study),
     /// Bring a study back to the local disk
     Recall(Study),
+    /// Delete a study, a series or an instance on purpose: gone at once, for good after the grace period
+    Delete(delete::Delete),
+    /// Take a deletion back whose grace period is not over
+    Undelete {
+        /// Its number
+        id: i64,
+    },
+    /// What was deleted on purpose, and what is still there of it
+    Deletions {
+        #[command(subcommand)]
+        command: delete::Deletions,
+    },
     /// What the archive costs in S3, will cost, and would cost in other ways
     Cost(cost::Arguments),
     /// Bring the tables of the conformance statement up to date with the code
@@ -229,6 +242,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
+        Command::Delete(options) => delete::delete(&config, options).await,
+        Command::Undelete { id } => delete::undelete(&config, id).await,
+        Command::Deletions { command } => delete::deletions(&config, command).await,
         Command::Cost(arguments) => cost::run(&config, arguments).await,
         Command::Conformance { statement, check } => conformance::run(&statement, check),
         Command::Commitments { limit, json } => report::commitments(&config, limit, json).await,

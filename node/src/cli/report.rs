@@ -203,7 +203,7 @@ pub(super) fn instant(at: Timestamp) -> String {
 }
 
 /// The same in whole seconds, for tables.
-pub(super) fn second(at: Timestamp) -> String {
+pub(crate) fn second(at: Timestamp) -> String {
     instant(Timestamp(at.0 - at.0.rem_euclid(1_000_000)))
 }
 

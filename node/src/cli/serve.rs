@@ -54,6 +54,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let node = Node {
         archive: archive.clone(),
         dicom,
+        delete: Arc::new(config.delete.clone()),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(server.reporter().run(stop.clone()));

@@ -7,6 +7,7 @@ mod audit;
 mod cold_archive;
 mod commitment;
 mod cost;
+mod delete;
 mod rules;
 mod source;
 mod storage;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use filmroom_index::catalogue::DeletionTerms;
 use filmroom_index::model::{AeTitle, Availability};
 use filmroom_scp::access::IdentityPolicy;
 use filmroom_scp::settings::{Commitment, Settings as DicomSettings, Timers, UnknownAe};
@@ -51,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// Where the audit goes
     pub(crate) audit: crate::audit::Settings,
+    /// On what terms anything is deleted
+    pub(crate) delete: DeletionTerms,
     /// What the cold store charges
     pub(crate) prices: Prices,
 }
@@ -167,6 +171,7 @@ impl Reader {
                 level: self.text("log", "level").unwrap_or_else(|| "info".to_owned()),
             },
             audit: self.audit(),
+            delete: self.delete(),
             prices: self.prices(),
         }
     }

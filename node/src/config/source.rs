@@ -75,6 +75,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("commitment", &["after", "expire", "quiet"]),
+    ("delete", &["retention", "grace"]),
     ("http", &["listen"]),
     ("log", &["format", "level"]),
     (

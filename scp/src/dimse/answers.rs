@@ -106,6 +106,10 @@ pub const ANSWERS: &[(Operation, Answers)] = &[
                 "a rejection note withdraws the instance, and came first: it is kept, out of service; Error Comment has the note's title",
             ),
             (
+                Status::Deleted,
+                "the instance was deleted here on purpose, and is not accepted again; Error Comment has the day",
+            ),
+            (
                 Status::InvalidSopInstance,
                 "the Affected SOP Instance UID is no UID, or longer than 64 characters",
             ),

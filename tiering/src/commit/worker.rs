@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{self, Arrival, AuditEvent, Catalogue, Outcome, ServedVersion};
+use filmroom_index::catalogue::{self, Arrival, AuditEvent, AuditOutcome, Catalogue, Outcome, ServedVersion};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{NodeId, ObjectId, Uid};
 use tokio::sync::{mpsc, oneshot};
@@ -122,6 +122,7 @@ impl Worker {
                 return;
             }
         };
+        let batch = self.dismiss_deleted(batch, deadline).await;
         let fresh = self.dismiss_kept(batch, &served, deadline).await;
         let (mut arrivals, mut waiting) = (Vec::new(), HashMap::new());
         for job in self.place(fresh).await {
@@ -170,6 +171,39 @@ impl Worker {
             }
             tokio::time::sleep(RETRY).await;
         }
+    }
+
+    /// Answers what was deleted on purpose before it gets a name, and returns the others. What the catalogue does not say now it says when it judges them.
+    async fn dismiss_deleted(&self, batch: Vec<Job>, deadline: Instant) -> Vec<Job> {
+        let uids: Vec<Uid> = batch.iter().map(|job| job.arrival.sop_instance.clone()).collect();
+        let Ok(Ok(refused)) = timeout_at(deadline, self.catalogue.refused_instances(&uids)).await else {
+            return batch;
+        };
+        if refused.is_empty() {
+            return batch;
+        }
+        let (deleted, fresh): (Vec<Job>, Vec<Job>) = batch.into_iter().partition(|job| refused.contains_key(&job.arrival.sop_instance));
+        let why = |arrival: &Arrival| refused.get(&arrival.sop_instance).cloned().unwrap_or_default();
+        let event = |job: &Job| AuditEvent {
+            outcome: AuditOutcome::Serious,
+            detail: format!("refused {}: {}", job.arrival.sop_instance, why(&job.arrival)),
+            ..self.resent(&job.arrival)
+        };
+        let events: Vec<AuditEvent> = deleted.iter().map(event).collect();
+        match timeout_at(deadline, self.catalogue.audit(&events)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, refused = events.len(), "refusals are missing in the audit"),
+            Err(_) => tracing::error!(
+                refused = events.len(),
+                "refusals are missing in the audit: the catalogue does not answer"
+            ),
+        }
+        for job in deleted {
+            let outcome = Outcome::Deleted { reason: why(&job.arrival) };
+            count(&outcome, job.arrival.length);
+            answer(job.answer, Ok(outcome));
+        }
+        fresh
     }
 
     /// Answers resends of bytes whose kept copy is really there, and returns the others.

@@ -229,6 +229,19 @@ impl HotStore {
         }
         Ok(())
     }
+
+    /// The same, and durable: what was deleted on purpose does not come back after a power cut. Blocks.
+    pub fn remove_for_good(&self, objects: &[ObjectId]) -> io::Result<()> {
+        self.remove(objects)?;
+        let directories: BTreeSet<PathBuf> = objects.iter().map(|object| self.directory(*object)).collect();
+        for directory in directories {
+            match durable::sync_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -197,6 +197,7 @@ impl Sweep<'_> {
                 counterpart,
                 offset: None,
                 hot: Some(hot),
+                deletion: verdict.deletion,
             }],
         };
         self.catalogue.rebuild_load(self.node, &[part]).await?;

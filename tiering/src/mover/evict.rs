@@ -149,8 +149,19 @@ async fn is_safe(node: &Inner, cold: &ColdStore, candidate: &EvictionCandidate, 
     Ok(!archived || which == Evictable::ArchivedToo)
 }
 
+/// Removes files of what was deleted, durably.
+pub(super) async fn remove_for_good(node: &Arc<Inner>, objects: Vec<ObjectId>) -> Result<(), ArchiveError> {
+    let hot = node.hot.clone();
+    let removed = spawn_blocking(move || hot.remove_for_good(&objects))
+        .await
+        .map_err(std::io::Error::other);
+    removed
+        .and_then(|removed| removed)
+        .map_err(ArchiveError::disk(&node.settings.data_dir))
+}
+
 /// Removes files that the catalogue has let go.
-pub(super) async fn remove(node: &Arc<Inner>, objects: Vec<ObjectId>) -> Result<(), ArchiveError> {
+async fn remove(node: &Arc<Inner>, objects: Vec<ObjectId>) -> Result<(), ArchiveError> {
     let hot = node.hot.clone();
     let removed = spawn_blocking(move || hot.remove(&objects)).await.map_err(std::io::Error::other);
     removed

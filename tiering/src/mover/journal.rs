@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::evict::remove;
+use super::evict::remove_for_good;
 use super::transfer::answered;
 use crate::archive::Inner;
 use crate::cold::{Class, ColdStore};
@@ -52,25 +52,30 @@ pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveE
 /// Removes the files of what was deleted: redundant duplicates, discarded quarantine, what a person deleted and did not take back in time, and
 /// what came although it was deleted. Where there is a cold store its journal has to tell of it first.
 pub(super) async fn remove_doomed(node: &Arc<Inner>) -> Result<(), ArchiveError> {
-    fail::fail_point!("mover::before_begin_erasing");
-    node.catalogue.begin_erasing(node.clock.now(), node.cold.is_some()).await?;
-    fail::fail_point!("mover::after_begin_erasing");
+    if node.catalogue.begin_erasing(node.clock.now(), node.cold.is_some()).await? > 0 {
+        fail::fail_point!("mover::after_begin_erasing");
+    }
     loop {
         let objects = node.catalogue.take_refused_files(node.node, STEP).await?;
         if objects.is_empty() {
             break;
         }
-        remove(node, objects).await?;
+        remove_for_good(node, objects).await?;
     }
     loop {
-        let objects = node.catalogue.take_doomed(node.node, node.cold.is_some(), STEP).await?;
+        // No recall puts a file there meanwhile.
+        let _placing = node.recalls.placing.write().await;
+        let objects = node.catalogue.doomed(node.node, node.cold.is_some(), STEP).await?;
         if objects.is_empty() {
             break;
         }
         fail::fail_point!("mover::before_doomed_unlink");
-        remove(node, objects).await?;
+        remove_for_good(node, objects.clone()).await?;
+        fail::fail_point!("mover::after_doomed_unlink");
+        node.catalogue.doomed_removed(node.node, &objects).await?;
     }
-    fail::fail_point!("mover::before_end_erasing");
-    node.catalogue.end_erasing(node.clock.now()).await?;
+    if node.catalogue.end_erasing(node.clock.now()).await? > 0 {
+        fail::fail_point!("mover::after_end_erasing");
+    }
     Ok(())
 }

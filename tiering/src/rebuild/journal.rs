@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use filmroom_index::catalogue::{JOURNAL_VERSION, NoteState, NoteVerdict, ResolvedConflict, Verdict};
+use filmroom_index::catalogue::{DeletionVerdict, JOURNAL_VERSION, NoteState, NoteVerdict, ResolvedConflict, Verdict};
 use filmroom_index::dataset::{DataSet, JsonError};
 use filmroom_index::header::Header;
 use filmroom_index::model::{AeTitle, Digest, ObjectId, ServingState, Timestamp, Uid};
@@ -15,6 +15,10 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
+
+mod deletions;
+
+use deletions::DeletionEvent;
 
 /// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,7 @@ enum Event {
     },
     Note(NoteEvent),
     Resolved(ResolvedConflict),
+    Deletion(Box<DeletionEvent>),
 }
 
 #[derive(Debug)]
@@ -122,6 +127,10 @@ pub struct Decided {
     pub resolved: Vec<ResolvedConflict>,
     /// Discarded objects that no manifest tells of
     pub tombstones: Vec<Tombstone>,
+    /// Deletions on purpose, by what names them
+    pub deletions: BTreeMap<Uuid, DeletionVerdict>,
+    /// The deletions that cover an object and were not taken back
+    under: BTreeMap<ObjectId, Vec<Uuid>>,
 }
 
 /// The document; which members there are depends on the action.
@@ -164,6 +173,20 @@ struct Document {
     source: String,
     #[serde(default)]
     found_at: Option<String>,
+    #[serde(default)]
+    deletion: Option<Uuid>,
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    subject: Option<Uid>,
+    #[serde(default)]
+    subject_study: Option<Uid>,
+    #[serde(default)]
+    despite: String,
+    #[serde(default)]
+    asked: Option<String>,
+    #[serde(default)]
+    due: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +205,14 @@ struct InstanceEntry {
 #[derive(Deserialize)]
 struct ObjectEntry {
     object: ObjectId,
+    #[serde(default)]
+    sop_instance: Option<Uid>,
+    #[serde(default)]
+    refused: bool,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Deserialize)]
@@ -209,7 +240,10 @@ pub fn parse(bytes: &[u8]) -> Result<Entry, EntryError> {
     })
 }
 
-fn event(document: Document) -> Result<Event, EntryError> {
+fn event(mut document: Document) -> Result<Event, EntryError> {
+    if let Some(deletion) = deletions::event(&mut document)? {
+        return Ok(Event::Deletion(Box::new(deletion)));
+    }
     let object = document.object.ok_or(EntryError::Lacks("object"));
     let counterpart = document.counterpart.ok_or(EntryError::Lacks("counterpart"));
     let state = match document.action.as_str() {
@@ -323,6 +357,7 @@ pub fn replay(mut entries: Vec<Entry>) -> Decided {
     for entry in entries {
         decided.apply(entry.at, entry.event);
     }
+    decided.settle_deletions();
     decided
 }
 
@@ -350,6 +385,7 @@ impl Decided {
             }
             Event::Note(event) => self.note(at, event),
             Event::Resolved(conflict) => self.resolved.push(conflict),
+            Event::Deletion(event) => self.deletion(at, *event),
         }
     }
 

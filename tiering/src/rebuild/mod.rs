@@ -88,6 +88,7 @@ pub async fn rebuild(
         settings,
         catalogue: &catalogue,
         node,
+        clock: &clock,
         resumed: start == RebuildStart::Resumed,
         report: Report {
             resumed: start == RebuildStart::Resumed,
@@ -124,6 +125,7 @@ struct Rebuild<'a> {
     settings: &'a Settings,
     catalogue: &'a Catalogue,
     node: NodeId,
+    clock: &'a Clock,
     resumed: bool,
     report: Report,
     /// Packs of the study at hand that are not there, with their members
@@ -173,6 +175,9 @@ impl Rebuild<'_> {
                     self.report.entries += study.entries;
                     self.report.others += study.keys.others;
                     self.report.damage(study.damage.iter().cloned());
+                    // Before anything that they cover.
+                    let deletions: Vec<_> = study.decided.deletions.values().cloned().collect();
+                    self.catalogue.rebuild_deletions(&deletions, self.clock.now()).await?;
                 }
                 Read::Manifest(study, key, manifest, permit) => {
                     if let Some(part) = self.part(&study, &key, manifest) {

@@ -98,7 +98,7 @@ fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Deci
     let (state, reason, counterpart) = standing(member.state, &member.reason, member.counterpart, verdict);
     let placed = match place {
         Place::Pack(_) => true,
-        Place::Nowhere => state == ServingState::Deleted,
+        Place::Nowhere => state == ServingState::Deleted || verdict.is_some_and(|verdict| verdict.deletion.is_some()),
         Place::Doubtful => false,
     };
     Rebuilt {
@@ -125,6 +125,7 @@ fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Deci
         counterpart,
         offset: placed.then_some(instance.offset),
         hot: None,
+        deletion: verdict.and_then(|verdict| verdict.deletion),
     }
 }
 
@@ -174,6 +175,7 @@ pub(super) fn tombstone(study: &Uid, tombstone: &Tombstone, verdict: Option<&Ver
         counterpart,
         offset: None,
         hot: None,
+        deletion: verdict.and_then(|verdict| verdict.deletion),
     };
     RebuiltPart {
         study: study.clone(),

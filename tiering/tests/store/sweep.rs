@@ -109,8 +109,9 @@ async fn an_adopted_copy_of_bytes_that_are_kept_is_redundant_and_goes_at_the_nex
     };
     let node = node.restart(copy).await;
     assert_eq!(node.hot_files().len(), 2, "only what the catalogue has let go is removed");
-    let doomed = node.archive.catalogue().take_doomed(node.archive.node(), true, 10).await.unwrap();
+    let doomed = node.archive.catalogue().doomed(node.archive.node(), true, 10).await.unwrap();
     assert_eq!(doomed, [id]);
+    node.archive.catalogue().doomed_removed(node.archive.node(), &doomed).await.unwrap();
     let node = node.restart(|_| {}).await;
     assert_eq!(node.hot_files(), kept);
     assert!(node.served(&object.meta.sop_instance).await.unwrap() == object.data_set);

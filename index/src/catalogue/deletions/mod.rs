@@ -40,7 +40,7 @@ mod needed;
 mod refuse;
 mod take_back;
 
-pub(super) use refuse::{refuse_files, refused_before, tombstones};
+pub(super) use refuse::{insert_tombstones, refuse_files, refused_before, tombstones};
 
 /// How often transactions may get in each other's way before one is given up.
 const COLLISIONS: u32 = 10;
@@ -220,7 +220,7 @@ impl Request<'_> {
             .map(|object| object.sop_instance_uid.as_str())
             .filter(|uid| !covered.alive.contains(*uid))
             .collect();
-        refuse::insert_tombstones(connection, deletion, &uids.into_iter().collect::<Vec<_>>()).await?;
+        insert_tombstones(connection, deletion, &uids.into_iter().collect::<Vec<_>>()).await?;
         Ok(deletion)
     }
 

@@ -130,6 +130,7 @@ async fn held(connection: &mut Connection, deletion: i64) -> Result<Vec<HeldRow>
 async fn fates(connection: &mut Connection, deletion: i64, objects: &[HeldRow]) -> Result<Vec<Fate>> {
     let mut fates = Vec::with_capacity(objects.len());
     // What is served by what was decided already: one of several that an undone note withdrew, the newest.
+    let mut newest: HashSet<String> = HashSet::new();
     let mut again: HashSet<String> = objects
         .iter()
         .filter(|object| object.state == "served")
@@ -165,6 +166,10 @@ async fn fates(connection: &mut Connection, deletion: i64, objects: &[HeldRow]) 
                 .filter(|_| object.note.is_none());
             let other = others.get(&object.sop_instance_uid).copied();
             let mut fate = fate(object, other, served.contains(&object.sop_instance_uid), listed);
+            if object.state == "served" && fate == Fate::Restored && !newest.insert(object.sop_instance_uid.clone()) {
+                // A rebuild without the last entries of the journal knew of two.
+                fate = Fate::Otherwise("superseded", String::new());
+            }
             if matches!(fate, Fate::Otherwise("served", _)) && !again.insert(object.sop_instance_uid.clone()) {
                 fate = Fate::Restored;
             }

@@ -37,7 +37,7 @@ impl Catalogue {
 impl Verdict {
     /// Whether the object describes its study since: it corrected another, or a person had it served.
     pub fn describes(&self) -> bool {
-        let served = self.state.is_none_or(|state| state == ServingState::Served);
+        let served = self.deletion.is_none() && self.state.is_none_or(|state| state == ServingState::Served);
         served && (self.accepted || self.counterpart.is_some())
     }
 }
@@ -49,9 +49,9 @@ async fn keep(connection: &mut Connection, object: ObjectId, verdict: &Verdict) 
         return Ok(());
     }
     let sql =
-        "INSERT INTO rebuild_verdicts (object_id, state, reason, counterpart, sha256, accepted, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO rebuild_verdicts (object_id, state, reason, counterpart, sha256, accepted, at, deletion) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
                ON CONFLICT (object_id) DO UPDATE SET state = excluded.state, reason = excluded.reason, counterpart = excluded.counterpart,
-                    sha256 = excluded.sha256, accepted = excluded.accepted, at = excluded.at";
+                    sha256 = excluded.sha256, accepted = excluded.accepted, at = excluded.at, deletion = excluded.deletion";
     execute!(
         connection,
         sql,
@@ -61,7 +61,8 @@ async fn keep(connection: &mut Connection, object: ObjectId, verdict: &Verdict) 
         verdict.counterpart.map(|object| object.0),
         verdict.sha256.map(|digest| digest.0.to_vec()),
         i64::from(verdict.accepted),
-        verdict.at.0
+        verdict.at.0,
+        verdict.deletion
     )?;
     Ok(())
 }

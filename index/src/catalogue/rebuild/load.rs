@@ -12,6 +12,7 @@ use super::super::rows::{node_row, signed};
 use super::super::stored_header::StoredHeader;
 use super::super::{Catalogue, Error, HotFile, Rebuilt, RebuiltPack, RebuiltPart, Result, rejections, totals};
 use super::decide::{insert_listed, settle_notes};
+use super::deletions::take_in_hand;
 use super::describe::{Series, Statement, Study};
 use super::files::used_here;
 use crate::model::{NodeId, ObjectId, ServingState, Timestamp};
@@ -85,6 +86,9 @@ async fn load(
     let newer = settle_served(connection, &part.objects, &known, studies, loaded).await?;
     for object in part.objects.iter().filter(|object| !known.contains(&object.arrival.object.0)) {
         let mut state = object.state;
+        if object.deletion.is_some() {
+            state = ServingState::Deleted;
+        }
         if newer.contains(&object.arrival.object) {
             state = ServingState::Superseded;
         }
@@ -103,6 +107,8 @@ async fn load(
     }
     insert_objects(connection, &rows).await?;
     name_source(connection, series.id).await?;
+    let fresh = part.objects.iter().filter(|object| !known.contains(&object.arrival.object.0));
+    take_in_hand(connection, fresh).await?;
     note_down(connection, &part.objects, &served).await?;
     contradictions(connection, &study, part, &served).await?;
     hold(connection, node, &series, &part.objects).await
@@ -168,7 +174,7 @@ async fn settle_served(
     let mut older = HashSet::new();
     let age = |object: &Rebuilt| (object.arrival.received_at.0, object.arrival.object.0);
     for object in objects {
-        if object.state != ServingState::Served || known.contains(&object.arrival.object.0) {
+        if object.state != ServingState::Served || object.deletion.is_some() || known.contains(&object.arrival.object.0) {
             continue;
         }
         if let Some(other) = candidates.insert(object.arrival.sop_instance.as_str(), object) {

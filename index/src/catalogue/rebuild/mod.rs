@@ -28,6 +28,7 @@ use super::{AuditEvent, Catalogue, RebuildStart, Result, Verdict, audit};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
 mod decide;
+mod deletions;
 mod describe;
 mod files;
 mod load;
@@ -44,6 +45,7 @@ struct VerdictRow {
     sha256: Option<Vec<u8>>,
     accepted: i64,
     at: i64,
+    deletion: Option<Uuid>,
 }
 
 impl VerdictRow {
@@ -55,6 +57,7 @@ impl VerdictRow {
             sha256: self.sha256.as_deref().map(read_digest).transpose()?,
             accepted: self.accepted != 0,
             at: Timestamp(self.at),
+            deletion: self.deletion,
         };
         Ok((ObjectId(self.object_id), verdict))
     }
@@ -130,7 +133,7 @@ impl Catalogue {
         let mut verdicts: HashMap<ObjectId, Verdict> = notes.into_iter().map(served).collect();
         let sql = in_uuids!(
             connection,
-            "SELECT object_id, state, reason, counterpart, sha256, accepted, at FROM rebuild_verdicts WHERE object_id",
+            "SELECT object_id, state, reason, counterpart, sha256, accepted, at, deletion FROM rebuild_verdicts WHERE object_id",
             "$1",
             ""
         );

@@ -35,8 +35,8 @@ pub use delivery::{
 pub use finding::{Finding, FindingKind, FindingRecord, Pass, PassState};
 pub use mending::{DamagedPack, HotCopy, KeptPack};
 pub use rebuild::{
-    Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, ResolvedConflict, SeriesText,
-    StudyDecisions, StudyText, Verdict,
+    DeletionVerdict, Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart,
+    ResolvedConflict, SeriesText, StudyDecisions, StudyText, Verdict,
 };
 pub use restore::{
     AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,

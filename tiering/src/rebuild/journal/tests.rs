@@ -157,3 +157,40 @@ fn what_is_not_understood_is_an_error_and_not_passed_over() {
     assert!(matches!(text(known("accepted", "yesterday")), Err(EntryError::Lacks(_))));
     assert!(text(known("accepted", "2026-11-24T08:00:00.123456Z")).is_ok(), "version 1 is read");
 }
+
+fn deletion(minute: u32, action: &str, number: u128, objects: &[u128]) -> Entry {
+    let objects: Vec<Json> = objects
+        .iter()
+        .map(|object| json!({ "object": id(*object), "series": "1.3", "sop_instance": format!("1.4.{object}"), "refused": true }))
+        .collect();
+    entry(
+        minute,
+        action,
+        json!({
+            "deletion": Uuid::from_u128(number), "level": "study", "subject": "1.2", "subject_study": "1.2", "despite": "",
+            "asked": "2026-11-24T08:00:00Z", "due": "2026-12-24T08:00:00Z", "objects": objects,
+        }),
+    )
+}
+
+#[test]
+fn what_is_deleted_keeps_what_it_was_until_every_deletion_of_it_is_taken_back() {
+    let decided = replay(vec![
+        entry(1, "quarantined", json!({ "object": id(2), "reason": "rot" })),
+        deletion(2, "deleted", 7, &[1, 2]),
+        deletion(3, "deleted", 8, &[2, 3]),
+        deletion(4, "taken_back", 7, &[]),
+        deletion(5, "lifted", 8, &[]),
+    ]);
+    let under = |object: u128| decided.verdicts[&id(object)].deletion;
+    assert_eq!(
+        (under(1), under(2), under(3)),
+        (None, Some(Uuid::from_u128(8)), Some(Uuid::from_u128(8)))
+    );
+    assert_eq!((state(&decided, 1), state(&decided, 2)), (None, Some(ServingState::Quarantined)));
+    let (first, second) = (&decided.deletions[&Uuid::from_u128(7)], &decided.deletions[&Uuid::from_u128(8)]);
+    assert!(first.taken_back.is_some() && first.lifted.is_none());
+    assert!(second.taken_back.is_none() && second.lifted.is_some());
+    assert_eq!((first.refused.len(), first.objects, first.actor.as_str()), (2, 2, "admin"));
+    assert!(parse(br#"{"version":3,"id":"00000000-0000-0000-0000-000000000001","at":"2026-11-24T08:00:00Z","action":"deleted"}"#).is_err());
+}
