@@ -15,6 +15,7 @@ from harness.node import Node
 from harness.part10 import data_set
 from harness.ports import wait_until
 from harness.rawscp import RawScp
+from harness.site import NO_SCRUB
 from pydicom.uid import ExplicitVRLittleEndian
 
 HOUR = 3600
@@ -28,7 +29,7 @@ class Site:
         aes = "".join(f'\n[[ae]]\ntitle = "{scp.title}"\naddress = "127.0.0.1:{scp.port}"\n{options}\n' for scp, options in destinations)
         text = (f'[cold]\nurl = "s3://{emulator.bucket}/clinic"\nendpoint = "{emulator.endpoint}"\nattempts = 1\noffload_after = "1h"\n'
                 f'check_interval = "200ms"\n[cold.archive]\naccess_days = 90\ndeep_days = 180\n[hot]\nevict_after = "30d"\n'
-                f'[retrieve]\nwait = "2s"\npending_interval = "1s"\n{sections}\n{aes}')
+                f'[retrieve]\nwait = "2s"\npending_interval = "1s"\n{NO_SCRUB}{sections}\n{aes}')
         self.emulator = emulator
         self.clock = {**emulator.environment, "FILMROOM_CLOCK": str(emulator.clock), "TZ": "Europe/Berlin"}
         self.node = Node(folder, catalogue_url, sections=text, environment={**self.clock, **(environment or {})})

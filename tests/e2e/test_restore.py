@@ -10,6 +10,7 @@ from conftest import drop_database, new_database
 from harness import dcmtk, part10, sample, scu
 from harness.node import Node
 from harness.ports import wait_until
+from harness.site import NO_SCRUB
 
 HOUR = 3600
 PEERS = """
@@ -37,6 +38,7 @@ evict_after = "30d"
 [retrieve]
 wait = "{wait}"
 pending_interval = "1s"
+{NO_SCRUB}
 {PEERS.format(title=destination.title, port=destination.port, more=more)}
 """
     return Node(tmp_path / name, catalogue_url, sections=sections,

@@ -5,6 +5,7 @@
 //! found lost or altered has `damaged_at`: such rows are the queue of what is to be put again, by lease and fence as packs on their way.
 //!
 //! # Invariants
+//! - What is being erased is not made good.
 //! - Only a pack that is damaged on record is put again, and only all of it: what lies under its key is replaced by the bytes that were verified.
 //! - A member leaves a damaged pack only where a node holds its file: it is packed anew, and what is not at hand stays a member of what was lost.
 //!
@@ -128,22 +129,22 @@ impl Catalogue {
         locate_kept(&mut connection, node, &ids).await
     }
 
-    /// Verified packs with row ids from `after` on.
+    /// Verified packs with row ids from `after` on, but those that are being erased.
     pub async fn packs_after(&self, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql =
-            "SELECT id, cold_key, length, crc64, damaged_at FROM packs WHERE id > $1 AND verified_at IS NOT NULL ORDER BY id LIMIT $2";
+        let sql = "SELECT id, cold_key, length, crc64, damaged_at FROM packs WHERE id > $1 AND verified_at IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = packs.id) ORDER BY id LIMIT $2";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, after.0, i64::from(limit))?;
         Ok(rows.into_iter().map(KeptRow::read).collect())
     }
 
-    /// A pack as it was put, with its members as they were planned, and the node that put it. None if it is not verified any more, or was never.
+    /// A pack as it was put, with its members as they were planned, and the node that put it. None if it was never verified, or is being erased.
     pub async fn pack_as_put(&self, pack: PackKey) -> Result<Option<(PackClaim, NodeId)>> {
         let mut connection = self.read().await?;
         let sql = concat!(
             "SELECT ",
             claimed_columns!(),
-            " FROM packs WHERE id = $1 AND verified_at IS NOT NULL"
+            " FROM packs WHERE id = $1 AND verified_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = packs.id)"
         );
         let row: Option<ClaimedRow> = fetch_optional!(connection, sql, pack.0)?;
         match row {
@@ -164,6 +165,7 @@ impl Catalogue {
                     "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
                      WHERE id = (SELECT p.id FROM packs p WHERE p.damaged_at IS NOT NULL AND p.lease_until <= $2
                                  AND (p.id = $4 OR ($4 = 0 AND p.next_at <= $2))
+                                 AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = p.id)
                                  AND EXISTS (SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
                                              WHERE o.series = p.series AND o.pack = p.id)
                                  ORDER BY p.next_at, p.id LIMIT 1",

@@ -11,7 +11,7 @@
 //! - `subjects`: series as rules ask of them; `tags`: the object tags of packs, and the walk that keeps them.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
-//! - `mending`: what is bad and can be made good.
+//! - `mending`: what is bad and can be made good; `scrubs`: how far the scrub is.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
@@ -51,6 +51,7 @@ mod records;
 mod rejections;
 mod restores;
 mod rows;
+mod scrubs;
 mod standing;
 mod stored_header;
 mod subjects;
@@ -75,8 +76,8 @@ pub use records::{
     Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, Pass, PassState, PatientText, Quarantined, QuietSeries,
     RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack,
     ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish,
-    SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk,
-    TaggedPack, TakenBack, Verdict, WaitingNote,
+    ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions,
+    StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Verdict, WaitingNote,
 };
 
 /// The catalogue's database.

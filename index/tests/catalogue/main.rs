@@ -31,6 +31,7 @@ mod rebuild;
 mod rejections;
 mod restores;
 mod rules;
+mod scrubs;
 mod standing;
 mod store;
 
@@ -182,6 +183,9 @@ fn main() {
             hot_copies_come_in_stretches_and_a_rotten_one_is_held_again_or_given_up,
             a_damaged_pack_is_put_again_by_one_who_holds_its_members,
             members_that_are_hot_leave_a_damaged_pack;
+        scrubs:
+            a_scrub_goes_on_where_it_was_and_its_last_pass_stays_on_record,
+            nodes_share_the_scrub_of_the_packs;
         decisions:
             a_quarantined_object_is_not_counted_and_can_come_back,
             accepting_supersedes_what_was_served,

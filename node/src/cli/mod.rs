@@ -11,6 +11,7 @@ mod import;
 mod rebuild;
 pub(crate) mod report;
 mod restores;
+mod scrub;
 mod serve;
 mod tls;
 mod user;

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use super::scrub;
 use crate::audit;
 use crate::config::Config;
 
@@ -32,6 +33,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
     let counts = catalogue.counts(node).await?;
     let deliveries = catalogue.delivery_counts().await?;
     let spools = audit::lag(&catalogue).await?;
+    let scrubs = catalogue.scrubs(node).await?;
     let rows = [
         ("patients", counts.patients),
         ("studies", counts.studies),
@@ -60,11 +62,18 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
             json!({ "target": spool.target, "rows": spool.rows, "oldest_seconds": oldest, "error": spool.error })
         };
         object.insert("audit".to_owned(), spools.iter().map(spool).collect());
+        let scrubs = scrubs
+            .iter()
+            .map(|(of, progress)| (of.as_str().to_owned(), scrub::described(progress)));
+        object.insert("scrub".to_owned(), serde_json::Value::Object(scrubs.collect()));
         println!("{}", serde_json::Value::Object(object));
     } else {
         println!("{:<20} {node}", "node");
         println!("{:<20} {}", "catalogue", without_password(&config.catalogue_url));
         rows.iter().for_each(|(name, n)| println!("{name:<20} {n}"));
+        for (of, progress) in &scrubs {
+            println!("{:<20} {}", format!("scrub {}", of.as_str()), scrub::line(progress));
+        }
         for spool in &spools {
             let oldest = spool.oldest.map(|oldest| format!(", the oldest for {} s", oldest.as_secs()));
             let error = if spool.error.is_empty() {

@@ -66,6 +66,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         let (archive, stop) = (archive.clone(), stop.clone());
         async move { archive.run(stop).await }
     });
+    tasks.spawn({
+        let (archive, scrub, stop) = (archive.clone(), config.scrub.clone(), stop.clone());
+        async move { archive.scrub(scrub, stop).await }
+    });
     // None of them ends before it is told to: a node that lost one of them would not keep its promises.
     tokio::select! {
         () = &mut told => {}

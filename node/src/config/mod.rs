@@ -9,6 +9,7 @@ mod commitment;
 mod cost;
 mod delete;
 mod rules;
+mod scrub;
 mod source;
 mod storage;
 mod syntaxes;
@@ -27,6 +28,7 @@ use filmroom_scp::access::IdentityPolicy;
 use filmroom_scp::settings::{Commitment, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::cost::Prices;
+use filmroom_tiering::integrity::ScrubSettings;
 
 use source::{Origin, Setting, Source};
 pub(crate) use syntaxes::CODEC;
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) dicom: DicomSettings,
     /// Hot and cold storage
     pub(crate) archive: ArchiveSettings,
+    /// How what is kept is looked at again and again
+    pub(crate) scrub: ScrubSettings,
     /// URL of the catalogue's database
     pub(crate) catalogue_url: String,
     /// Where HTTP for operators is listened for
@@ -164,6 +168,7 @@ impl Reader {
             tls_files: std::mem::take(&mut self.tls_files),
             dicom,
             archive,
+            scrub: self.scrub(),
             catalogue_url,
             http_listen: self.value("http", "listen", address, SocketAddr::from(([127, 0, 0, 1], 8080))),
             log: Log {

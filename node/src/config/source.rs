@@ -55,6 +55,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("cold.archive", &["access_days", "deep_days"]),
+    ("scrub", &["hot_every", "cold_every", "rate", "repair"]),
     ("retrieve", &["pending_interval", "wait"]),
     ("delivery", &["expire"]),
     (

@@ -11,6 +11,9 @@ from .steered import Clock
 
 ACCESS_DAYS, DEEP_DAYS = 90, 180
 
+# Tests count what a node asks of the store while they turn the clock by months.
+NO_SCRUB = '\n[scrub]\nhot_every = "never"\ncold_every = "never"\n'
+
 
 def ae(title, port=None, **settings):
     """An [[ae]] section."""
@@ -36,11 +39,11 @@ class Site:
         self.emulator.kill()
 
     def node(self, name="node", catalogue_url=None, offload_after="1h", evict_after="30d", retrieve='wait = "10m"\npending_interval = "1s"',
-             cold_more="", sections="", peers=(), title="FILMROOM", environment=None, timeout="5s"):
+             cold_more="", sections="", peers=(), title="FILMROOM", environment=None, timeout="5s", scrub=NO_SCRUB):
         """A node that uses the bucket and goes by the site's clock; not started."""
         text = cold.section(self.emulator.bucket, self.emulator.endpoint, offload_after=offload_after, timeout=timeout, more=cold_more)
         text += f'\n[cold.archive]\naccess_days = {ACCESS_DAYS}\ndeep_days = {DEEP_DAYS}\n\n[hot]\nevict_after = "{evict_after}"\n\n[retrieve]\n{retrieve}\n'
-        return Node(self.folder / name, catalogue_url, sections=text + sections + "".join(peers), title=title,
+        return Node(self.folder / name, catalogue_url, sections=text + scrub + sections + "".join(peers), title=title,
                     environment={**self.emulator.environment, "FILMROOM_CLOCK": str(self.clock.path), **(environment or {})})
 
     def pack(self, node, paths):

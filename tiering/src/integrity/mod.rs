@@ -4,6 +4,7 @@
 //! - [`hot_file`]: hot copies: read whole and compared; a bad one is set aside and comes back out of its pack.
 //! - [`pack`]: packs: looked at by HEAD; a lost or altered one is put again out of hot copies.
 //! - [`manifest`]: the manifest beside a pack: compared with the catalogue, and written anew.
+//! - [`scrub`]: everything looked at again and again.
 //! - [`pace`]: how fast files are read for that.
 //!
 //! # Invariants
@@ -16,11 +17,13 @@ mod hot_file;
 mod manifest;
 mod pace;
 mod pack;
+mod scrub;
 
 pub use hot_file::HotFault;
 pub use manifest::ManifestFault;
 pub use pace::Pace;
 pub use pack::PackFault;
+pub use scrub::ScrubSettings;
 
 /// What became of a repair.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! How fast files are read to be looked at: so many bytes a second, and slower while the disk has other work.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes a second, shared by whoever reads at this pace.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    rate: u64,
+    rate: Arc<AtomicU64>,
     next: Arc<Mutex<Instant>>,
     beside: Option<HotStore>,
 }
@@ -30,7 +31,7 @@ impl Pace {
     /// `rate` bytes a second, at least one.
     pub fn new(rate: u64) -> Pace {
         Pace {
-            rate: rate.max(1),
+            rate: Arc::new(AtomicU64::new(rate.max(1))),
             next: Arc::new(Mutex::new(Instant::now())),
             beside: None,
         }
@@ -39,6 +40,11 @@ impl Pace {
     /// As fast as it goes.
     pub fn unlimited() -> Pace {
         Pace::new(u64::MAX)
+    }
+
+    /// Another rate from now on, in bytes a second, at least one.
+    pub(crate) fn set_rate(&self, rate: u64) {
+        self.rate.store(rate.max(1), Ordering::Relaxed);
     }
 
     /// Waits until so many bytes may be read.
@@ -51,7 +57,9 @@ impl Pace {
                 sleep(left).await;
             }
         }
-        let cost = Duration::from_micros(u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(self.rate)).unwrap_or(u64::MAX));
+        let cost = Duration::from_micros(
+            u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(self.rate.load(Ordering::Relaxed))).unwrap_or(u64::MAX),
+        );
         let start = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let start = (*next).max(Instant::now());

@@ -12,6 +12,7 @@ mod mending;
 mod rebuild;
 mod restore;
 mod rule;
+mod scrub;
 mod store;
 mod withdrawn;
 
@@ -43,5 +44,6 @@ pub use restore::{
     RestoreSummary, RestoreTime, RestoreWish,
 };
 pub use rule::{ArchiveTag, QuietSeries, Subject, TagWalk, TaggedPack};
+pub use scrub::{ScrubClaim, ScrubOf, ScrubProgress, ScrubTally};
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};
