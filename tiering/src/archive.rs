@@ -11,7 +11,7 @@ use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
 
-use crate::cold::{ColdSettings, ColdStore};
+use crate::cold::{ArchiveRule, ColdSettings, ColdStore};
 use crate::commit::Committer;
 use crate::data_dir::DataDir;
 use crate::durable;
@@ -147,6 +147,10 @@ impl Archive {
         tracing::info!(%node, ?swept, "the hot store agrees with the catalogue");
         let committer = Committer::start(node, catalogue.clone(), hot.clone(), clock.clone(), Arc::clone(&data_dir));
         let archive_days = settings.cold.as_ref().and_then(|cold| cold.archive);
+        let archive_rule = ArchiveRule {
+            allowed: archive_days,
+            others: archive_days.filter(|_| !settings.rules.forbid_archive()),
+        };
         let inner = Inner {
             settings,
             node,
@@ -156,7 +160,7 @@ impl Archive {
             cold,
             mover: Signals::default(),
             recalls: Recalls::default(),
-            forecast: Forecast::new(archive_days),
+            forecast: Forecast::new(archive_rule),
             restores: Restores::default(),
             withdrawals: tokio::sync::Mutex::new(()),
             committer,

@@ -36,6 +36,8 @@ macro_rules! all_verified {
     };
 }
 
+pub(super) use all_verified;
+
 /// A page of candidates, least recently used first.
 macro_rules! page_of_candidates {
     ($nor:literal) => {

@@ -8,7 +8,7 @@
 //! - `records`: what callers give and get; `rows`: columns back into the words of the domain.
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
-//! - `subjects`: series as rules ask of them; `tags`: the object tags of packs, and the walk that keeps them.
+//! - `subjects`: series as rules ask of them; `kept`: and as they are kept now; `tags`: the object tags of packs, and the walk that keeps them.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `mending`: what is bad and can be made good; `scrubs`: how far the scrub is.
@@ -40,6 +40,7 @@ mod headers;
 mod hot;
 mod ingest;
 mod journal;
+mod kept;
 mod lists;
 mod mending;
 mod observed;
@@ -71,13 +72,14 @@ pub use records::{
     DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict,
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
     Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy,
-    HotCopy, HotFile, ItemLease, ItemTaken, JournalEntry, KeptPack, KnownObject, ListedInstance, Located, MIN_ARCHIVED, Member,
-    NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenedDelivery,
-    Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, Pass, PassState, PatientText, Quarantined, QuietSeries,
-    RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack,
-    ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish,
-    ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions,
-    StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Verdict, WaitingNote,
+    HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptSeries, KnownObject, ListedInstance, Located,
+    MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures,
+    OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass,
+    PassState, PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References,
+    RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState,
+    RestoreSummary, RestoreTime, RestoreWish, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, SeriesKey, SeriesText, ServedVersion,
+    SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Verdict,
+    WaitingNote,
 };
 
 /// The catalogue's database.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{AnswerContext, ArchiveCutoffs, Catalogue, Evictable, MIN_ARCHIVED, Outcome, PackState};
+use filmroom_index::catalogue::{AnswerContext, ArchiveCutoffs, ArchiveTag, Catalogue, Evictable, MIN_ARCHIVED, Outcome, PackState};
 use filmroom_index::model::{Availability, RestoreTier, Timestamp};
 
 use crate::answering::ask;
@@ -33,7 +33,11 @@ pub(crate) async fn a_pack_that_nobody_has_read_counts_as_archived(database: Dat
     database.run(sql, sql).await;
     let at = |after: Duration| Some(packed.archive_clock.after(after));
     let cutoffs = |access, deep| AnswerContext {
-        cutoffs: ArchiveCutoffs { access, deep },
+        cutoffs: ArchiveCutoffs {
+            access,
+            deep,
+            tagged_only: false,
+        },
         deep_archive: Availability::Offline,
         ..context()
     };
@@ -58,7 +62,9 @@ pub(crate) async fn a_pack_that_nobody_has_read_counts_as_archived(database: Dat
         seen(state, length).await;
         assert_eq!(available(&catalogue, &context).await, expected, "{state} {length} {context:?}");
         let located = located(&catalogue).await.remove(0);
-        let predicted = context.cutoffs.predict(located.state, located.length, located.archive_clock);
+        let predicted = context
+            .cutoffs
+            .predict(located.state, located.length, located.archive_clock, located.tag);
         let same = match predicted {
             PackState::DeepArchiveAccess => "OFFLINE",
             PackState::ArchiveAccess => "NEARLINE",
@@ -69,6 +75,39 @@ pub(crate) async fn a_pack_that_nobody_has_read_counts_as_archived(database: Dat
     // What is being restored is on its way, wherever from.
     want(&catalogue, packed.pack, RestoreTier::Standard, tick()).await;
     assert_eq!(available(&catalogue, &cutoffs(None, None)).await, "NEARLINE");
+}
+
+pub(crate) async fn where_the_store_goes_by_tags_what_has_none_is_never_archived(database: Database) {
+    let catalogue = database.open().await;
+    let packed = packs(&catalogue, 1).await.remove(0);
+    let sql = "DELETE FROM hot_copies";
+    database.run(sql, sql).await;
+    let sql = format!("UPDATE packs SET length = {MIN_ARCHIVED}");
+    database.run(&sql, &sql).await;
+    let late = Some(packed.archive_clock.after(HOUR));
+    let context = AnswerContext {
+        cutoffs: ArchiveCutoffs {
+            access: late,
+            deep: late,
+            tagged_only: true,
+        },
+        deep_archive: Availability::Offline,
+        ..context()
+    };
+    for (tag, expected) in [
+        (None, "ONLINE"),
+        (Some(ArchiveTag::No), "ONLINE"),
+        (Some(ArchiveTag::Yes), "OFFLINE"),
+    ] {
+        catalogue.pack_tagged(packed.pack, tag).await.unwrap();
+        assert_eq!(available(&catalogue, &context).await, expected, "{tag:?}");
+        let located = located(&catalogue).await.remove(0);
+        assert_eq!(located.tag, tag);
+        let predicted = context
+            .cutoffs
+            .predict(located.state, located.length, located.archive_clock, located.tag);
+        assert_eq!(predicted == PackState::Verified, expected == "ONLINE");
+    }
 }
 
 pub(crate) async fn what_is_seen_of_a_pack_corrects_its_archive_clock(database: Database) {

@@ -177,6 +177,7 @@ fn main() {
             it_is_learnt_how_long_restores_take;
         archived:
             a_pack_that_nobody_has_read_counts_as_archived,
+            where_the_store_goes_by_tags_what_has_none_is_never_archived,
             what_is_seen_of_a_pack_corrects_its_archive_clock,
             a_damaged_pack_is_no_copy_until_it_is_found_sound;
         mending:

@@ -1,13 +1,17 @@
 //! `filmroom bucket`: the bucket of the cold store, set up and looked at.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use filmroom_index::catalogue::Catalogue;
 use filmroom_tiering::cold::ColdStore;
 use filmroom_tiering::cold::s3::bucket::{Bucket, Report, SetupError, Severity};
+use filmroom_tiering::mover::{Walked, Walker};
 use serde_json::{Value, json};
 
+use crate::cli::serve;
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -33,15 +37,15 @@ pub(super) async fn run(config: &Config, command: Command) -> anyhow::Result<()>
     };
     let store = ColdStore::open(settings).await?;
     let bucket = store
-        .bucket(settings)
+        .bucket(settings, config.archive.rules.forbid_archive())
         .context("the cold store is a directory: there is no bucket")?;
     match command {
-        Command::Setup { dry_run } => setup(&bucket, dry_run).await,
+        Command::Setup { dry_run } => setup(config, &store, &bucket, dry_run).await,
         Command::Check { json } => check(&bucket, json).await,
     }
 }
 
-async fn setup(bucket: &Bucket, dry_run: bool) -> anyhow::Result<()> {
+async fn setup(config: &Config, store: &ColdStore, bucket: &Bucket, dry_run: bool) -> anyhow::Result<()> {
     let changes = bucket.plan().await.map_err(explain)?;
     if changes.is_empty() {
         println!("nothing to do: the bucket is as the configuration needs it");
@@ -50,11 +54,45 @@ async fn setup(bucket: &Bucket, dry_run: bool) -> anyhow::Result<()> {
         if dry_run {
             println!("would write  {change}");
         } else {
+            if Bucket::goes_by_tags(change) {
+                // Before: what has no tag would not be archived any more, and nobody would be told.
+                tag_packs(config, store).await?;
+            }
             bucket.apply(change).await.map_err(explain)?;
             println!("written      {change}");
         }
     }
     Ok(())
+}
+
+/// Brings the tags of all packs in line with the rules, or waits until another node has. Without a catalogue there are no packs.
+async fn tag_packs(config: &Config, store: &ColdStore) -> anyhow::Result<()> {
+    let Some(node) = filmroom_tiering::node_of(&config.archive.data_dir)? else {
+        return Ok(());
+    };
+    let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
+    let walker = Walker {
+        catalogue: &catalogue,
+        cold: store,
+        settings: &config.archive,
+        clock: &serve::clock(),
+        node,
+    };
+    let is_seen = io::stderr().is_terminal();
+    let progress = |written: u64| {
+        if is_seen {
+            eprint!("\r{written} packs tagged");
+        }
+    };
+    loop {
+        match walker.walk(true, progress).await? {
+            Walked::InLine(written) => {
+                println!("tagged       {written} packs, so that all have the tag that the rules say");
+                return Ok(());
+            }
+            Walked::Elsewhere => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
+    }
 }
 
 /// What was denied, with the policy that would allow it.

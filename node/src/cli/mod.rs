@@ -11,6 +11,7 @@ mod import;
 mod rebuild;
 pub(crate) mod report;
 mod restores;
+mod rules;
 mod scrub;
 mod serve;
 mod tls;
@@ -162,6 +163,11 @@ enum Command {
         #[command(subcommand)]
         command: bucket::Command,
     },
+    /// What `[[rule]]`s do
+    Rules {
+        #[command(subcommand)]
+        command: rules::Command,
+    },
     /// Users that identify themselves to the node
     User {
         #[command(subcommand)]
@@ -259,6 +265,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         Command::Rejections { command } => withdrawn::rejections(&config, command).await,
         Command::Bucket { command } => bucket::run(&config, command).await,
+        Command::Rules { command } => rules::run(&config, command).await,
         Command::Conflicts { command } => withdrawn::conflicts(&config, command).await,
     }
 }

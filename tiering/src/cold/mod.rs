@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use filmroom_index::catalogue::ArchiveTag;
 use filmroom_index::model::Timestamp;
 use futures::StreamExt;
 use futures::stream::{BoxStream, Fuse};
@@ -29,7 +30,7 @@ mod erase;
 pub mod events;
 pub mod s3;
 
-pub use archive::{ArchiveDays, RestoreAnswer};
+pub use archive::{ArchiveDays, ArchiveRule, RestoreAnswer};
 pub use erase::Erased;
 pub use events::{ColdEvent, EventQueue, Happened};
 
@@ -97,6 +98,8 @@ pub enum ColdLocation {
 pub enum Class {
     /// A pack: INTELLIGENT_TIERING
     Pack,
+    /// A pack with the object tag that says whether it may be archived
+    TaggedPack(ArchiveTag),
     /// A manifest or journal entry: STANDARD, always readable
     Record,
 }

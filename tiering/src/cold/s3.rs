@@ -43,6 +43,7 @@ mod list;
 mod multipart;
 mod reading;
 mod restore;
+mod tags;
 mod tiering;
 
 use error::classify;
@@ -167,6 +168,7 @@ impl S3 {
             .bucket(&*self.bucket)
             .key(self.full_key(key))
             .storage_class(storage_class(class))
+            .set_tagging(tags::header(class))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.kms_key.as_deref().map(str::to_owned))
             .content_length(length as i64)
@@ -268,7 +270,7 @@ fn understand(key: &str, head: &HeadObjectOutput) -> Result<Head, ColdError> {
 
 fn storage_class(class: Class) -> StorageClass {
     match class {
-        Class::Pack => StorageClass::IntelligentTiering,
+        Class::Pack | Class::TaggedPack(_) => StorageClass::IntelligentTiering,
         Class::Record => StorageClass::Standard,
     }
 }

@@ -24,9 +24,9 @@ use filmroom_index::model::ObjectId;
 use super::{Mended, Pace};
 use crate::Archive;
 use crate::archive::Inner;
-use crate::cold::{ArchiveTier, Class, ColdError, ColdStore};
+use crate::cold::{ArchiveTier, ColdError, ColdStore};
 use crate::error::ArchiveError;
-use crate::mover::transfer::{Setback, answered, bytes, checksum, put_manifest, verify};
+use crate::mover::transfer::{Setback, answered, checksum, put, put_manifest, verify};
 use crate::pack::Rotten;
 use crate::policy;
 use crate::restore::Verified;
@@ -176,7 +176,7 @@ async fn mend(node: &Arc<Inner>, cold: &ColdStore, damaged: &DamagedPack) -> Res
 /// All members are here: the same bytes go under the same key.
 async fn put_again(node: &Arc<Inner>, cold: &ColdStore, damaged: &DamagedPack) -> Result<Mended, Setback> {
     let claim = &damaged.claim;
-    let crc64 = answered(node, cold.put(&claim.key, Class::Pack, claim.length, bytes(node, claim)).await)?;
+    let crc64 = put(node, cold, claim).await?;
     if let Some(verified) = claim.crc64.filter(|verified| *verified != crc64) {
         let what = format!("what was put again has the CRC-64 {crc64:016x} instead of {verified:016x}");
         let key = claim.key.clone();

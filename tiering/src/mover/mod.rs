@@ -2,8 +2,8 @@
 //!
 //! # Mechanics
 //! [`Archive::run`] has [`offload::WORKERS`] loops for packs ([`offload`]) and one that keeps house: it writes the [`journal`], removes what was deleted
-//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]), another restores what S3 has archived ([`crate::restore`]), and another erases packs
-//! ([`crate::erase`]). All find their work in the catalogue, at intervals or when they are woken.
+//! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]), one keeps object tags ([`tags`]), another restores what S3 has archived ([`crate::restore`]), and
+//! another erases packs ([`crate::erase`]). All find their work in the catalogue, at intervals or when they are woken.
 //!
 //! # Invariants
 //! - What is not verified is never evicted.
@@ -34,10 +34,12 @@ mod journal;
 mod offload;
 mod quiet;
 mod signals;
+mod tags;
 pub(crate) mod transfer;
 
 pub(crate) use signals::Signals;
 use signals::What;
+pub use tags::{Walked, Walker};
 
 /// A command that waits for an offload gives up after this long without progress. The mover does not.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -123,7 +125,11 @@ impl Archive {
             keep_house(node, cold, &stop),
             async {
                 if let Some(cold) = cold {
-                    tokio::join!(restore::work(node, cold, &stop), erase::work(node, cold, &stop));
+                    tokio::join!(
+                        restore::work(node, cold, &stop),
+                        erase::work(node, cold, &stop),
+                        tags::keep(node, cold, &stop)
+                    );
                 }
             },
             self.keep_notes(&stop)
@@ -231,6 +237,10 @@ fn describe_metrics() {
         "1 while the last request to the cold store failed to reach it"
     );
     describe_counter!("filmroom_packs_verified_total", "Packs that were put and compared");
+    describe_counter!(
+        "filmroom_packs_tagged_total",
+        "Packs whose object tag was brought in line with the rules"
+    );
     describe_counter!("filmroom_packs_failed_total", "Attempts to get a pack verified that failed");
     describe_counter!("filmroom_offloaded_bytes_total", Unit::Bytes, "Bytes of verified packs");
     describe_counter!("filmroom_evicted_bytes_total", Unit::Bytes, "Bytes of hot copies that were evicted");

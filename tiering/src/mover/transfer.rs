@@ -12,6 +12,7 @@ use filmroom_index::model::{NodeId, ObjectId};
 use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
+use super::tags;
 use crate::archive::Inner;
 use crate::cold::{ByteStream, Class, ColdError, ColdStore};
 use crate::{manifest, pack};
@@ -56,17 +57,32 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
         _ => None,
     };
     let crc64 = match kept {
-        Some(kept) => kept,
-        None => {
-            let put = cold.put(&claim.key, Class::Pack, claim.length, bytes(node, claim)).await;
-            answered(node, put)?
+        Some(kept) => {
+            // Whoever put it may have gone by other rules.
+            if let Some(tag) = tags::of_new(node, claim).await? {
+                answered(node, cold.tag(&claim.key, tag).await)?;
+                node.catalogue.pack_tagged(claim.pack, Some(tag)).await?;
+            }
+            kept
         }
+        None => put(node, cold, claim).await?,
     };
     fail::fail_point!("mover::after_put");
     put_manifest(node, cold, node.node, claim, crc64).await?;
     fail::fail_point!("mover::after_manifest");
     node.catalogue.pack_uploaded(claim, crc64).await?;
     fail::fail_point!("mover::after_uploaded");
+    Ok(crc64)
+}
+
+/// Puts the pack with the tag that the rules say, and puts that on record.
+pub(crate) async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
+    let tag = tags::of_new(node, claim).await?;
+    let class = tag.map_or(Class::Pack, Class::TaggedPack);
+    let crc64 = answered(node, cold.put(&claim.key, class, claim.length, bytes(node, claim)).await)?;
+    if tag.is_some() {
+        node.catalogue.pack_tagged(claim.pack, tag).await?;
+    }
     Ok(crc64)
 }
 

@@ -270,6 +270,7 @@ mod tests {
             length: 100,
             crc64: None,
             archive_clock: Timestamp(0),
+            tag: None,
             damaged: false,
             restored_at: None,
         })

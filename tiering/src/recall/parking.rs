@@ -53,12 +53,14 @@ impl Errand {
             .filter_map(|index| self.instance(*index))
             .filter(|instance| !instance.hot);
         cold.filter_map(|instance| instance.packed.as_ref())
-            .filter_map(|packed| match cutoffs.predict(packed.state, packed.length, packed.archive_clock) {
-                state @ (PackState::ArchiveAccess | PackState::DeepArchiveAccess) if !packed.damaged => {
-                    Some((packed.pack, ArchivedPack::seen(packed, state)))
-                }
-                _ => None,
-            })
+            .filter_map(
+                |packed| match cutoffs.predict(packed.state, packed.length, packed.archive_clock, packed.tag) {
+                    state @ (PackState::ArchiveAccess | PackState::DeepArchiveAccess) if !packed.damaged => {
+                        Some((packed.pack, ArchivedPack::seen(packed, state)))
+                    }
+                    _ => None,
+                },
+            )
             .collect()
     }
 

@@ -296,16 +296,19 @@ async fn keep_rule(node: &Inner, cold: &ColdStore, stop: &CancellationToken) {
     loop {
         let began = Instant::now();
         let read = tokio::select! {
-            read = cold.archive_days() => read,
+            read = cold.archive_rule() => read,
             () = stop.cancelled() => return,
         };
         match read {
-            Ok(days) => {
-                if told != Some(days) {
-                    tracing::info!(?days, "when the cold store archives what nobody reads");
-                    told = Some(days);
+            Ok(rule) => {
+                if told != Some(rule) {
+                    tracing::info!(?rule, "when the cold store archives what nobody reads");
+                    if node.settings.rules.forbid_archive() && rule.others.is_some() {
+                        tracing::warn!("the bucket archives packs that a rule forbids to archive: run filmroom bucket setup");
+                    }
+                    told = Some(rule);
                 }
-                node.forecast.set(days);
+                node.forecast.set(rule);
             }
             Err(error) => tracing::warn!(%error, "when the cold store archives is not known: [cold.archive] is believed"),
         }

@@ -96,7 +96,7 @@ async fn the_buckets_configuration_is_read_to_its_last_page() {
         page("b", "", "DEEP_ARCHIVE_ACCESS", 365, "<IsTruncated>false</IsTruncated>"),
     ])
     .await;
-    let days = server.store(PATIENT).await.archive_days().await.unwrap();
+    let days = server.store(PATIENT).await.archive_rule().await.unwrap().allowed;
     assert_eq!(
         days,
         Some(ArchiveDays {
@@ -110,7 +110,7 @@ async fn the_buckets_configuration_is_read_to_its_last_page() {
 #[tokio::test]
 async fn who_may_not_read_the_configuration_is_told_so() {
     let server = Canned::start(vec![error("403 Forbidden", "AccessDenied", "")]).await;
-    let answer = server.store(PATIENT).await.archive_days().await;
+    let answer = server.store(PATIENT).await.archive_rule().await;
     assert!(matches!(answer, Err(ColdError::Refused(_))), "{answer:?}");
 }
 
@@ -120,5 +120,5 @@ async fn a_directory_archives_nothing() {
     let location = ColdLocation::Directory(folder.path().to_path_buf());
     let store = ColdStore::open(&settings(location)).await.unwrap();
     assert_eq!(store.restore(KEY, RestoreTier::Bulk).await.unwrap(), RestoreAnswer::AlreadyReadable);
-    assert_eq!(store.archive_days().await.unwrap(), None);
+    assert_eq!(store.archive_rule().await.unwrap().allowed, None);
 }

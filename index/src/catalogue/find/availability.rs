@@ -42,13 +42,13 @@ pub(super) async fn availability(
     then(&mut statement, context.deep_archive);
     // What nobody has read for long enough is archived by now, whatever was seen then.
     if let Some(deep) = context.cutoffs.deep {
-        not_read_since(statement.push(" WHEN k.state IN ('verified', 'archive_access')"), deep);
+        not_read_since(statement.push(" WHEN k.state IN ('verified', 'archive_access')"), deep, context);
         then(&mut statement, context.deep_archive);
     }
     statement.push(" WHEN k.state = 'archive_access'");
     then(&mut statement, Availability::Nearline);
     if let Some(access) = context.cutoffs.access {
-        not_read_since(statement.push(" WHEN k.state = 'verified'"), access);
+        not_read_since(statement.push(" WHEN k.state = 'verified'"), access, context);
         then(&mut statement, Availability::Nearline);
     }
     statement.push(" WHEN k.state = 'verified'");
@@ -66,7 +66,10 @@ pub(super) async fn availability(
     Ok(rows.into_iter().map(|(id, rank)| (id, of_rank(rank))).collect())
 }
 
-fn not_read_since(statement: &mut Statement, cutoff: Timestamp) {
+fn not_read_since(statement: &mut Statement, cutoff: Timestamp, context: &AnswerContext) {
+    if context.cutoffs.tagged_only {
+        statement.push(" AND k.archive_tag = 'yes'");
+    }
     statement.push(" AND k.archive_clock < ").number(cutoff.0).push(" AND k.length >= ");
     statement.number(signed(MIN_ARCHIVED));
 }

@@ -11,7 +11,7 @@ use super::rows::Conditions;
 use super::statement::Statement;
 use crate::catalogue::database::{Connection, fetch_all, in_uuids};
 use crate::catalogue::lists::Uuids;
-use crate::catalogue::{Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
+use crate::catalogue::{ArchiveTag, Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
 use crate::model::{Digest, Level, NodeId, ObjectId, Timestamp};
 use crate::query::Query;
 
@@ -41,6 +41,7 @@ struct LocatedRow {
     pack_length: Option<i64>,
     crc64: Option<i64>,
     archive_clock: Option<i64>,
+    archive_tag: Option<String>,
     damaged_at: Option<i64>,
     expected_at: Option<i64>,
 }
@@ -49,7 +50,7 @@ macro_rules! columns {
     () => {
         "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
          o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
-         o.pack_offset, k.length AS pack_length, k.crc64, k.archive_clock, k.damaged_at, r.expected_at"
+         o.pack_offset, k.length AS pack_length, k.crc64, k.archive_clock, k.archive_tag, k.damaged_at, r.expected_at"
     };
 }
 
@@ -164,6 +165,7 @@ impl LocatedRow {
                 length: self.pack_length.and_then(unsigned).ok_or_else(|| corrupt("possible pack"))?,
                 crc64: self.crc64.map(i64::cast_unsigned),
                 archive_clock: Timestamp(self.archive_clock.unwrap_or_default()),
+                tag: self.archive_tag.as_deref().and_then(ArchiveTag::parse),
                 damaged: self.damaged_at.is_some(),
                 restored_at: self.expected_at.map(Timestamp),
             }),

@@ -43,7 +43,7 @@ pub use restore::{
     AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
     RestoreSummary, RestoreTime, RestoreWish,
 };
-pub use rule::{ArchiveTag, QuietSeries, Subject, TagWalk, TaggedPack};
+pub use rule::{ArchiveTag, HotSeries, KeptSeries, PacksByTag, QuietSeries, Subject, TagWalk, TaggedPack};
 pub use scrub::{ScrubClaim, ScrubOf, ScrubProgress, ScrubTally};
 pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

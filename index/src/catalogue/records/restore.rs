@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{PackKey, PackState};
+use super::{ArchiveTag, PackKey, PackState};
 use crate::model::{AeTitle, RestoreTier, Timestamp, Uid};
 
 /// Key of a restore's row.
@@ -204,15 +204,18 @@ pub struct ArchiveCutoffs {
     pub access: Option<Timestamp>,
     /// In DEEP_ARCHIVE_ACCESS; none: never
     pub deep: Option<Timestamp>,
+    /// Only a pack that has the tag `yes` is archived at all
+    pub tagged_only: bool,
 }
 
 /// S3 Intelligent-Tiering leaves smaller objects where they are.
 pub const MIN_ARCHIVED: u64 = 128 * 1024;
 
 impl ArchiveCutoffs {
-    /// The state that a pack is likely to be in, by what was seen of it, its size and its last access.
-    pub fn predict(&self, seen: PackState, length: u64, archive_clock: Timestamp) -> PackState {
-        let before = |cutoff: Option<Timestamp>| cutoff.is_some_and(|cutoff| archive_clock < cutoff);
+    /// The state that a pack is likely to be in, by what was seen of it, its size, its last access and its tag.
+    pub fn predict(&self, seen: PackState, length: u64, archive_clock: Timestamp, tag: Option<ArchiveTag>) -> PackState {
+        let may = !self.tagged_only || tag == Some(ArchiveTag::Yes);
+        let before = |cutoff: Option<Timestamp>| may && cutoff.is_some_and(|cutoff| archive_clock < cutoff);
         match seen {
             PackState::Verified | PackState::ArchiveAccess if length >= MIN_ARCHIVED && before(self.deep) => PackState::DeepArchiveAccess,
             PackState::Verified if length >= MIN_ARCHIVED && before(self.access) => PackState::ArchiveAccess,

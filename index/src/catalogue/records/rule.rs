@@ -91,3 +91,46 @@ pub struct TagWalk {
     /// Fencing number of the lease
     pub fence: i64,
 }
+
+/// A series as it is kept now, for who wants to know what rules do to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptSeries {
+    /// What rules ask of it
+    pub subject: Subject,
+    /// Served instances
+    pub instances: u64,
+    /// Their bytes
+    pub bytes: u64,
+    /// What is of it on this node's disk; none: nothing, and nothing was
+    pub hot: Option<HotSeries>,
+    /// Its verified packs, those that are alike together
+    pub packs: Vec<PacksByTag>,
+}
+
+/// What of a series is on a node's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HotSeries {
+    /// Bytes
+    pub bytes: u64,
+    /// Something of it has no pack yet
+    pub unpacked: bool,
+    /// When its last object came
+    pub last_received: Timestamp,
+    /// Last stored, retrieved or recalled, to the hour
+    pub last_used: Timestamp,
+    /// All of it is in verified packs that are readable, as far as is known, and not damaged
+    pub evictable: bool,
+}
+
+/// Verified packs of a series with the same tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacksByTag {
+    /// Their tag, as far as is known
+    pub tag: Option<ArchiveTag>,
+    /// They lie in an archive tier, as far as is known
+    pub archived: bool,
+    /// How many
+    pub packs: u64,
+    /// Their bytes
+    pub bytes: u64,
+}

@@ -1,5 +1,6 @@
 //! What the store path gives and gets, and where the bytes of an instance are.
 
+use super::ArchiveTag;
 use crate::header::Header;
 use crate::model::{AeTitle, Digest, DuplicatePolicy, ObjectId, Timestamp, Uid};
 
@@ -154,6 +155,8 @@ pub struct Packed {
     pub crc64: Option<u64>,
     /// Our estimate of its last access as S3 counts it
     pub archive_clock: Timestamp,
+    /// The tag that says whether it may be archived, as far as is known
+    pub tag: Option<ArchiveTag>,
     /// Whether the cold store's copy is known to be lost or altered
     pub damaged: bool,
     /// When a restore that is under way is expected to end

@@ -65,7 +65,7 @@ async fn archive_days(config: &Config) -> Days {
         return days(None, "there is no cold store");
     };
     let asked = match ColdStore::open(settings).await {
-        Ok(store) => store.archive_days().await,
+        Ok(store) => store.archive_rule().await.map(|rule| rule.allowed),
         Err(error) => Err(error),
     };
     match asked {

@@ -15,6 +15,8 @@
 use sha2::{Digest, Sha256};
 
 use super::S3;
+use filmroom_index::catalogue::ArchiveTag;
+
 use crate::cold::{ArchiveDays, ColdError, ColdSettings, ColdStore, EventQueue};
 
 mod apply;
@@ -50,6 +52,8 @@ struct Wanted {
     root: String,
     /// When packs are to be archived
     archive: Option<ArchiveDays>,
+    /// Packs carry the tag, and only those that it allows are to be archived
+    tagged: bool,
     /// Where events are to go
     queue: Option<EventQueue>,
     /// The region, as far as the client has one
@@ -101,8 +105,8 @@ pub enum SetupError {
 }
 
 impl ColdStore {
-    /// The bucket; none where the store is a directory.
-    pub fn bucket(&self, settings: &ColdSettings) -> Option<Bucket> {
+    /// The bucket; none where the store is a directory. `tagged`: some rule forbids the archive, so its configuration has to go by the tags of packs.
+    pub fn bucket(&self, settings: &ColdSettings, tagged: bool) -> Option<Bucket> {
         let ColdStore::S3(store) = self else { return None };
         let region = store.client.config().region().map(ToString::to_string);
         Some(Bucket {
@@ -111,6 +115,7 @@ impl ColdStore {
                 bucket: store.bucket.to_string(),
                 root: store.root(),
                 archive: settings.archive,
+                tagged: tagged && settings.archive.is_some(),
                 queue: settings.events.clone(),
                 region: region.unwrap_or_default(),
                 kms_key: store.kms_key.as_deref().map(str::to_owned),
@@ -160,6 +165,11 @@ impl Bucket {
         Ok(plan::changes(&found, &self.wanted))
     }
 
+    /// Whether a change makes the bucket's configuration go by the tags of packs: they have to have them before.
+    pub fn goes_by_tags(change: &Change) -> bool {
+        matches!(change.0, plan::What::Tiering { tagged: true, .. })
+    }
+
     /// Writes one change.
     pub async fn apply(&self, change: &Change) -> Result<(), SetupError> {
         apply::apply(&self.store, &self.wanted, change).await
@@ -167,6 +177,11 @@ impl Bucket {
 }
 
 impl Wanted {
+    /// The tag of what is to be archived: none where packs have none.
+    fn archived_tag(&self) -> Option<ArchiveTag> {
+        self.tagged.then_some(ArchiveTag::Yes)
+    }
+
     /// The id of our entry in each of the bucket's settings.
     fn id(&self) -> String {
         if self.root.is_empty() {

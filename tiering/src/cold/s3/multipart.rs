@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::error::classify;
-use super::{MAX_PARTS, PART, Parts, S3, encode, storage_class};
+use super::{MAX_PARTS, PART, Parts, S3, encode, storage_class, tags};
 use crate::cold::{Class, ColdError};
 
 /// Parts in memory at a time.
@@ -49,6 +49,7 @@ impl Upload {
             .bucket(&*store.bucket)
             .key(store.full_key(key))
             .storage_class(storage_class(class))
+            .set_tagging(tags::header(class))
             .set_server_side_encryption(store.encryption())
             .set_ssekms_key_id(store.kms_key.as_deref().map(str::to_owned))
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)

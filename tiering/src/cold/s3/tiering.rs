@@ -1,19 +1,24 @@
 //! The bucket's Intelligent-Tiering configurations: which of them hold for our packs, and when those are archived by them.
 
 use aws_sdk_s3::types::{
-    IntelligentTieringAccessTier, IntelligentTieringConfiguration, IntelligentTieringFilter, IntelligentTieringStatus,
+    IntelligentTieringAccessTier, IntelligentTieringConfiguration, IntelligentTieringFilter, IntelligentTieringStatus, Tag,
 };
+use filmroom_index::catalogue::ArchiveTag;
 
 use super::S3;
 use super::error::classify;
-use crate::cold::{ArchiveDays, ColdError};
+use crate::cold::{ArchiveDays, ArchiveRule, ColdError};
 
 /// A bucket may have this many configurations; who sends more pages than that is not listened to for ever.
 const MAX_PAGES: usize = 1000;
 
 impl S3 {
-    pub(in crate::cold) async fn archive_days(&self) -> Result<Option<ArchiveDays>, ColdError> {
-        Ok(archive_days(&self.tierings().await?, &self.root()))
+    pub(in crate::cold) async fn archive_rule(&self) -> Result<ArchiveRule, ColdError> {
+        let (all, root) = (self.tierings().await?, self.root());
+        Ok(ArchiveRule {
+            allowed: archive_days(&all, &root, Some(ArchiveTag::Yes)),
+            others: archive_days(&all, &root, None),
+        })
     }
 
     /// All configurations of the bucket.
@@ -34,10 +39,10 @@ impl S3 {
     }
 }
 
-/// When what begins with `root` is archived: the earliest day of those configurations that are enabled and hold for all of it.
-pub(super) fn archive_days(configurations: &[IntelligentTieringConfiguration], root: &str) -> Option<ArchiveDays> {
+/// When what begins with `root` and has our tag is archived: the earliest day of those configurations that are enabled and hold for all of it.
+pub(super) fn archive_days(configurations: &[IntelligentTieringConfiguration], root: &str, tag: Option<ArchiveTag>) -> Option<ArchiveDays> {
     let holding = configurations.iter().filter(|configuration| {
-        configuration.status == IntelligentTieringStatus::Enabled && reach(configuration.filter.as_ref(), root) == Reach::All
+        configuration.status == IntelligentTieringStatus::Enabled && reach(configuration.filter.as_ref(), root, tag) == Reach::All
     });
     let tierings: Vec<_> = holding.flat_map(|configuration| &configuration.tierings).collect();
     let earliest = |tier: IntelligentTieringAccessTier| {
@@ -58,16 +63,17 @@ pub(super) enum Reach {
     All,
     /// What begins with a longer prefix
     Part,
-    /// Nothing: another prefix, or a tag, which our objects do not have
+    /// Nothing: another prefix, or a tag that our objects do not have
     Nothing,
 }
 
-/// How much of what begins with `root` is selected.
-pub(super) fn reach(filter: Option<&IntelligentTieringFilter>, root: &str) -> Reach {
+/// How much of what begins with `root` and has our tag, and no other, is selected.
+pub(super) fn reach(filter: Option<&IntelligentTieringFilter>, root: &str, tag: Option<ArchiveTag>) -> Reach {
     let Some(filter) = filter else { return Reach::All };
     let and = filter.and.as_ref();
-    let tagged = filter.tag.is_some() || and.is_some_and(|and| !and.tags().is_empty());
-    if tagged {
+    let mut asked = filter.tag.iter().chain(and.map(|and| and.tags()).unwrap_or_default());
+    let has = |asked: &Tag| asked.key() == ArchiveTag::KEY && tag.is_some_and(|tag| tag.as_str() == asked.value());
+    if !asked.all(has) {
         return Reach::Nothing;
     }
     let prefix = and.and_then(|and| and.prefix()).or(filter.prefix()).unwrap_or_default();
@@ -87,7 +93,7 @@ pub(super) fn prefix_reach(prefix: &str, root: &str) -> Reach {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_s3::types::{IntelligentTieringAndOperator, Tag, Tiering};
+    use aws_sdk_s3::types::{IntelligentTieringAndOperator, Tiering};
 
     use super::*;
 
@@ -141,15 +147,47 @@ mod tests {
             (Some(IntelligentTieringFilter::builder().tag(tag()).build()), false),
             (anded("clinic/", Some(vec![tag()])), false),
         ] {
-            let found = archive_days(&[configuration(filter.clone(), &[(ACCESS, 90), (DEEP, 180)])], "clinic/archive/");
+            let found = archive_days(
+                &[configuration(filter.clone(), &[(ACCESS, 90), (DEEP, 180)])],
+                "clinic/archive/",
+                None,
+            );
             assert_eq!(found, days(Some(90), Some(180)).filter(|_| holds), "{filter:?}");
         }
     }
 
     #[test]
     fn a_node_that_has_the_whole_bucket_is_under_configurations_of_the_whole_bucket_only() {
-        assert_eq!(archive_days(&[configuration(prefix("a"), &[(ACCESS, 90)])], ""), None);
-        assert_eq!(archive_days(&[configuration(None, &[(ACCESS, 90)])], ""), days(Some(90), None));
+        assert_eq!(archive_days(&[configuration(prefix("a"), &[(ACCESS, 90)])], "", None), None);
+        assert_eq!(
+            archive_days(&[configuration(None, &[(ACCESS, 90)])], "", None),
+            days(Some(90), None)
+        );
+    }
+
+    #[test]
+    fn a_configuration_with_our_tag_is_for_what_has_it() {
+        let ours = |value: &str| Tag::builder().key(ArchiveTag::KEY).value(value).build().unwrap();
+        let and = |tags: Vec<Tag>| {
+            let and = IntelligentTieringAndOperator::builder().prefix("p/").set_tags(Some(tags)).build();
+            configuration(Some(IntelligentTieringFilter::builder().and(and).build()), &[(ACCESS, 90)])
+        };
+        let alone = configuration(Some(IntelligentTieringFilter::builder().tag(ours("yes")).build()), &[(ACCESS, 90)]);
+        for (configuration, tag, holds) in [
+            (and(vec![ours("yes")]), Some(ArchiveTag::Yes), true),
+            (and(vec![ours("yes")]), Some(ArchiveTag::No), false),
+            (and(vec![ours("yes")]), None, false),
+            (and(vec![ours("no")]), Some(ArchiveTag::Yes), false),
+            (and(vec![ours("yes"), tag()]), Some(ArchiveTag::Yes), false),
+            (alone.clone(), Some(ArchiveTag::Yes), true),
+            (alone, Some(ArchiveTag::No), false),
+        ] {
+            assert_eq!(
+                archive_days(&[configuration.clone()], "p/", tag),
+                days(Some(90), None).filter(|_| holds),
+                "{configuration:?} {tag:?}"
+            );
+        }
     }
 
     #[test]
@@ -161,9 +199,9 @@ mod tests {
             configuration(prefix("p"), &[(ACCESS, 120)]),
             disabled.clone(),
         ];
-        assert_eq!(archive_days(&both, "p/"), days(Some(120), Some(300)));
-        assert_eq!(archive_days(&[disabled], "p/"), None);
-        assert_eq!(archive_days(&[configuration(None, &[])], "p/"), None);
-        assert_eq!(archive_days(&[], "p/"), None);
+        assert_eq!(archive_days(&both, "p/", None), days(Some(120), Some(300)));
+        assert_eq!(archive_days(&[disabled], "p/", None), None);
+        assert_eq!(archive_days(&[configuration(None, &[])], "p/", None), None);
+        assert_eq!(archive_days(&[], "p/", None), None);
     }
 }

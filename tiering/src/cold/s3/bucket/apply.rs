@@ -20,8 +20,8 @@ pub(super) async fn apply(store: &S3, wanted: &Wanted, change: &Change) -> Resul
     };
     let unfit = |error: String| told(ColdError::Refused(error));
     match &change.0 {
-        What::Tiering { id, root, days } => {
-            let ours = configuration(id, root, *days).ok_or_else(|| unfit("these days cannot be written".to_owned()))?;
+        What::Tiering { id, root, days, tagged } => {
+            let ours = configuration(id, root, *days, *tagged).ok_or_else(|| unfit("these days cannot be written".to_owned()))?;
             let put = client.put_bucket_intelligent_tiering_configuration().bucket(bucket).id(id);
             let put = put.intelligent_tiering_configuration(ours).send().await;
             written(put, change, Action::PutIntelligentTieringConfiguration, wanted)

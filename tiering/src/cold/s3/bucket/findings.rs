@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_sdk_s3::types::{ExpirationStatus, IntelligentTieringStatus, LifecycleRule, PublicAccessBlockConfiguration};
+use filmroom_index::catalogue::ArchiveTag;
 use serde_json::Value;
 
 use super::look::{Retention, Versioning};
@@ -21,6 +22,11 @@ pub enum Finding {
         wanted: ArchiveDays,
         /// When they are; none: never
         found: Option<ArchiveDays>,
+    },
+    /// An Intelligent-Tiering configuration archives packs that a rule forbids to archive
+    ArchivesForbidden {
+        /// Its id
+        id: String,
     },
     /// Events do not go to the queue
     NoEvents {
@@ -84,7 +90,11 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self {
             Finding::Denied(action) if action.is_for_looking() || action.is_for_erasing() => Severity::Warning,
-            Finding::Denied(_) | Finding::NotArchived { .. } | Finding::NoEvents { .. } | Finding::StaleUploadsStay => Severity::Missing,
+            Finding::Denied(_)
+            | Finding::NotArchived { .. }
+            | Finding::ArchivesForbidden { .. }
+            | Finding::NoEvents { .. }
+            | Finding::StaleUploadsStay => Severity::Missing,
             _ => Severity::Warning,
         }
     }
@@ -94,6 +104,7 @@ impl Finding {
         match self {
             Finding::Denied(_) => "denied",
             Finding::NotArchived { .. } => "not-archived",
+            Finding::ArchivesForbidden { .. } => "archives-forbidden",
             Finding::NoEvents { .. } => "no-events",
             Finding::StaleUploadsStay => "stale-uploads-stay",
             Finding::Unsupported { .. } => "unsupported",
@@ -128,6 +139,12 @@ impl fmt::Display for Finding {
                     Some(found) => format!("does otherwise ({})", Days(found)),
                     None => "does not".to_owned(),
                 }
+            ),
+            Finding::ArchivesForbidden { id } => write!(
+                f,
+                "the Intelligent-Tiering configuration {id:?} does not go by the tag {}: it archives packs that a rule forbids to archive: run filmroom bucket \
+                 setup, or take it out if it is not filmroom's",
+                ArchiveTag::KEY
             ),
             Finding::NoEvents { missing } => write!(
                 f,
@@ -210,8 +227,11 @@ fn tiering(found: &Found, wanted: &Wanted, findings: &mut Vec<Finding>) {
         Part::Unsupported => &Vec::new(),
         _ => return,
     };
-    let effective = archive_days(all, &wanted.root);
-    if let Some(days) = wanted.archive.filter(|_| !is_satisfied(all, wanted)) {
+    let effective = archive_days(all, &wanted.root, wanted.archived_tag());
+    if let Some(days) = wanted
+        .archive
+        .filter(|days| !is_satisfied(all, wanted) && (!wanted.tagged || effective != Some(*days)))
+    {
         findings.push(Finding::NotArchived {
             wanted: days,
             found: effective,
@@ -219,10 +239,17 @@ fn tiering(found: &Found, wanted: &Wanted, findings: &mut Vec<Finding>) {
     }
     for configuration in all {
         let touches = configuration.status == IntelligentTieringStatus::Enabled
-            && reach(configuration.filter.as_ref(), &wanted.root) != Reach::Nothing;
+            && [Some(ArchiveTag::Yes), None]
+                .iter()
+                .any(|tag| reach(configuration.filter.as_ref(), &wanted.root, *tag) != Reach::Nothing);
         // By itself, and as if it held for everything.
-        let days = archive_days(std::slice::from_ref(&whole(configuration)), "").filter(|_| touches);
+        let days = archive_days(std::slice::from_ref(&whole(configuration)), "", None).filter(|_| touches);
         let Some(days) = days else { continue };
+        let forbidden = reach(configuration.filter.as_ref(), &wanted.root, Some(ArchiveTag::No)) != Reach::Nothing;
+        if wanted.tagged && forbidden {
+            let id = configuration.id.clone();
+            findings.push(Finding::ArchivesForbidden { id });
+        }
         let earlier = |theirs: Option<u32>, ours: Option<u32>| theirs.is_some_and(|theirs| ours.is_none_or(|ours| theirs < ours));
         let ours = wanted.archive.unwrap_or_default();
         let is_ours = configuration.id == wanted.id() && wanted.archive.is_some();

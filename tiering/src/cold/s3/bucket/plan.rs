@@ -4,14 +4,17 @@ use std::fmt;
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, Event, ExpirationStatus, FilterRule, FilterRuleName, IntelligentTieringAccessTier,
-    IntelligentTieringConfiguration, IntelligentTieringFilter, IntelligentTieringStatus, LifecycleRule, LifecycleRuleFilter,
-    NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration, S3KeyFilter, Tiering,
+    IntelligentTieringAndOperator, IntelligentTieringConfiguration, IntelligentTieringFilter, IntelligentTieringStatus, LifecycleRule,
+    LifecycleRuleFilter, NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration, S3KeyFilter, Tiering,
 };
+
+use filmroom_index::catalogue::ArchiveTag;
 
 use super::findings::Days;
 use super::look::Lifecycle;
 use super::{Found, Reach, Wanted, archive_days, prefix_reach, reach};
 use crate::cold::ArchiveDays;
+use crate::cold::s3::tags;
 
 /// The events that the node follows.
 const EVENTS: [&str; 3] = ["s3:ObjectRestore:Post", "s3:ObjectRestore:Completed", "s3:IntelligentTiering"];
@@ -26,7 +29,12 @@ pub struct Change(pub(super) What);
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum What {
     /// Our Intelligent-Tiering configuration
-    Tiering { id: String, root: String, days: ArchiveDays },
+    Tiering {
+        id: String,
+        root: String,
+        days: ArchiveDays,
+        tagged: bool,
+    },
     /// It goes
     NoTiering { id: String },
     /// All notifications, with our entry or without it
@@ -38,8 +46,12 @@ pub(super) enum What {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            What::Tiering { id, root, days } => {
-                write!(f, "Intelligent-Tiering configuration {id}: {} below {root:?}", Days(days))
+            What::Tiering { id, root, days, tagged } => {
+                write!(f, "Intelligent-Tiering configuration {id}: {} below {root:?}", Days(days))?;
+                match tagged {
+                    true => write!(f, ", of what is tagged {}={}", ArchiveTag::KEY, ArchiveTag::Yes.as_str()),
+                    false => Ok(()),
+                }
             }
             What::NoTiering { id } => write!(f, "Intelligent-Tiering configuration {id}: removed, for there is no [cold.archive]"),
             What::Notification { ours: true, .. } => write!(f, "event notification: {} to the queue", EVENTS.join(", ")),
@@ -66,6 +78,7 @@ fn tiering(found: &Found, wanted: &Wanted) -> Option<What> {
             id: wanted.id(),
             root: wanted.root.clone(),
             days,
+            tagged: wanted.tagged,
         }),
         None => {
             let ours = all.iter().any(|configuration| configuration.id == wanted.id());
@@ -81,12 +94,15 @@ pub(super) fn is_satisfied(all: &[IntelligentTieringConfiguration], wanted: &Wan
         .filter(|configuration| configuration.id == wanted.id())
         .cloned()
         .collect();
-    let own = archive_days(&ours, &wanted.root);
-    own == wanted.archive || (ours.is_empty() && archive_days(all, &wanted.root) == wanted.archive)
+    let is_right = |some: &[IntelligentTieringConfiguration]| {
+        let days = |tag| archive_days(some, &wanted.root, tag);
+        days(wanted.archived_tag()) == wanted.archive && (!wanted.tagged || days(Some(ArchiveTag::No)).is_none())
+    };
+    is_right(&ours) || (ours.is_empty() && is_right(all))
 }
 
 /// Our configuration. None where the SDK does not take it.
-pub(super) fn configuration(id: &str, root: &str, days: ArchiveDays) -> Option<IntelligentTieringConfiguration> {
+pub(super) fn configuration(id: &str, root: &str, days: ArchiveDays, tagged: bool) -> Option<IntelligentTieringConfiguration> {
     let tiering = |(tier, days): (IntelligentTieringAccessTier, Option<u32>)| {
         let days = i32::try_from(days?).ok()?;
         Tiering::builder().access_tier(tier).days(days).build().ok()
@@ -95,7 +111,18 @@ pub(super) fn configuration(id: &str, root: &str, days: ArchiveDays) -> Option<I
         (IntelligentTieringAccessTier::ArchiveAccess, days.access),
         (IntelligentTieringAccessTier::DeepArchiveAccess, days.deep),
     ];
-    let filter = (!root.is_empty()).then(|| IntelligentTieringFilter::builder().prefix(root).build());
+    let prefix = (!root.is_empty()).then(|| root.to_owned());
+    let tag = if tagged { Some(tags::tag(ArchiveTag::Yes)?) } else { None };
+    let filter = IntelligentTieringFilter::builder();
+    let filter = match (prefix, tag) {
+        (None, None) => None,
+        // S3 wants at least two of what it takes together.
+        (Some(prefix), Some(tag)) => {
+            let both = IntelligentTieringAndOperator::builder().prefix(prefix).tags(tag).build();
+            Some(filter.and(both).build())
+        }
+        (prefix, tag) => Some(filter.set_prefix(prefix).set_tag(tag).build()),
+    };
     IntelligentTieringConfiguration::builder()
         .id(id)
         .set_filter(filter)
@@ -218,5 +245,6 @@ pub(super) fn rule_reach(rule: &LifecycleRule, root: &str) -> Reach {
                 .build(),
         ),
         root,
+        None,
     )
 }

@@ -13,6 +13,10 @@ pub enum Action {
     GetObject,
     /// Archived packs are asked for back
     RestoreObject,
+    /// Packs are tagged as allowed to be archived, or not
+    PutObjectTagging,
+    /// Tags of others on packs are seen, to be kept
+    GetObjectTagging,
     /// An upload that failed is ended
     AbortMultipartUpload,
     /// What is deleted on purpose is erased, where no versions are kept
@@ -75,6 +79,8 @@ impl Action {
             Action::PutObject => "s3:PutObject",
             Action::GetObject => "s3:GetObject",
             Action::RestoreObject => "s3:RestoreObject",
+            Action::PutObjectTagging => "s3:PutObjectTagging",
+            Action::GetObjectTagging => "s3:GetObjectTagging",
             Action::AbortMultipartUpload => "s3:AbortMultipartUpload",
             Action::DeleteObject => "s3:DeleteObject",
             Action::DeleteObjectVersion => "s3:DeleteObjectVersion",
@@ -126,6 +132,8 @@ impl Action {
             | Action::GetObject
             | Action::RestoreObject
             | Action::AbortMultipartUpload
+            | Action::PutObjectTagging
+            | Action::GetObjectTagging
             | Action::DeleteObject
             | Action::DeleteObjectVersion => Resource::Objects,
             Action::ReceiveMessage | Action::DeleteMessage | Action::GetQueueAttributes => Resource::Queue,

@@ -4,8 +4,9 @@ use std::error::Error;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, StorageClass, Tier};
+use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, StorageClass, Tagging, Tier};
 use crc_fast::{CrcAlgorithm, checksum};
+use filmroom_index::catalogue::ArchiveTag;
 
 use super::look::{Versioning, is_denied};
 use super::{Action, S3, Wanted};
@@ -13,6 +14,7 @@ use crate::cold::ColdError;
 use crate::cold::events::Queue;
 use crate::cold::s3::encode;
 use crate::cold::s3::error::classify;
+use crate::cold::s3::tags;
 
 /// The key. What is left of it, where deleting is not allowed, is a few bytes that the next check writes over.
 const KEY: &str = "filmroom-bucket-check";
@@ -90,6 +92,10 @@ pub(super) async fn objects(store: &S3, wanted: &Wanted) -> Result<Vec<(Action, 
         ));
     }
 
+    if wanted.tagged {
+        tried.extend(tagging(store, &key).await?);
+    }
+
     Ok(tried)
 }
 
@@ -136,6 +142,21 @@ pub(super) async fn erasing(store: &S3, versioning: Option<&Versioning>) -> Resu
         tracing::debug!(key, %error, "the key of the check stays in the bucket");
     }
     Ok(tried)
+}
+
+/// Tries to tag the key, which may not be there.
+async fn tagging(store: &S3, key: &str) -> Result<[(Action, bool); 2], ColdError> {
+    let (client, bucket) = (&store.client, &*store.bucket);
+    let get = client.get_object_tagging().bucket(bucket).key(key).send().await;
+    let tags = Tagging::builder()
+        .set_tag_set(Some(tags::tag(ArchiveTag::Yes).into_iter().collect()))
+        .build();
+    let tags = tags.map_err(|error| ColdError::Refused(error.to_string()))?;
+    let put = client.put_object_tagging().bucket(bucket).key(key).tagging(tags).send().await;
+    Ok([
+        (Action::GetObjectTagging, verdict(get, bucket, &["NoSuchKey"])?.is_allowed()),
+        (Action::PutObjectTagging, verdict(put, bucket, &["NoSuchKey"])?.is_allowed()),
+    ])
 }
 
 /// Whether something is allowed; none where the server does not have it.

@@ -26,6 +26,7 @@ fn wanted() -> Wanted {
         bucket: "b".to_owned(),
         root: "clinic/".to_owned(),
         archive: Some(DAYS),
+        tagged: false,
         queue: Some(EventQueue {
             url: "https://sqs.eu-central-1.amazonaws.com/1/events".to_owned(),
             endpoint: None,
