@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::actions::{Action, Node};
 use crate::audit::Warnings;
 use crate::certificates;
+use crate::fscks::{self, Step};
 use crate::imports::Import;
 
 /// Connections at once; more wait in the listener's backlog.
@@ -79,6 +80,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(render))
         .route("/actions", post(act))
         .route("/imports", post(import))
+        .route("/fsck", post(fsck))
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(Shared {
             node,
@@ -122,6 +124,7 @@ async fn ready(State(shared): State<Shared>) -> Response {
     missing.extend(certificates::missing(tls));
     let mut warnings = shared.warnings.get();
     warnings.extend(certificates::warnings(tls));
+    warnings.extend(fscks::warning(&shared.node.archive).await);
     let status = if missing.is_empty() {
         StatusCode::OK
     } else {
@@ -154,6 +157,17 @@ async fn import(State(shared): State<Shared>, headers: HeaderMap, Json(import): 
     match actor(&shared, &headers) {
         Ok(actor) => Json(shared.node.import(&import, actor).await).into_response(),
         Err(refused) => *refused,
+    }
+}
+
+async fn fsck(State(shared): State<Shared>, headers: HeaderMap, Json(step): Json<Step>) -> Response {
+    let actor = match actor(&shared, &headers) {
+        Ok(actor) => actor,
+        Err(refused) => return *refused,
+    };
+    match shared.node.archive.fsck(&step.order, step.place, actor).await {
+        Ok(stride) => Json(stride).into_response(),
+        Err(error) => (StatusCode::CONFLICT, Json(json!({ "error": error.to_string() }))).into_response(),
     }
 }
 

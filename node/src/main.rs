@@ -3,6 +3,7 @@
 //! - [`config`]: what the node is told, checked as a whole.
 //! - [`cli`]: the commands; `serve` wires catalogue, archive and DICOM server together.
 //! - [`actions`]: what an administrator does, by command line or HTTP.
+//! - [`fscks`]: one stride of a check of the archive, by the command line or over HTTP.
 //! - [`imports`]: one file that is taken in, by the command line or over HTTP.
 //! - [`audit`]: the audit on its way to syslog servers and files.
 //! - [`authority`]: a CA of the site's own. [`certificates`]: those of TLS, kept up to date while the node runs.
@@ -16,6 +17,7 @@ mod authority;
 mod certificates;
 mod cli;
 mod config;
+mod fscks;
 mod http;
 mod imports;
 mod telemetry;
@@ -47,7 +49,10 @@ async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("filmroom: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(cli::Left(_)) => ExitCode::from(cli::LEFT),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -108,7 +108,7 @@ pub(crate) struct Inner {
     pub(crate) restores: Restores,
     /// One rejection note at a time.
     pub(crate) withdrawals: tokio::sync::Mutex<()>,
-    committer: Committer,
+    pub(crate) committer: Committer,
     /// Keeps the data directory locked.
     _data_dir: Arc<DataDir>,
 }
@@ -117,6 +117,14 @@ impl Archive {
     /// Locks the data directory, reads the node's identity (or makes it), empties `incoming/`, sweeps the hot store against the catalogue: files of
     /// objects that are not on record as hot here are removed, unknown ones are adopted. Starts the committer.
     pub async fn open(settings: Settings, catalogue: Catalogue, clock: Clock) -> Result<Archive, ArchiveError> {
+        let archive = Archive::open_unswept(settings, catalogue, clock).await?;
+        let swept = archive.inner.sweep().run().await?;
+        tracing::info!(node = %archive.inner.node, ?swept, "the hot store agrees with the catalogue");
+        Ok(archive)
+    }
+
+    /// The same without the sweep: for who only looks, and wants to find everything as it is.
+    pub async fn open_unswept(settings: Settings, catalogue: Catalogue, clock: Clock) -> Result<Archive, ArchiveError> {
         let (data_dir, hot) = open_data(&settings).await?;
         if catalogue.is_rebuilding().await? {
             return Err(ArchiveError::Rebuilding);
@@ -136,15 +144,6 @@ impl Archive {
             Some(cold) => Some(ColdStore::open(cold).await?),
             None => None,
         };
-        let sweep = Sweep {
-            hot: &hot,
-            catalogue: &catalogue,
-            clock: &clock,
-            node,
-            senders: &settings.senders,
-        };
-        let swept = sweep.run().await?;
-        tracing::info!(%node, ?swept, "the hot store agrees with the catalogue");
         let committer = Committer::start(node, catalogue.clone(), hot.clone(), clock.clone(), Arc::clone(&data_dir));
         let archive_days = settings.cold.as_ref().and_then(|cold| cold.archive);
         let archive_rule = ArchiveRule {
@@ -239,6 +238,19 @@ impl Archive {
         self.inner.committer.close().await;
         self.inner.recalls.close().await;
         self.inner.catalogue.close().await;
+    }
+}
+
+impl Inner {
+    /// What compares the hot store with the catalogue.
+    pub(crate) fn sweep(&self) -> Sweep<'_> {
+        Sweep {
+            hot: &self.hot,
+            catalogue: &self.catalogue,
+            clock: &self.clock,
+            node: self.node,
+            senders: &self.settings.senders,
+        }
     }
 }
 

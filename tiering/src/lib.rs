@@ -14,6 +14,7 @@
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`rebuild`]: the catalogue made anew.
+//! - [`fsck`]: the catalogue compared with hot files and cold objects.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
 //! - [`cost`]: what an archive costs in S3: pure.
 //! - [`schedule`]: a value by day of the week and time of day: pure.
@@ -30,6 +31,7 @@ mod data_dir;
 mod durable;
 mod erase;
 pub mod error;
+pub mod fsck;
 pub mod hot;
 pub mod import;
 pub mod integrity;

@@ -106,6 +106,14 @@ impl Catalogue {
         Ok(closed.is_some())
     }
 
+    /// Whether a pack was read and found corrupt, and nobody has read it since and found it right.
+    pub async fn is_pack_corrupt(&self, cold_key: &str) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT id FROM findings WHERE kind = $1 AND subject = $2 AND coalesce(node, 0) = 0 AND closed_at IS NULL";
+        let row: Option<(i64,)> = fetch_optional!(connection, sql, FindingKind::PackCorrupt.as_str(), cold_key)?;
+        Ok(row.is_some())
+    }
+
     /// Closes what is open of these kinds and was not seen since a pass began that has seen everything: of hot kinds, on this node. With a study: of it alone.
     pub async fn close_unseen(&self, node: NodeId, kinds: &[FindingKind], study_uid: Option<&str>, since: Timestamp) -> Result<u64> {
         let mut connection = self.write().await?;
@@ -143,6 +151,16 @@ impl Catalogue {
         } else {
             fetch_all!(connection, listing!("AND f.closed_at IS NULL"), node.0, after, i64::from(limit))?
         };
+        rows.into_iter().map(FindingRow::read).collect()
+    }
+
+    /// Findings of this node's disk and of what all share that were repaired since, the oldest first. `after`: the last one of the page before.
+    pub async fn findings_repaired(&self, node: NodeId, since: Timestamp, after: i64, limit: u32) -> Result<Vec<FindingRecord>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT f.id, f.kind, f.subject, n.node_id, f.study_uid, f.detail, f.found_at, f.last_seen_at, f.closed_at, f.repair
+                   FROM findings f LEFT JOIN nodes n ON n.id = f.node
+                   WHERE f.closed_at >= $2 AND f.repair <> '' AND f.id > $3 AND (f.node IS NULL OR n.node_id = $1) ORDER BY f.id LIMIT $4";
+        let rows: Vec<FindingRow> = fetch_all!(connection, sql, node.0, since.0, after, i64::from(limit))?;
         rows.into_iter().map(FindingRow::read).collect()
     }
 

@@ -1,124 +1,210 @@
-//! Series as they are kept now: what rules would change is told from it. Read in pages, so that no statement runs long however many there are.
+//! What the catalogue says of where bytes are, read in stretches by who compares it with disks and cold store.
 
 use std::collections::{HashMap, HashSet};
 
 use sqlx::FromRow;
+use uuid::Uuid;
 
-use super::database::{Connection, fetch_all, in_list};
-use super::hot::all_verified;
-use super::lists::Ids;
-use super::rows::unsigned;
-use super::subjects::subjects;
-use super::{ArchiveTag, Catalogue, HotSeries, KeptSeries, PacksByTag, Result, SeriesKey};
-use crate::model::{NodeId, Timestamp, Uid};
+use super::database::{fetch_all, fetch_optional, in_uuids};
+use super::lists::Uuids;
+use super::mending::{CopyRow, KeptRow};
+use super::rows::{read_digest, read_pack_state, read_state, unsigned};
+use super::{BelievedTier, Catalogue, HotCopy, KeptPack, KeptPlace, LostObject, PackKey, Pass, Result};
+use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
 #[derive(FromRow)]
-struct SeriesRow {
-    id: i64,
-    instances: i64,
-    bytes: i64,
-    hot_bytes: Option<i64>,
-    state: Option<String>,
-    last_received: Option<i64>,
-    last_used: Option<i64>,
+struct PlaceRow {
+    object_id: Uuid,
+    state: String,
+    sha256: Vec<u8>,
+    length: i64,
+    packed: Option<i64>,
+    cold_key: Option<String>,
 }
 
 #[derive(FromRow)]
-struct PacksRow {
-    series: i64,
-    archive_tag: Option<String>,
-    archived: i64,
-    packs: i64,
-    bytes: i64,
-}
-
-macro_rules! columns {
-    () => {
-        "SELECT se.id, se.instances, se.bytes, sn.hot_bytes, sn.state, sn.last_received, sn.last_used FROM series se
-         LEFT JOIN series_nodes sn ON sn.series = se.id AND sn.node = (SELECT id FROM nodes WHERE node_id = $1)"
-    };
+struct LostRow {
+    object_id: Uuid,
+    study_uid: String,
+    state: String,
+    dangling: i64,
 }
 
 impl Catalogue {
-    /// Series after one, by row.
-    pub async fn kept_series(&self, node: NodeId, after: SeriesKey, limit: u32) -> Result<Vec<KeptSeries>> {
+    /// Whether a node has ever used this catalogue: what another one wrote to the cold store is another catalogue's.
+    pub async fn knows_node(&self, node: NodeId) -> Result<bool> {
         let mut connection = self.read().await?;
-        let sql = concat!(columns!(), " WHERE se.id > $2 ORDER BY se.id LIMIT $3");
-        let rows: Vec<SeriesRow> = fetch_all!(connection, sql, node.0, after.0, i64::from(limit))?;
-        complete(&mut connection, node, rows).await
+        let row: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM nodes WHERE node_id = $1", node.0)?;
+        Ok(row.is_some())
     }
 
-    /// Those of one study.
-    pub async fn kept_series_of(&self, node: NodeId, study: &Uid) -> Result<Vec<KeptSeries>> {
+    /// How many things a pass has to look at, about; 0 where that is not known.
+    pub async fn pass_size(&self, node: NodeId, pass: Pass) -> Result<u64> {
         let mut connection = self.read().await?;
-        let sql = concat!(
-            columns!(),
-            " JOIN studies st ON st.id = se.study WHERE st.study_uid = $2 ORDER BY se.id"
-        );
-        let rows: Vec<SeriesRow> = fetch_all!(connection, sql, node.0, study.as_str())?;
-        complete(&mut connection, node, rows).await
-    }
-}
-
-async fn complete(connection: &mut Connection, node: NodeId, rows: Vec<SeriesRow>) -> Result<Vec<KeptSeries>> {
-    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let sql = in_list!(
-        connection,
-        "SELECT series, archive_tag, archived, count(*) AS packs, CAST(sum(length) AS BIGINT) AS bytes FROM (
-             SELECT series, archive_tag, length, CAST(CASE WHEN state = 'verified' THEN 0 ELSE 1 END AS BIGINT) AS archived
-             FROM packs WHERE verified_at IS NOT NULL AND series",
-        "$1",
-        ") verified GROUP BY series, archive_tag, archived ORDER BY series, archive_tag, archived"
-    );
-    let found: Vec<PacksRow> = fetch_all!(connection, sql, Ids(ids.clone()))?;
-    let mut packs: HashMap<i64, Vec<PacksByTag>> = HashMap::new();
-    for row in found {
-        packs.entry(row.series).or_default().push(PacksByTag {
-            tag: row.archive_tag.as_deref().and_then(ArchiveTag::parse),
-            archived: row.archived != 0,
-            packs: unsigned(row.packs),
-            bytes: unsigned(row.bytes),
-        });
-    }
-    let packed: Vec<i64> = rows
-        .iter()
-        .filter(|row| row.state.as_deref() == Some("packed"))
-        .map(|row| row.id)
-        .collect();
-    let evictable = evictable(connection, node, packed).await?;
-    let mut subjects = subjects(connection, ids).await?;
-    let kept = rows.into_iter().filter_map(|row| {
-        let hot = row.hot_bytes.zip(row.state).zip(row.last_received.zip(row.last_used));
-        Some(KeptSeries {
-            subject: subjects.remove(&SeriesKey(row.id))?,
-            instances: unsigned(row.instances),
-            bytes: unsigned(row.bytes),
-            hot: hot.map(|((bytes, state), (received, used))| HotSeries {
-                bytes: unsigned(bytes),
-                unpacked: state == "unpacked",
-                last_received: Timestamp(received),
-                last_used: Timestamp(used),
-                evictable: evictable.contains(&row.id),
-            }),
-            packs: packs.remove(&row.id).unwrap_or_default(),
-        })
-    });
-    Ok(kept.collect())
-}
-
-/// Which of some series may be evicted now.
-async fn evictable(connection: &mut Connection, node: NodeId, series: Vec<i64>) -> Result<HashSet<i64>> {
-    macro_rules! sql {
-        ($series:literal) => {
-            concat!(
-                "SELECT sn.series FROM series_nodes sn WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND ",
-                all_verified!(" OR p.state <> 'verified' OR p.damaged_at IS NOT NULL"),
-                " AND sn.series",
-                $series
-            )
+        let row: Option<(i64,)> = match pass {
+            Pass::HotRows | Pass::HotFiles => {
+                let sql = "SELECT CAST(coalesce(sum(hot_objects), 0) AS BIGINT) FROM series_nodes
+                           WHERE node = (SELECT id FROM nodes WHERE node_id = $1)";
+                fetch_optional!(connection, sql, node.0)?
+            }
+            Pass::ColdRows => fetch_optional!(connection, "SELECT coalesce(max(id), 0) FROM packs")?,
+            Pass::Objects => fetch_optional!(connection, "SELECT coalesce(max(id), 0) FROM objects")?,
+            Pass::ColdObjects | Pass::ScrubHot | Pass::ScrubCold => None,
         };
+        Ok(row.map_or(0, |(count,)| unsigned(count)))
     }
-    let sql = connection.pick(sql!(" IN (SELECT value FROM json_each($2))"), sql!(" = ANY ($2)"));
-    let rows: Vec<(i64,)> = fetch_all!(connection, sql, node.0, Ids(series))?;
-    Ok(rows.into_iter().map(|(series,)| series).collect())
+
+    /// Where some objects are said to be kept. Those that are not on record are left out.
+    pub async fn kept_places(&self, objects: &[ObjectId]) -> Result<HashMap<ObjectId, KeptPlace>> {
+        let mut connection = self.read().await?;
+        let sql = in_uuids!(
+            connection,
+            "SELECT o.object_id, o.state, o.sha256, o.length, p.id AS packed,
+                    CASE WHEN p.verified_at IS NOT NULL AND p.damaged_at IS NULL THEN p.cold_key END AS cold_key
+             FROM objects o LEFT JOIN packs p ON p.id = o.pack WHERE o.object_id",
+            "$1",
+            ""
+        );
+        let ids = Uuids(objects.iter().map(|object| object.0).collect());
+        let rows: Vec<PlaceRow> = fetch_all!(connection, sql, ids)?;
+        rows.into_iter().map(PlaceRow::read).collect()
+    }
+
+    /// This node's hot copies of a study's objects with row ids from `after` on, bad ones too.
+    pub async fn hot_copies_of(&self, node: NodeId, study: &Uid, after: i64, limit: u32) -> Result<Vec<HotCopy>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT o.id AS row_id, o.object_id, st.study_uid, o.length, o.sha256, h.state FROM studies st JOIN series se ON se.study = st.id
+                   JOIN objects o ON o.series = se.id JOIN hot_copies h ON h.object = o.id
+                   WHERE st.study_uid = $1 AND o.id > $2 AND h.state IN ('held', 'rotten')
+                   AND h.node = (SELECT id FROM nodes WHERE node_id = $3) ORDER BY o.id LIMIT $4";
+        let rows: Vec<CopyRow> = fetch_all!(connection, sql, study.as_str(), after, node.0, i64::from(limit))?;
+        rows.into_iter().map(CopyRow::read).collect()
+    }
+
+    /// Verified packs of a study with row ids from `after` on.
+    pub async fn packs_of(&self, study: &Uid, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT p.id, p.cold_key, p.length, p.crc64, p.damaged_at FROM studies st JOIN series se ON se.study = st.id
+                   JOIN packs p ON p.series = se.id
+                   WHERE st.study_uid = $1 AND p.id > $2 AND p.verified_at IS NOT NULL ORDER BY p.id LIMIT $3";
+        let rows: Vec<KeptRow> = fetch_all!(connection, sql, study.as_str(), after.0, i64::from(limit))?;
+        Ok(rows.into_iter().map(KeptRow::read).collect())
+    }
+
+    /// Whether what lies under a key is about to be erased, or is put to take the place of such a pack.
+    pub async fn is_erasing(&self, cold_key: &str) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT e.pack FROM packs p JOIN erasures e ON e.pack = p.id WHERE p.cold_key = $1";
+        let old: Option<(i64,)> = fetch_optional!(connection, sql, cold_key)?;
+        let new: Option<(i64,)> = fetch_optional!(connection, "SELECT pack FROM erasures WHERE replacement = $1 LIMIT 1", cold_key)?;
+        Ok(old.or(new).is_some())
+    }
+
+    /// Which of these files a deletion forbids to be here: the mover removes them.
+    pub async fn refused_files(&self, objects: &[ObjectId]) -> Result<HashSet<ObjectId>> {
+        let mut connection = self.read().await?;
+        let sql = in_uuids!(connection, "SELECT object_id FROM refused_files WHERE object_id", "$1", "");
+        let rows: Vec<(Uuid,)> = fetch_all!(connection, sql, Uuids(objects.iter().map(|object| object.0).collect()))?;
+        Ok(rows.into_iter().map(|(object,)| ObjectId(object)).collect())
+    }
+
+    /// A verified pack by its key.
+    pub async fn kept_pack(&self, cold_key: &str) -> Result<Option<KeptPack>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT id, cold_key, length, crc64, damaged_at FROM packs WHERE cold_key = $1 AND verified_at IS NOT NULL";
+        let row: Option<KeptRow> = fetch_optional!(connection, sql, cold_key)?;
+        Ok(row.map(KeptRow::read))
+    }
+
+    /// What is believed of a verified pack; none if there is no such pack.
+    pub async fn believed_tier(&self, pack: PackKey) -> Result<Option<BelievedTier>> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT state, length, archive_clock FROM packs WHERE id = $1 AND verified_at IS NOT NULL";
+        let row: Option<(String, i64, i64)> = fetch_optional!(connection, sql, pack.0)?;
+        let read = |(state, length, clock): (String, i64, i64)| {
+            Ok(BelievedTier {
+                state: read_pack_state(&state)?,
+                length: unsigned(length),
+                archive_clock: Timestamp(clock),
+            })
+        };
+        row.map(read).transpose()
+    }
+
+    /// Members of a pack that no disk holds: all that there was of them was in the pack.
+    pub async fn members_without_hot_copy(&self, pack: PackKey) -> Result<u64> {
+        let mut connection = self.read().await?;
+        let sql =
+            "SELECT count(*) FROM objects o JOIN packs p ON p.id = o.pack AND p.series = o.series WHERE p.id = $1 AND o.state <> 'deleted'
+                   AND NOT EXISTS (SELECT 1 FROM hot_copies h WHERE h.object = o.id AND h.state = 'held')";
+        let row: Option<(i64,)> = fetch_optional!(connection, sql, pack.0)?;
+        Ok(row.map_or(0, |(count,)| unsigned(count)))
+    }
+
+    /// Looks at so many objects after a row id: those of which no bytes are anywhere (no pack that was verified, no disk that has ever held it and not let
+    /// go of it), how many were looked at, and the last row id of them; none at the end. With a study: of it alone.
+    pub async fn lost_objects(&self, after: i64, study_uid: Option<&str>, limit: u32) -> Result<(Vec<LostObject>, u64, Option<i64>)> {
+        let mut connection = self.read().await?;
+        macro_rules! stretch {
+            ($before:literal, $after:literal) => {
+                (
+                    concat!(
+                        $before,
+                        "(SELECT id, series, object_id, state, pack FROM objects WHERE id > $1 ORDER BY id LIMIT $2)",
+                        $after
+                    ),
+                    concat!(
+                        $before,
+                        "(SELECT o.id, o.series, o.object_id, o.state, o.pack FROM studies st JOIN series se ON se.study = st.id
+                          JOIN objects o ON o.series = se.id WHERE st.study_uid = $3 AND o.id > $1 ORDER BY o.id LIMIT $2)",
+                        $after
+                    ),
+                )
+            };
+        }
+        let lost = stretch!(
+            "SELECT o.object_id, st.study_uid, o.state, CAST(CASE WHEN o.pack IS NOT NULL AND p.id IS NULL THEN 1 ELSE 0 END AS BIGINT) AS dangling FROM ",
+            " o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study LEFT JOIN packs p ON p.id = o.pack
+             WHERE o.state <> 'deleted' AND p.verified_at IS NULL AND NOT EXISTS (SELECT 1 FROM hot_copies h WHERE h.object = o.id) ORDER BY o.id"
+        );
+        let counted = stretch!("SELECT count(*), max(id) FROM ", " o");
+        let limit = i64::from(limit);
+        let (rows, count): (Vec<LostRow>, Option<(i64, Option<i64>)>) = match study_uid {
+            None => (
+                fetch_all!(connection, lost.0, after, limit)?,
+                fetch_optional!(connection, counted.0, after, limit)?,
+            ),
+            Some(study) => (
+                fetch_all!(connection, lost.1, after, limit, study)?,
+                fetch_optional!(connection, counted.1, after, limit, study)?,
+            ),
+        };
+        let lost = rows.into_iter().map(LostRow::read).collect::<Result<Vec<_>>>()?;
+        let (count, last) = count.unwrap_or_default();
+        Ok((lost, unsigned(count), last))
+    }
+}
+
+impl LostRow {
+    fn read(self) -> Result<LostObject> {
+        Ok(LostObject {
+            object: ObjectId(self.object_id),
+            study_uid: self.study_uid,
+            state: read_state(&self.state)?,
+            dangling: self.dangling != 0,
+        })
+    }
+}
+
+impl PlaceRow {
+    fn read(self) -> Result<(ObjectId, KeptPlace)> {
+        let place = KeptPlace {
+            state: read_state(&self.state)?,
+            sha256: read_digest(&self.sha256)?,
+            length: unsigned(self.length),
+            pack: self.cold_key,
+            packed: self.packed.is_some(),
+        };
+        Ok((ObjectId(self.object_id), place))
+    }
 }

@@ -32,7 +32,7 @@ use crate::model::{NodeId, ObjectId, Timestamp};
 const MAX_ERROR: usize = 1024;
 
 #[derive(FromRow)]
-struct CopyRow {
+pub(super) struct CopyRow {
     row_id: i64,
     object_id: Uuid,
     study_uid: String,
@@ -42,7 +42,7 @@ struct CopyRow {
 }
 
 impl CopyRow {
-    fn read(self) -> Result<HotCopy> {
+    pub(super) fn read(self) -> Result<HotCopy> {
         Ok(HotCopy {
             row: self.row_id,
             object: ObjectId(self.object_id),
@@ -267,7 +267,7 @@ async fn as_put(connection: &mut Connection, row: ClaimedRow) -> Result<(PackCla
 }
 
 #[derive(FromRow)]
-struct KeptRow {
+pub(super) struct KeptRow {
     id: i64,
     cold_key: String,
     length: i64,
@@ -276,7 +276,7 @@ struct KeptRow {
 }
 
 impl KeptRow {
-    fn read(self) -> KeptPack {
+    pub(super) fn read(self) -> KeptPack {
         KeptPack {
             pack: PackKey(self.id),
             key: self.cold_key,

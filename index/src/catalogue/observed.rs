@@ -90,7 +90,8 @@ impl Catalogue {
         Ok(news > 0)
     }
 
-    /// It is as it was put after all, or again. Returns whether that is news.
+    /// It is as it was put after all, or again, unless it was read and found corrupt, which nothing but another reading takes back. Returns whether that is
+    /// news.
     pub async fn pack_sound(&self, pack: PackKey) -> Result<bool> {
         let mut connection = self.read().await?;
         let damaged: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM packs WHERE id = $1 AND damaged_at IS NOT NULL", pack.0)?;
@@ -99,7 +100,8 @@ impl Catalogue {
             return Ok(false);
         }
         let mut connection = self.write().await?;
-        let sql = "UPDATE packs SET damaged_at = NULL, damage = '' WHERE id = $1 AND damaged_at IS NOT NULL";
+        let sql = "UPDATE packs SET damaged_at = NULL, damage = '' WHERE id = $1 AND damaged_at IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM findings f WHERE f.kind = 'pack_corrupt' AND f.subject = packs.cold_key AND f.closed_at IS NULL)";
         let news = execute!(connection, sql, pack.0)?;
         connection.commit().await?;
         Ok(news > 0)

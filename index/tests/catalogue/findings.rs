@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::objects::{node, slice, tick};
 use crate::store::store_all;
 
-fn finding(kind: FindingKind, subject: &str) -> Finding {
+pub(crate) fn finding(kind: FindingKind, subject: &str) -> Finding {
     Finding {
         kind,
         subject: subject.to_owned(),

@@ -21,6 +21,7 @@ mod findings;
 mod generated;
 mod holders;
 mod hot;
+mod kept;
 mod locating;
 mod matching;
 mod mending;
@@ -225,6 +226,11 @@ fn main() {
             a_repair_is_audited_with_the_patient_of_its_study,
             what_a_pass_did_not_see_again_is_closed_by_it,
             a_pass_goes_on_where_it_was;
+        kept:
+            a_place_is_a_pack_that_can_be_counted_on,
+            an_object_is_lost_if_neither_pack_nor_disk_has_it,
+            a_pack_is_adopted_and_the_catalogue_knows_better_than_its_manifest,
+            a_pack_that_read_corrupt_is_no_copy_whatever_a_head_says;
         rebuild:
             only_an_empty_catalogue_is_rebuilt_and_an_open_rebuild_goes_on,
             a_series_loaded_from_what_was_described_answers_as_before,

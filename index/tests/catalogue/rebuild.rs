@@ -14,7 +14,7 @@ use crate::objects::{Changed, bytes, node, slice, tick};
 use crate::rejections::note;
 use crate::store::store;
 
-fn rebuilt(arrival: &Arrival, state: ServingState) -> Rebuilt {
+pub(crate) fn rebuilt(arrival: &Arrival, state: ServingState) -> Rebuilt {
     Rebuilt {
         arrival: arrival.clone(),
         state,
@@ -26,7 +26,7 @@ fn rebuilt(arrival: &Arrival, state: ServingState) -> Rebuilt {
     }
 }
 
-fn part(described: Option<Described>, objects: Vec<Rebuilt>) -> RebuiltPart {
+pub(crate) fn part(described: Option<Described>, objects: Vec<Rebuilt>) -> RebuiltPart {
     let first = &objects[0].arrival;
     RebuiltPart {
         study: first.study.clone(),

@@ -126,7 +126,7 @@ pub(crate) fn os_user() -> String {
 }
 
 /// Posts what is to be done to the node that runs on the data directory. It may take as long as the work takes.
-async fn ask<T: DeserializeOwned>(config: &Config, route: &str, work: &impl Serialize) -> anyhow::Result<T> {
+pub(super) async fn ask<T: DeserializeOwned>(config: &Config, route: &str, work: &impl Serialize) -> anyhow::Result<T> {
     let file = http::token_file(&config.archive.data_dir);
     let token = std::fs::read_to_string(&file).with_context(|| format!("{}: is the node still starting?", file.display()))?;
     let connect = TcpStream::connect(config.http_listen);

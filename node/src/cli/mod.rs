@@ -7,6 +7,7 @@ mod conformance;
 mod cost;
 mod delete;
 mod deliveries;
+mod fsck;
 mod import;
 mod rebuild;
 pub(crate) mod report;
@@ -17,6 +18,8 @@ mod serve;
 mod tls;
 mod user;
 mod withdrawn;
+
+pub(crate) use fsck::{LEFT, Left};
 
 use std::path::PathBuf;
 
@@ -96,6 +99,9 @@ enum Command {
         #[command(subcommand)]
         command: catalogue::Command,
     },
+    /// Compare the catalogue with hot files and cold objects, in both directions; stopped and started again, it goes on where it ended
+    #[command(after_help = fsck::EXIT_CODES)]
+    Fsck(fsck::Options),
     /// Write a study to the cold store now
     Offload(Study),
     /// Delete the local copies of a study whose packs are verified
@@ -246,6 +252,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Import(options) => import::run(&config, options).await,
         Command::Rebuild { despite_damage, json } => rebuild::run(&config, despite_damage, json).await,
         Command::Catalogue { command } => catalogue::run(&config, command).await,
+        Command::Fsck(options) => fsck::run(&config, options).await,
         Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,

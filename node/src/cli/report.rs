@@ -1,7 +1,7 @@
 //! Commands that only look: they read the catalogue, so they work while the node runs and while it does not.
 
 use anyhow::{Context, bail};
-use filmroom_index::catalogue::{Catalogue, Quarantined};
+use filmroom_index::catalogue::{Catalogue, FindingKind, Quarantined};
 use filmroom_index::model::{NodeId, Timestamp};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -34,6 +34,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
     let deliveries = catalogue.delivery_counts().await?;
     let spools = audit::lag(&catalogue).await?;
     let scrubs = catalogue.scrubs(node).await?;
+    let findings = catalogue.findings_open(node).await?;
     let rows = [
         ("patients", counts.patients),
         ("studies", counts.studies),
@@ -45,6 +46,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         ("pack bytes", counts.pack_bytes),
         ("packs pending", counts.packs_pending),
         ("packs damaged", counts.packs_damaged),
+        ("findings open", findings.iter().map(|(_, count)| count).sum()),
         ("journal pending", counts.journal_pending),
         ("commitments pending", counts.commitments_pending),
         ("deliveries open", deliveries.open),
@@ -57,6 +59,11 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         let mut object: serde_json::Map<String, serde_json::Value> =
             rows.iter().map(|(name, n)| (name.replace(' ', "_"), json!(n))).collect();
         object.insert("node".to_owned(), json!(node.to_string()));
+        let of_kind = |(kind, count): &(FindingKind, u64)| (kind.as_str().to_owned(), json!(count));
+        object.insert(
+            "findings".to_owned(),
+            findings.iter().map(of_kind).collect::<serde_json::Map<_, _>>().into(),
+        );
         let spool = |spool: &audit::Spool| {
             let oldest = spool.oldest.map(|oldest| oldest.as_secs());
             json!({ "target": spool.target, "rows": spool.rows, "oldest_seconds": oldest, "error": spool.error })
@@ -73,6 +80,9 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         rows.iter().for_each(|(name, n)| println!("{name:<20} {n}"));
         for (of, progress) in &scrubs {
             println!("{:<20} {}", format!("scrub {}", of.as_str()), scrub::line(progress));
+        }
+        for (kind, count) in &findings {
+            println!("{:<20} {count} {}: filmroom fsck", "finding", kind.as_str());
         }
         for spool in &spools {
             let oldest = spool.oldest.map(|oldest| format!(", the oldest for {} s", oldest.as_secs()));

@@ -100,10 +100,20 @@ async fn activity(archive: &Archive, action: &'static str, detail: String) {
 
 /// Opens the archive of a configuration with its catalogue.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Archive> {
-    filmroom_tiering::make_dirs(&config.archive.data_dir)
-        .with_context(|| format!("node.data_dir: {}", config.archive.data_dir.display()))?;
-    let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
+    let catalogue = open_catalogue(config).await?;
     Ok(Archive::open(config.archive.clone(), catalogue, clock()).await?)
+}
+
+/// The same, and the hot store stays as it is.
+pub(crate) async fn open_unswept(config: &Config) -> anyhow::Result<Archive> {
+    let catalogue = open_catalogue(config).await?;
+    Ok(Archive::open_unswept(config.archive.clone(), catalogue, clock()).await?)
+}
+
+async fn open_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let data_dir = &config.archive.data_dir;
+    filmroom_tiering::make_dirs(data_dir).with_context(|| format!("node.data_dir: {}", data_dir.display()))?;
+    Catalogue::open(&config.catalogue_url).await.context("catalogue.url")
 }
 
 /// The node's clock.

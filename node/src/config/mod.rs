@@ -14,7 +14,7 @@ mod source;
 mod storage;
 mod syntaxes;
 pub(crate) mod tls;
-mod values;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -259,8 +259,13 @@ impl ColdStore {
     /// What is below a prefix, which is empty or ends with a slash. What lies in one folder of the first level comes together, and within it in the order of the keys. Memory
     /// is bounded whatever the number of objects, but for the names in one folder of a directory. No object is opened, no archive clock touched.
     pub fn list(&self, prefix: &str) -> Listing {
+        self.list_after(prefix, None)
+    }
+
+    /// The same from behind a key on, where the store lists in the order of the keys, as S3 does; a directory is listed whole.
+    pub fn list_after(&self, prefix: &str, after: Option<&str>) -> Listing {
         let listing = match self {
-            ColdStore::S3(store) => store.list(prefix),
+            ColdStore::S3(store) => store.list(prefix, after),
             ColdStore::Directory(store) => store.list(prefix),
         };
         let ended = |listed: &Result<Listed, ColdError>| {

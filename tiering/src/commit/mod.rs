@@ -31,8 +31,10 @@ use crate::data_dir::DataDir;
 use crate::error::StoreError;
 use crate::hot::{HotStore, Received, Staged};
 
+mod unrecorded;
 mod worker;
 
+pub(crate) use unrecorded::Unrecorded;
 use worker::Worker;
 
 /// Objects that may wait for the committer: more than a node has associations, each of which waits for one answer at a time.
@@ -48,6 +50,7 @@ const CLOSING: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Committer {
     queue: mpsc::Sender<Job>,
+    unrecorded: Unrecorded,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -64,9 +67,11 @@ impl Committer {
     pub(crate) fn start(node: NodeId, catalogue: Catalogue, hot: HotStore, clock: Clock, data_dir: Arc<DataDir>) -> Committer {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let stop = CancellationToken::new();
-        let worker = Worker::new(node, catalogue, hot, clock, jobs, stop.clone());
+        let unrecorded = Unrecorded::default();
+        let worker = Worker::new(node, catalogue, hot, clock, jobs, unrecorded.clone(), stop.clone());
         Committer {
             queue,
+            unrecorded,
             stop,
             task: Mutex::new(Some(tokio::spawn(async move {
                 worker.run().await;
@@ -107,6 +112,11 @@ impl Committer {
         };
         let late = |_| StoreError::Disk(std::io::Error::new(std::io::ErrorKind::TimedOut, "the commit hangs"));
         timeout(ANSWER, wait).await.map_err(late)?
+    }
+
+    /// Objects whose files may lie in their places unknown to the catalogue.
+    pub(crate) fn unrecorded(&self) -> &Unrecorded {
+        &self.unrecorded
     }
 
     /// Whether objects are taken.

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::Job;
+use super::{Job, Unrecorded};
 use crate::error::StoreError;
 use crate::hot::{HotStore, Staged};
 
@@ -37,6 +37,7 @@ pub(super) struct Worker {
     hot: HotStore,
     clock: Clock,
     jobs: mpsc::Receiver<Job>,
+    unrecorded: Unrecorded,
     stop: CancellationToken,
     /// Further versions of a SOP Instance UID that is in the batch before them.
     deferred: VecDeque<Job>,
@@ -53,6 +54,7 @@ impl Worker {
         hot: HotStore,
         clock: Clock,
         jobs: mpsc::Receiver<Job>,
+        unrecorded: Unrecorded,
         stop: CancellationToken,
     ) -> Worker {
         Worker {
@@ -61,6 +63,7 @@ impl Worker {
             hot,
             clock,
             jobs,
+            unrecorded,
             stop,
             deferred: VecDeque::new(),
             unsettled: Vec::new(),
@@ -131,6 +134,7 @@ impl Worker {
         }
         fail::fail_point!("commit::before_catalogue");
         let (results, left) = self.ingest(arrivals, deadline.max(Instant::now() + CATALOGUE_IMPATIENCE)).await;
+        self.unrecorded.remove(results.iter().map(|(object, _)| object));
         fail::fail_point!("commit::after_catalogue");
         metrics::histogram!("filmroom_commit_seconds").record(started.elapsed());
         fail::fail_point!("commit::before_answer");
@@ -264,6 +268,8 @@ impl Worker {
 
     /// Renames the files and flushes their directories; answers those that failed, and returns the others.
     async fn place(&self, mut jobs: Vec<Job>) -> Vec<Job> {
+        let objects: Vec<ObjectId> = jobs.iter().map(|job| job.arrival.object).collect();
+        self.unrecorded.add(objects.iter().copied());
         let hot = self.hot.clone();
         let place = move || {
             let mut staged: Vec<&mut Staged> = jobs.iter_mut().map(|job| &mut job.staged).collect();
@@ -275,13 +281,17 @@ impl Worker {
             jobs.into_iter().zip(results).collect::<Vec<_>>()
         };
         let Ok(done) = spawn_blocking(place).await else {
+            self.unrecorded.remove(&objects);
             return Vec::new();
         };
         let mut placed = Vec::new();
         for (job, result) in done {
             match result {
                 Ok(()) => placed.push(job),
-                Err(error) => answer(job.answer, Err(self.hot.disk_error(error))),
+                Err(error) => {
+                    self.unrecorded.remove([&job.arrival.object]);
+                    answer(job.answer, Err(self.hot.disk_error(error)));
+                }
             }
         }
         placed
@@ -320,6 +330,7 @@ impl Worker {
     async fn settle(&mut self, deadline: Instant) -> catalogue::Result<()> {
         let waiting = std::mem::take(&mut self.unsettled);
         let (done, left) = self.ingest(waiting, deadline).await;
+        self.unrecorded.remove(done.iter().map(|(object, _)| object));
         for (object, result) in done {
             match result {
                 Ok(outcome) => tracing::info!(%object, ?outcome, "an object that waited for the catalogue is known now"),

@@ -38,6 +38,7 @@ mod space;
 mod spool;
 mod staged;
 mod sweep;
+mod walk;
 
 pub(crate) use examine::examine;
 pub use incoming::{Incoming, Received};
@@ -46,6 +47,7 @@ pub use space::Space;
 pub use spool::Spool;
 pub use staged::Staged;
 pub(crate) use sweep::{Sweep, Swept};
+pub(crate) use walk::Hour;
 
 /// Directories whose names are known to be durable: as many are remembered, then it starts again.
 const REMEMBERED_DIRS: usize = 256;

@@ -28,10 +28,10 @@ use filmroom_index::model::{AeTitle, NodeId, ObjectId, ServingState, Timestamp, 
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use uuid::Uuid;
 
 use super::HotStore;
 use super::examine::{Examined, examine};
+use super::walk::{directories, object_of};
 use crate::archive::Senders;
 use crate::error::ArchiveError;
 use crate::rebuild::standing;
@@ -92,6 +92,17 @@ impl Sweep<'_> {
         if fresh {
             self.catalogue.swept(self.node, self.clock.now()).await?;
         }
+        Ok(swept)
+    }
+
+    /// Deals with the files of some objects as a start would.
+    pub(crate) async fn settle(&self, objects: &[ObjectId]) -> Result<Swept, ArchiveError> {
+        let file = |object: &ObjectId| Found {
+            object: *object,
+            path: self.hot.path(*object),
+        };
+        let mut swept = Swept::default();
+        self.sweep(objects.iter().map(file).collect(), false, &mut swept).await?;
         Ok(swept)
     }
 
@@ -345,23 +356,4 @@ fn walk(hot: &HotStore, batches: &mpsc::Sender<Vec<Found>>) -> io::Result<()> {
         drop(fs::remove_dir(&day));
     }
     Ok(())
-}
-
-fn directories(parent: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(parent)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn object_of(path: &Path) -> Option<ObjectId> {
-    if path.extension()? != "dcm" {
-        return None;
-    }
-    Uuid::parse_str(path.file_stem()?.to_str()?).ok().map(ObjectId)
 }

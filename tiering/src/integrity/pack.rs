@@ -155,7 +155,9 @@ async fn mend(node: &Arc<Inner>, cold: &ColdStore, damaged: &DamagedPack) -> Res
         damaged: true,
     };
     match node.inspect(cold, verified).await {
-        Ok(head) if head.crc64.is_some() || claim.crc64.is_none() => return Ok(Mended::Good("it is as it was put again".to_owned())),
+        Ok(head) if (head.crc64.is_some() || claim.crc64.is_none()) && !node.catalogue.is_pack_corrupt(&claim.key).await? => {
+            return Ok(Mended::Good("it is as it was put again".to_owned()));
+        }
         Ok(_) | Err(ColdError::NotFound { .. } | ColdError::Differs { .. }) => {}
         Err(error) => return Err(error.into()),
     }

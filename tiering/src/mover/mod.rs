@@ -26,6 +26,7 @@ use crate::Archive;
 use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
+use crate::fsck;
 use crate::policy::Reason;
 use crate::{erase, restore};
 
@@ -186,6 +187,7 @@ async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &Cancella
             () = house(node, cold, &mut search) => {}
             () = stop.cancelled() => return,
         }
+        fsck::count(node).await;
         if counted.is_none_or(|at: Instant| at.elapsed() > TOTALS) {
             counted = Some(Instant::now());
             count(node).await;
@@ -232,6 +234,7 @@ fn handled(consequence: &str, result: Result<(), ArchiveError>) {
 }
 
 fn describe_metrics() {
+    fsck::describe_metrics();
     describe_gauge!(
         "filmroom_cold_down",
         "1 while the last request to the cold store failed to reach it"

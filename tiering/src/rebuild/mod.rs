@@ -19,12 +19,12 @@ use std::sync::Arc;
 
 use filmroom_index::catalogue::{Catalogue, Loaded, RebuildStart, RebuiltPart, StudyDecisions};
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{AeTitle, NodeId, ObjectId, Uid};
+use filmroom_index::model::{AeTitle, NodeId, ObjectId, Timestamp, Uid};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use crate::archive::{Settings, open_data};
+use crate::archive::{Senders, Settings, open_data};
 use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
 use crate::hot::Sweep;
@@ -38,7 +38,7 @@ mod listing;
 mod parts;
 mod report;
 
-pub(crate) use parts::standing;
+pub(crate) use parts::{contradiction, standing};
 pub use report::{Damage, Kind, Progress, Report};
 
 /// Studies whose journal is read ahead.
@@ -360,6 +360,51 @@ fn steps(study: Option<Arc<Study>>) -> impl Stream<Item = Result<Step, ArchiveEr
     stream::iter(steps.into_iter().map(Ok))
 }
 
+/// Reads a manifest.
+pub(crate) async fn manifest(cold: &ColdStore, key: &str) -> Result<Result<Box<Manifest>, String>, ArchiveError> {
+    Ok(match get(cold, key, MAX_MANIFEST).await? {
+        Ok(bytes) => {
+            let decoded = spawn_blocking(move || manifest::decode(&bytes)).await;
+            decoded
+                .map_err(|error| error.to_string())
+                .and_then(|d| d.map(Box::new).map_err(|error| error.to_string()))
+        }
+        Err(why) => Err(why),
+    })
+}
+
+/// What a rebuild would put on record of one pack that is there as its manifest says. Why it would not, where it would not.
+pub(crate) async fn part_of(
+    cold: &ColdStore,
+    catalogue: &Catalogue,
+    senders: &Senders,
+    key: &str,
+    put_at: Timestamp,
+) -> Result<Result<RebuiltPart, String>, ArchiveError> {
+    let manifest = match manifest(cold, &pack::manifest_key(key)).await? {
+        Ok(manifest) => manifest,
+        Err(why) => return Ok(Err(why)),
+    };
+    if let Some(why) = parts::contradiction(&manifest, key) {
+        return Ok(Err(why));
+    }
+    let folder = key.split('/').next().unwrap_or_default();
+    let mut found = std::pin::pin!(studies(cold.list(&format!("{folder}/"))));
+    let Some(keys) = found.try_next().await? else {
+        return Ok(Err("its study is not there any more".to_owned()));
+    };
+    let Some(study) = prepare(cold, catalogue, false, keys).await? else {
+        return Ok(Err("its folder is not named by a study".to_owned()));
+    };
+    if let Some(damage) = study.damage.first() {
+        return Ok(Err(format!(
+            "{} cannot be read, which may withdraw what is in it: {}",
+            damage.key, damage.why
+        )));
+    }
+    Ok(Ok(parts::part(&manifest, Some(put_at), &study.decided, senders)))
+}
+
 /// Reads a manifest, if that is the step. A permit goes with it until it has become rows.
 async fn read(cold: &ColdStore, permits: &Arc<Semaphore>, step: Step) -> Result<Read, ArchiveError> {
     let (study, key) = match step {
@@ -371,16 +416,8 @@ async fn read(cold: &ColdStore, permits: &Arc<Semaphore>, step: Step) -> Result<
     let weight = if length > LARGE { MANIFESTS } else { 1 };
     let permit = Arc::clone(permits).acquire_many_owned(weight).await;
     let permit = permit.map_err(|error| ColdError::Unavailable(error.to_string()))?;
-    let manifest = match get(cold, &key, MAX_MANIFEST).await? {
-        Ok(bytes) => {
-            let decoded = spawn_blocking(move || manifest::decode(&bytes)).await;
-            decoded
-                .map_err(|error| error.to_string())
-                .and_then(|d| d.map_err(|error| error.to_string()))
-        }
-        Err(why) => Err(why),
-    };
-    Ok(Read::Manifest(study, key, manifest.map(Box::new), permit))
+    let manifest = manifest(cold, &key).await?;
+    Ok(Read::Manifest(study, key, manifest, permit))
 }
 
 /// Reads a small object. What is wrong with this one alone is told apart from a store that does not answer.
@@ -405,6 +442,6 @@ pub(crate) async fn get(cold: &ColdStore, key: &str, most: u64) -> Result<Result
 }
 
 /// The key of the pack beside a manifest.
-fn pack_key(manifest_key: &str) -> String {
+pub(crate) fn pack_key(manifest_key: &str) -> String {
     format!("{}.zip", manifest_key.strip_suffix(".json.zst").unwrap_or(manifest_key))
 }

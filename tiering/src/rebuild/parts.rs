@@ -39,7 +39,7 @@ pub(super) fn flaw(manifest: &Manifest, listed: Option<u64>) -> Option<Flaw> {
 }
 
 /// Why a manifest contradicts itself or the place where it lies.
-pub(super) fn contradiction(manifest: &Manifest, pack_key: &str) -> Option<String> {
+pub(crate) fn contradiction(manifest: &Manifest, pack_key: &str) -> Option<String> {
     if manifest.key != pack_key {
         return Some(format!("it is about {}", manifest.key));
     }

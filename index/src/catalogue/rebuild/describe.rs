@@ -133,6 +133,35 @@ impl Statement {
         Ok(Series { id, header })
     }
 
+    /// What is on record already is newer than this statement.
+    pub(super) async fn give_way(&self, connection: &mut Connection, part: &RebuiltPart) -> Result<()> {
+        let identity = &self.patient.identity;
+        let rows = [
+            (
+                "patient",
+                "SELECT id FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3",
+                [&*identity.patient_id, &*identity.issuer, &*identity.own_study],
+            ),
+            (
+                "study",
+                "SELECT id FROM studies WHERE study_uid = $1 AND $2 = $3",
+                [part.study.as_str(), "", ""],
+            ),
+            (
+                "series",
+                "SELECT se.id FROM series se JOIN studies st ON st.id = se.study WHERE st.study_uid = $1 AND se.series_uid = $2 AND $3 = ''",
+                [part.study.as_str(), part.series.as_str(), ""],
+            ),
+        ];
+        for (kind, sql, [first, second, third]) in rows {
+            let row: Option<(i64,)> = fetch_optional!(connection, sql, first, second, third)?;
+            if let Some((row,)) = row {
+                describe(connection, kind, row, i64::MAX).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The same of the patient.
     async fn patient(&self, connection: &mut Connection) -> Result<i64> {
         let id = make_patient(connection, &self.patient).await?;

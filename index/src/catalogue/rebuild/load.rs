@@ -60,7 +60,7 @@ impl Catalogue {
     }
 }
 
-async fn load(
+pub(super) async fn load(
     connection: &mut Connection,
     node: NodeId,
     part: &RebuiltPart,

@@ -27,6 +27,7 @@ use super::rows::{node_row, read_digest, read_state};
 use super::{AuditEvent, Catalogue, RebuildStart, Result, Verdict, audit};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
+mod adopt;
 mod decide;
 mod deletions;
 mod describe;

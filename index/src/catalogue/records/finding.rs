@@ -1,5 +1,7 @@
 //! What is wrong with the archive, as it is found, listed and counted; how far a look through it has come.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{NodeId, Timestamp};
 
 /// Names in the catalogue for the variants of a closed set.
@@ -25,7 +27,8 @@ macro_rules! words {
 }
 
 /// What may be wrong. Hot kinds are of one node's disk, the others of what all nodes share.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FindingKind {
     /// A hot copy is on record, and its file is not there. Subject: the object id.
     HotMissing,
@@ -45,6 +48,8 @@ pub enum FindingKind {
     PackWrongSize,
     /// A verified pack has its length, but other bytes than were put. Subject: its key.
     PackAltered,
+    /// A verified pack that, when it is read, is not what was put, though the cold store's checksum of it is right. Subject: its key.
+    PackCorrupt,
     /// The cold store has a pack in another tier than the catalogue believes. Subject: its key.
     PackWrongTier,
     /// A verified pack has no manifest. Subject: the manifest's key.
@@ -73,6 +78,7 @@ words!(FindingKind:
     PackMissing = "pack_missing",
     PackWrongSize = "pack_wrong_size",
     PackAltered = "pack_altered",
+    PackCorrupt = "pack_corrupt",
     PackWrongTier = "pack_wrong_tier",
     ManifestMissing = "manifest_missing",
     ManifestAltered = "manifest_altered",
@@ -123,7 +129,8 @@ pub struct FindingRecord {
 }
 
 /// A look through something, which may take weeks and goes on where it was.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pass {
     /// `fsck`: each hot copy on record
     HotRows,

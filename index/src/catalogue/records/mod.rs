@@ -8,6 +8,7 @@ mod cost;
 mod deletion;
 mod delivery;
 mod finding;
+mod kept;
 mod mending;
 mod rebuild;
 mod restore;
@@ -34,6 +35,7 @@ pub use delivery::{
     EndedDelivery, ItemLease, ItemTaken, NewDelivery, OpenedDelivery,
 };
 pub use finding::{Finding, FindingKind, FindingRecord, Pass, PassState};
+pub use kept::{BelievedTier, KeptPlace, LostObject};
 pub use mending::{DamagedPack, HotCopy, KeptPack};
 pub use rebuild::{
     DeletionVerdict, Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart,

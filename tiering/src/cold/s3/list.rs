@@ -10,31 +10,32 @@ use crate::cold::{ColdError, Listed, Listing};
 
 /// Where a listing stands.
 enum Place {
-    Start,
+    Start(Option<String>),
     Next(String),
     End,
 }
 
 impl S3 {
     /// A page of at most a thousand keys in memory at a time.
-    pub(in crate::cold) fn list(&self, prefix: &str) -> Listing {
+    pub(in crate::cold) fn list(&self, prefix: &str, after: Option<&str>) -> Listing {
         let prefix = self.full_key(prefix);
-        let pages = stream::try_unfold((self.clone(), prefix, Place::Start), |(store, prefix, place)| async move {
-            let token = match place {
-                Place::Start => None,
-                Place::Next(token) => Some(token),
+        let after = after.map(|key| self.full_key(key));
+        let pages = stream::try_unfold((self.clone(), prefix, Place::Start(after)), |(store, prefix, place)| async move {
+            let (after, token) = match place {
+                Place::Start(after) => (after, None),
+                Place::Next(token) => (None, Some(token)),
                 Place::End => return Ok::<_, ColdError>(None),
             };
-            let (page, next) = store.page(&prefix, token).await?;
+            let (page, next) = store.page(&prefix, after, token).await?;
             let place = next.map_or(Place::End, Place::Next);
             Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, prefix, place))))
         });
         Box::pin(futures::TryStreamExt::try_flatten(pages))
     }
 
-    async fn page(&self, prefix: &str, token: Option<String>) -> Result<(Vec<Listed>, Option<String>), ColdError> {
+    async fn page(&self, prefix: &str, after: Option<String>, token: Option<String>) -> Result<(Vec<Listed>, Option<String>), ColdError> {
         let list = self.client.list_objects_v2().bucket(&*self.bucket).prefix(prefix);
-        let page = list.set_continuation_token(token).send().await;
+        let page = list.set_start_after(after).set_continuation_token(token).send().await;
         let page = page.map_err(|error| classify(&error, prefix))?;
         counter!("filmroom_cold_requests_total", "operation" => "list", "result" => "ok").increment(1);
         let root = self.root();

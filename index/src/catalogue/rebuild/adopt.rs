@@ -1,0 +1,51 @@
+//! A pack that lies in the cold store and is not on record, taken into a catalogue that is in use.
+//!
+//! # Invariants
+//! - What is on record of patient, study and series stays: the catalogue knows better than a manifest of once.
+//! - An object that is on record stays what it is. One that is in no pack that is on record is in this one from then on, if it has the very bytes.
+
+use std::collections::BTreeSet;
+
+use super::super::database::{execute, fetch_optional, now};
+use super::super::rows::{lock_studies, recount_hot, signed};
+use super::super::{Catalogue, Error, RebuiltPart, Result, totals};
+use super::describe::Statement;
+use super::load::{Loaded, load};
+use crate::model::NodeId;
+
+impl Catalogue {
+    /// Puts a pack that the cold store has on record, with those of its members that are not, and gives it those that are in no pack. Returns how many
+    /// objects are on record or in a pack by this.
+    pub async fn adopt_pack(&self, node: NodeId, part: &RebuiltPart) -> Result<u64> {
+        let Some(pack) = &part.pack else { return Ok(0) };
+        let mut connection = self.write().await?;
+        let sql = "SELECT id FROM studies WHERE study_uid = $1";
+        let study: Option<(i64,)> = fetch_optional!(connection, sql, part.study.as_str())?;
+        if let Some((study,)) = study {
+            lock_studies(&mut connection, vec![study]).await?;
+        }
+        Statement::of(part)?.give_way(&mut connection, part).await?;
+        let (mut studies, mut loaded, now) = (BTreeSet::new(), Loaded::default(), now(&mut connection).await?);
+        load(&mut connection, node, part, now, &mut studies, &mut loaded).await?;
+        execute!(connection, "DELETE FROM rebuild_described")?;
+        let row: Option<(i64, i64)> = fetch_optional!(connection, "SELECT id, series FROM packs WHERE cold_key = $1", pack.key.as_str())?;
+        let (pack, series) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
+        let sql = "UPDATE objects SET pack = $1, pack_offset = $2
+                   WHERE object_id = $3 AND series = $4 AND state <> 'deleted' AND sha256 = $5 AND length = $6
+                   AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
+        let mut taken = loaded.objects;
+        for object in &part.objects {
+            let (arrival, Some(offset)) = (&object.arrival, object.offset) else {
+                continue;
+            };
+            let (id, sha256) = (arrival.object.0, &arrival.sha256.0[..]);
+            taken += execute!(connection, sql, pack, signed(offset), id, series, sha256, signed(arrival.length))?;
+        }
+        for study in studies {
+            totals::recount(&mut connection, study).await?;
+        }
+        recount_hot(&mut connection, series).await?;
+        connection.commit().await?;
+        Ok(taken)
+    }
+}
