@@ -2,6 +2,7 @@
 //!
 //! A [`Uid`] made here is safe as a path segment, an S3 key segment and an SQL parameter: it has digits and single dots only.
 
+mod patient_id;
 mod restore_tier;
 pub mod sop_class;
 pub mod transfer_syntax;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use patient_id::{PatientId, PatientIdError};
 pub use restore_tier::RestoreTier;
 
 /// A DICOM unique identifier (PS3.5 9.1): 1 to 64 characters, digits in components separated by single dots.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use filmroom_index::catalogue::{AuditEvent, AuditOutcome, DeletionAnswer, DeletionKey, DeletionSubject, DeletionTerms, Located};
-use filmroom_index::model::{AeTitle, ObjectId, Uid};
+use filmroom_index::model::{AeTitle, ObjectId, PatientId, Uid};
 use filmroom_scp::destinations::{SendError, send_study};
 use filmroom_scp::dimse::Status;
 use filmroom_scp::settings::Settings;
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cli::report::second;
+
+mod patients;
 
 /// A thing to do, as the command line sends it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +87,35 @@ pub(crate) enum Action {
         /// Its number
         id: i64,
     },
+    /// All studies of a patient are another one's
+    MergePatients {
+        /// Who is merged away
+        from: PatientId,
+        /// Who is left
+        into: PatientId,
+        /// Why
+        reason: String,
+        /// A conflict that it settles
+        conflict: Option<i64>,
+    },
+    /// A study is another patient's than its images say
+    RelinkStudy {
+        /// Study Instance UID or Accession Number
+        study: String,
+        /// The patient
+        to: PatientId,
+        /// Why
+        reason: String,
+        /// A conflict that it settles
+        conflict: Option<i64>,
+    },
+    /// Take a merge or a relink back
+    UndoOverlay {
+        /// Which one, or the Patient ID that was merged away
+        overlay: String,
+        /// Why
+        reason: String,
+    },
 }
 
 /// What was done.
@@ -92,9 +123,18 @@ pub(crate) enum Action {
 pub(crate) struct Done {
     /// In words
     pub(crate) message: String,
-    /// The deletion's number, where one was made
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) deletion: Option<i64>,
+    /// For programs, where there is more to say
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub(crate) result: serde_json::Value,
+}
+
+impl From<String> for Done {
+    fn from(message: String) -> Done {
+        Done {
+            message,
+            result: serde_json::Value::Null,
+        }
+    }
 }
 
 /// A node that can do it.
@@ -121,15 +161,16 @@ impl Node {
         }
         let done = self.carry_out(action, actor).await;
         self.archive.wake_mover();
-        self.audit(action, actor, &done).await?;
-        Ok(Done {
-            message: done?,
-            deletion: None,
-        })
+        let told = done.as_ref().map(|done| done.message.as_str());
+        self.audit(action, actor, told).await?;
+        done
     }
 
-    async fn carry_out(&self, action: &Action, actor: &str) -> anyhow::Result<String> {
-        Ok(match action {
+    async fn carry_out(&self, action: &Action, actor: &str) -> anyhow::Result<Done> {
+        let message = match action {
+            Action::MergePatients { .. } | Action::RelinkStudy { .. } | Action::UndoOverlay { .. } => {
+                return patients::carry_out(&self.archive, action, actor).await;
+            }
             Action::Offload { study } => {
                 self.archive.offload(study).await?;
                 format!("{study}: in the cold store, verified")
@@ -144,7 +185,8 @@ impl Node {
                     .catalogue()
                     .accept(ObjectId(*object), &issuer_of, actor, self.archive.clock().now())
                     .await?;
-                decided(found, object, "served")?
+                let said = decided(found, object, "served")?;
+                format!("{said}{}", patients::contradiction(&self.archive, ObjectId(*object)).await?)
             }
             Action::Discard { object } => {
                 let found = self
@@ -179,11 +221,12 @@ impl Node {
             Action::ResolveConflict { id } => {
                 let now = self.archive.clock().now();
                 if !self.archive.catalogue().resolve_conflict(*id, actor, now).await? {
-                    bail!("{id} is no open conflict: see `filmroom conflicts list`");
+                    bail!("{id} is no open conflict: see `filmroom patient conflicts`");
                 }
                 format!("conflict {id}: resolved")
             }
-        })
+        };
+        Ok(message.into())
     }
 
     /// The catalogue audits what it does; what the retention period forbids is audited here.
@@ -208,7 +251,7 @@ impl Node {
                         deletion.key.0,
                         second(deletion.due_at)
                     ),
-                    deletion: Some(deletion.key.0),
+                    result: serde_json::json!({ "deletion": deletion.key.0 }),
                 })
             }
             DeletionAnswer::NotHere => bail!("{level} {uid}: nothing of it is here, or it is deleted already"),
@@ -277,7 +320,7 @@ impl Node {
         }
     }
 
-    async fn audit(&self, action: &Action, actor: &str, done: &anyhow::Result<String>) -> anyhow::Result<()> {
+    async fn audit(&self, action: &Action, actor: &str, done: Result<&str, &anyhow::Error>) -> anyhow::Result<()> {
         let (name, study, destination) = match action {
             Action::Offload { study } => ("offload", study.as_str(), ""),
             Action::Evict { study } => ("evict", study.as_str(), ""),
@@ -291,7 +334,10 @@ impl Node {
             | Action::Delete { .. }
             | Action::Undelete { .. }
             | Action::LiftDeletion { .. }
-            | Action::ResolveConflict { .. } => return Ok(()),
+            | Action::ResolveConflict { .. }
+            | Action::MergePatients { .. }
+            | Action::RelinkStudy { .. }
+            | Action::UndoOverlay { .. } => return Ok(()),
         };
         // An accession number may name several studies, each with its patient.
         let named = self.archive.catalogue().studies_named(study).await?;
@@ -299,7 +345,7 @@ impl Node {
             study_uid,
             destination: destination.to_owned(),
             outcome: if done.is_ok() { AuditOutcome::Success } else { AuditOutcome::Minor },
-            detail: done.as_ref().map_or_else(|error| format!("{error:#}"), Clone::clone),
+            detail: done.map_or_else(|error| format!("{error:#}"), str::to_owned),
             ..AuditEvent::new(self.archive.clock().now(), name, actor)
         };
         let mut events: Vec<AuditEvent> = named.iter().map(|uid| event(uid.to_string())).collect();

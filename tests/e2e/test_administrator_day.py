@@ -128,12 +128,12 @@ def test_a_day_of_a_pacs_administrator(tmp_path, catalogue_url, destination):
 
         # One Patient ID, two names: stored, listed, resolved.
         room.send(*sample.make_study(tmp_path / "named", images=1, patient_id="RIGHT", PatientName="Righteous^Patient")[1])
-        (conflict,) = room.lines("conflicts", "list")
+        (conflict,) = room.lines("patient", "conflicts")
         assert (conflict["kind"], conflict["on_record"], conflict["arrived"]) == ("name", "Right^Patient", "Righteous^Patient")
         assert node.status()["conflicts"] == 1
-        node.command("conflicts", "resolve", conflict["id"])
-        assert room.lines("conflicts", "list") == [] and node.status()["conflicts"] == 0
-        assert node.command("conflicts", "resolve", conflict["id"], check=False).returncode != 0
+        node.command("patient", "conflicts", "--resolve", conflict["id"])
+        assert room.lines("patient", "conflicts") == [] and node.status()["conflicts"] == 0
+        assert node.command("patient", "conflicts", "--resolve", conflict["id"], check=False).returncode != 0
         assert "Righteous" not in node.log(), "names are no business of the log"
 
         # Two hospitals gave out the same Patient ID: two patients.
@@ -143,7 +143,7 @@ def test_a_day_of_a_pacs_administrator(tmp_path, catalogue_url, destination):
         assert {(a.IssuerOfPatientID, int(a.NumberOfPatientRelatedInstances)) for a in answers} == {("HOSPITAL-A", 5), ("HOSPITAL-B", 2)}
         answers, _ = scu.find(node, "STUDY", PatientID="RIGHT", IssuerOfPatientID="HOSPITAL-B", StudyInstanceUID="")
         assert [str(a.StudyInstanceUID) for a in answers] == [at_b]
-        assert room.lines("conflicts", "list") == []
+        assert room.lines("patient", "conflicts") == []
 
         # Afternoon: a slice is rejected for its quality, which was a mistake.
         mistaken = note.write(tmp_path / "note2.dcm", "113001", note.references(corrected[2:]), patient_id="RIGHT", patient_name="Right^Patient")

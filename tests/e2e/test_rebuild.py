@@ -121,9 +121,9 @@ class Hospital:
         e, e_paths = self.make("e", images=1, patient_id="PA", PatientName="Meier^Jo", StudyDescription="E")
         self.send(*e_paths)
         node.command("offload", e)
-        conflicts = [json.loads(line) for line in node.command("conflicts", "list", "--json").stdout.splitlines()]
+        conflicts = [json.loads(line) for line in node.command("patient", "conflicts", "--json").stdout.splitlines()]
         assert len(conflicts) == 2
-        node.command("conflicts", "resolve", conflicts[-1]["id"])
+        node.command("patient", "conflicts", "--resolve", conflicts[-1]["id"])
         # The correction of something that is archived lies on the disk only.
         self.corrected(d_paths[0], "d-corrected.dcm", StudyDescription="D, corrected on the disk")
         for study in (a, d, e):
@@ -178,7 +178,7 @@ def decisions(node):
         return [json.loads(line) for line in node.command(*command, "--json").stdout.splitlines()]
 
     rejections = [{k: v for k, v in row.items() if k not in ("decided_at", "received_at")} for row in lines("rejections", "list")]
-    conflicts = [{k: v for k, v in row.items() if k not in ("id", "resolved_at")} for row in lines("conflicts", "list")]
+    conflicts = [{k: v for k, v in row.items() if k not in ("id", "resolved_at")} for row in lines("patient", "conflicts")]
     status = node.status()
     counted = {k: status[k] for k in ("patients", "studies", "series", "instances", "quarantined", "hot_objects", "hot_bytes", "packs_verified", "pack_bytes",
                                       "packs_pending", "conflicts", "rejections_refused") if k in status}

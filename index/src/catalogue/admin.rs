@@ -80,7 +80,7 @@ impl Catalogue {
         Ok(row.map(CountsRow::read).unwrap_or_default())
     }
 
-    /// Studies, newest first.
+    /// Studies, newest first: of a patient, under whatever ID he had before he was merged.
     pub async fn studies(&self, node: NodeId, patient_id: Option<&str>, limit: u32) -> Result<Vec<StudySummary>> {
         let mut connection = self.read().await?;
         macro_rules! listing {
@@ -97,7 +97,12 @@ impl Catalogue {
         }
         let limit = i64::from(limit);
         let rows: Vec<StudyRow> = match patient_id {
-            Some(patient_id) => fetch_all!(connection, listing!("AND p.patient_id = $2"), limit, patient_id)?,
+            Some(patient_id) => fetch_all!(
+                connection,
+                listing!("AND p.id IN (SELECT coalesce(known.survivor, known.id) FROM patients known WHERE known.patient_id = $2)"),
+                limit,
+                patient_id
+            )?,
             None => fetch_all!(connection, listing!(""), limit)?,
         };
         let sql = in_list!(

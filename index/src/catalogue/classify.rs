@@ -19,6 +19,7 @@ pub(super) struct Version {
     pub(super) counterpart: Option<ObjectId>,
     pub(super) sha256: Digest,
     pub(super) source: String,
+    /// Whose it is
     pub(super) patient: PatientIdentity,
     pub(super) study: String,
     pub(super) series: String,
@@ -35,6 +36,7 @@ pub(super) struct Version {
 pub(super) struct Candidate<'a> {
     pub(super) sha256: Digest,
     pub(super) source: &'a AeTitle,
+    /// Whose it is, which is whom it names unless patients were merged or its study relinked
     pub(super) patient: &'a PatientIdentity,
     pub(super) study: &'a Uid,
     pub(super) series: &'a Uid,

@@ -2,9 +2,9 @@
 
 use sqlx::FromRow;
 
-use super::database::{execute, fetch_all, fetch_optional};
-use super::{AuditEvent, Catalogue, ConflictRecord, Result, audit, journal};
-use crate::model::Timestamp;
+use super::database::{Connection, execute, fetch_all, fetch_optional};
+use super::{AuditEvent, Catalogue, ConflictRecord, Error, OverlayRefusal, PatientDecision, Result, audit, journal};
+use crate::model::{ObjectId, Timestamp};
 
 #[derive(FromRow)]
 struct ConflictRow {
@@ -18,12 +18,13 @@ struct ConflictRow {
     source: String,
     found_at: i64,
     resolved_at: Option<i64>,
+    decision: String,
 }
 
 macro_rules! conflicts {
     ($condition:literal) => {
         concat!(
-            "SELECT c.id, c.kind, p.patient_id, p.issuer, c.study_uid, c.on_record, c.arrived, c.source, c.found_at, c.resolved_at
+            "SELECT c.id, c.kind, p.patient_id, p.issuer, c.study_uid, c.on_record, c.arrived, c.source, c.found_at, c.resolved_at, c.decision
              FROM conflicts c JOIN patients p ON p.id = c.patient ",
             $condition
         )
@@ -43,23 +44,62 @@ impl Catalogue {
     /// does not open it again. Journalled, audited. False if it is not open.
     pub async fn resolve_conflict(&self, id: i64, actor: &str, now: Timestamp) -> Result<bool> {
         let mut connection = self.write().await?;
-        let row: Option<ConflictRow> = fetch_optional!(connection, conflicts!("WHERE c.id = $1 AND c.resolved_at IS NULL"), id)?;
-        let Some(row) = row else { return Ok(false) };
-        let sql = "UPDATE conflicts SET resolved_at = $2 WHERE id = $1 AND resolved_at IS NULL";
-        if execute!(connection, sql, id, now.0)? == 0 {
-            return Ok(false);
+        let decided = resolve(&mut connection, id, KEPT, actor, now).await?;
+        if decided {
+            connection.commit().await?;
         }
-        let event = AuditEvent {
-            patient_id: row.patient_id.clone(),
-            study_uid: row.study_uid.clone(),
-            detail: format!("conflict {id} ({}): what is on record stays", row.kind),
-            ..AuditEvent::new(now, "resolved", actor)
-        };
-        audit::write(&mut connection, &[event]).await?;
-        journal::write_resolved(&mut connection, &row.read(), actor, now).await?;
-        connection.commit().await?;
-        Ok(true)
+        Ok(decided)
     }
+
+    /// The open conflict about the patient of an object's study, if the object may be the one that made it: it names another one.
+    pub async fn patient_conflict_of(&self, object: ObjectId) -> Result<Option<ConflictRecord>> {
+        let mut connection = self.read().await?;
+        let sql = conflicts!(
+            "JOIN studies st ON st.study_uid = c.study_uid JOIN series se ON se.study = st.id JOIN objects o ON o.series = se.id
+             WHERE o.object_id = $1 AND c.source = o.source AND c.kind = 'patient_of_study' AND c.resolved_at IS NULL
+             ORDER BY c.id DESC LIMIT 1"
+        );
+        let row: Option<ConflictRow> = fetch_optional!(connection, sql, object.0)?;
+        Ok(row.map(ConflictRow::read))
+    }
+
+    /// A conflict, open or resolved.
+    pub async fn conflict(&self, id: i64) -> Result<Option<ConflictRecord>> {
+        let mut connection = self.read().await?;
+        let row: Option<ConflictRow> = fetch_optional!(connection, conflicts!("WHERE c.id = $1"), id)?;
+        Ok(row.map(ConflictRow::read))
+    }
+}
+
+/// What is decided where nothing is changed.
+const KEPT: &str = "what is on record stays";
+
+/// A decision about patients settles a conflict, in its own transaction.
+pub(super) async fn settle(connection: &mut Connection, id: Option<i64>, decision: &str, by: &PatientDecision<'_>) -> Result<()> {
+    let Some(id) = id else { return Ok(()) };
+    if !resolve(connection, id, decision, by.actor, by.at).await? {
+        return Err(Error::Overlay(OverlayRefusal::NoConflict(id)));
+    }
+    Ok(())
+}
+
+async fn resolve(connection: &mut Connection, id: i64, decision: &str, actor: &str, now: Timestamp) -> Result<bool> {
+    let row: Option<ConflictRow> = fetch_optional!(connection, conflicts!("WHERE c.id = $1 AND c.resolved_at IS NULL"), id)?;
+    let Some(mut row) = row else { return Ok(false) };
+    let sql = "UPDATE conflicts SET resolved_at = $2, decision = $3 WHERE id = $1 AND resolved_at IS NULL";
+    if execute!(connection, sql, id, now.0, decision)? == 0 {
+        return Ok(false);
+    }
+    decision.clone_into(&mut row.decision);
+    let event = AuditEvent {
+        patient_id: row.patient_id.clone(),
+        study_uid: row.study_uid.clone(),
+        detail: format!("conflict {id} ({}): {decision}", row.kind),
+        ..AuditEvent::new(now, "resolved", actor)
+    };
+    audit::write(connection, &[event]).await?;
+    journal::write_resolved(connection, &row.read(), actor, now).await?;
+    Ok(true)
 }
 
 impl ConflictRow {
@@ -75,6 +115,7 @@ impl ConflictRow {
             source: self.source,
             found_at: Timestamp(self.found_at),
             resolved_at: self.resolved_at.map(Timestamp),
+            decision: self.decision,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 
+use super::OverlayRefusal;
+
 /// What went wrong in the catalogue. Clones, for what fails a batch fails each of its members.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +37,9 @@ pub enum Error {
         /// Patients with that ID
         patients: usize,
     },
+    /// A merge, a relink or an undo that is not carried out.
+    #[error(transparent)]
+    Overlay(#[from] OverlayRefusal),
     /// What the database holds cannot be read.
     #[error("the catalogue holds something unreadable: {0}")]
     Corrupt(String),

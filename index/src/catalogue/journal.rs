@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::database::{Connection, execute, fetch_all, in_list};
 use super::lists::Ids;
 use super::rows::read_uid;
-use super::{Catalogue, ConflictRecord, JournalEntry, Result};
-use crate::model::{ObjectId, Timestamp};
+use super::{Catalogue, ConflictRecord, JournalEntry, OverlayKind, PatientOverlay, Result};
+use crate::model::{ObjectId, Timestamp, Uid};
 use crate::rejection::Listed;
 
 /// Version of the entries' format. 2 has more members and actions (refused, listed, resolved), and tells of objects in no pack too.
-/// 3 tells of deletions on purpose (deleted, taken_back, lifted).
+/// 3 tells of deletions on purpose (deleted, taken_back, lifted), and of merged patients and relinked studies (merged, unmerged, relinked,
+/// relink_undone).
 pub const JOURNAL_VERSION: u32 = 3;
 
 /// What is written down of a transition.
@@ -102,7 +103,8 @@ impl Catalogue {
             Ok(JournalEntry {
                 id,
                 entry,
-                study_uid: read_uid(&study_uid)?,
+                // What is about patients is about no study.
+                study_uid: if study_uid.is_empty() { None } else { Some(read_uid(&study_uid)?) },
                 body,
             })
         };
@@ -227,10 +229,52 @@ pub(super) async fn write_resolved(connection: &mut Connection, conflict: &Confl
         "arrived": conflict.arrived,
         "source": conflict.source,
         "found_at": rfc3339(conflict.found_at),
+        "decision": conflict.decision,
         "actor": actor,
     });
     // It is about no object.
     insert(connection, entry, &conflict.study_uid, ObjectId(Uuid::nil()), &body).await
+}
+
+/// What is written down of a merge or a relink.
+pub(super) enum OverlayEntry<'a> {
+    Made(&'a PatientOverlay),
+    Undone(&'a PatientOverlay),
+}
+
+/// The same of a merge or a relink. A relink lies beside the packs of its study; a merge concerns studies that nobody knows yet, too, and has
+/// a place of its own.
+pub(super) async fn write_overlay(connection: &mut Connection, entry: &OverlayEntry<'_>) -> Result<()> {
+    let (record, at, actor, reason, undone) = match entry {
+        OverlayEntry::Made(record) => (record, record.at, &record.actor, &record.reason, false),
+        OverlayEntry::Undone(record) => match &record.undone {
+            Some(undone) => (record, undone.at, &undone.actor, &undone.reason, true),
+            None => return Ok(()),
+        },
+    };
+    let (action, study, from) = match (&record.kind, undone) {
+        (OverlayKind::Merge { from }, false) => ("merged", None, Some(from)),
+        (OverlayKind::Merge { from }, true) => ("unmerged", None, Some(from)),
+        (OverlayKind::Relink { study }, false) => ("relinked", Some(study), None),
+        (OverlayKind::Relink { study }, true) => ("relink_undone", Some(study), None),
+    };
+    let entry = if undone { ObjectId::new(at).0 } else { record.overlay };
+    let body = json!({
+        "version": JOURNAL_VERSION,
+        "id": entry,
+        "at": rfc3339(at),
+        "action": action,
+        "overlay": record.overlay,
+        "study": study,
+        "from": from,
+        "into": record.into,
+        "message": record.message,
+        "reason": reason,
+        "actor": actor,
+    });
+    // It is about no object.
+    let study = study.map(Uid::as_str).unwrap_or_default();
+    insert(connection, entry, study, ObjectId(Uuid::nil()), &body).await
 }
 
 async fn insert(connection: &mut Connection, entry: Uuid, study: &str, object: ObjectId, body: &Json) -> Result<()> {

@@ -17,6 +17,7 @@
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
 //! - `deletions`: what a person deletes on purpose, takes back, and what is erased of it.
 //! - `kept`: where bytes are said to be, for who compares.
+//! - `patients`: merges and relinks, laid over what the bytes say of their patients.
 //! - `rebuild`: the catalogue made anew from what lies in the cold store and on the disks.
 //! - `copy`: the embedded catalogue copied to PostgreSQL.
 //! - `rejections`: notes that take objects out of service; `quarantine`, `conflicts`: what waits for a person; `journal`, `audit`,
@@ -48,6 +49,7 @@ mod mending;
 mod observed;
 mod offload;
 mod packs;
+mod patients;
 mod quarantine;
 mod rebuild;
 mod records;
@@ -68,7 +70,9 @@ pub use error::{Error, Result};
 pub use journal::JOURNAL_VERSION;
 pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
-pub use records::{Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, BelievedTier, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownObject, ListedInstance, Located, LostObject, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenedDelivery, Origin, Outcome, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass, PassState, PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Verdict, WaitingNote};
+pub use records::{Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, BelievedTier, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownObject, ListedInstance, Located, LostObject, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenedDelivery, Origin, Outcome, Overlaid, OverlayEvent, OverlayKind, OverlayRefusal, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass, PassState, PatientDecision, PatientOverlay, PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Undone, Verdict, WaitingNote};
+
+
 
 
 /// The catalogue's database.

@@ -74,7 +74,7 @@ impl Database {
     pub(crate) async fn clear(&self) {
         let tables =
             "refused_files erasures deleted_objects tombstones deletions rejection_items rejections hot_copies series_nodes conflicts journal audit rebuild_described rebuild_verdicts rebuild_notes
-                      rebuild_listed objects packs series studies patients";
+                      rebuild_listed objects packs series patient_overlays studies patients";
         for table in tables.split_whitespace() {
             let sql = format!("DELETE FROM {table}");
             self.run(&sql, &sql).await;

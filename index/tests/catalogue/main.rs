@@ -28,6 +28,8 @@ mod mending;
 mod nodes;
 mod objects;
 mod opening;
+mod patients;
+mod patients_by_chance;
 mod rebuild;
 mod rejections;
 mod restores;
@@ -240,6 +242,22 @@ fn main() {
             a_note_in_force_stays_in_force_and_a_refused_one_refused,
             what_the_journal_said_of_a_file_is_kept_until_it_is_found,
             a_node_that_was_never_swept_is_told_apart;
+        patients:
+            merged_patients_are_one_under_either_id,
+            a_retrieve_under_either_id_brings_the_priors_of_both,
+            what_arrives_for_a_merged_patient_joins_and_an_undo_puts_it_where_its_bytes_say,
+            merges_chain_form_no_circle_and_are_undone_in_any_order,
+            a_relinked_study_is_the_other_patients_and_so_is_what_follows_it,
+            of_several_relinks_the_latest_in_force_holds,
+            a_patient_of_whom_nothing_is_here_is_named_with_his_issuer,
+            the_same_message_again_changes_nothing_whatever_was_decided_since,
+            decisions_are_journalled_where_a_rebuild_finds_them_and_audited_for_both,
+            a_decision_about_patients_settles_a_conflict,
+            what_the_journal_tells_makes_the_same_of_an_empty_catalogue,
+            of_merges_that_contradict_each_other_the_later_holds,
+            patients_merged_both_ways_at_once_form_no_circle;
+        patients_by_chance:
+            whatever_is_decided_queries_are_answered_as_the_model_says;
         rejections:
             a_note_takes_what_it_lists_out_of_service_and_nothing_else,
             a_note_is_journalled_by_study_and_audited,

@@ -10,6 +10,7 @@
 //! | `login` | User Authentication (110114), Login |
 //! | `refuse` | Security Alert (110113): Node Authentication, or Use of Restricted Function where a patient's images were asked for |
 //! | `discarded`, `deleted` | DICOM Instances Accessed (110103), D |
+//! | `patient-merged`, `patient-unmerged` | Patient Record (110110), U |
 //! | anything else that names a study | DICOM Instances Accessed (110103), U |
 //! | anything else | Application Activity (110100) |
 
@@ -168,6 +169,7 @@ fn event(row: &AuditRecord, source: &Source) -> Event {
             (Kind::Alert, Code("110113", "DCM", "Security Alert"), "E", Some(why))
         }
         "discarded" | "deleted" => (Kind::Accessed, parts::ACCESSED, "D", None),
+        "patient-merged" | "patient-unmerged" => (Kind::Accessed, Code("110110", "DCM", "Patient Record"), "U", None),
         _ if !row.study_uid.is_empty() => (Kind::Accessed, parts::ACCESSED, "U", None),
         _ => (Kind::Activity, parts::ACTIVITY, "E", None),
     };
@@ -253,7 +255,7 @@ fn objects(xml: &mut Xml, row: &AuditRecord, kind: Kind) {
             }
         }
         Kind::Received | Kind::Imported | Kind::Begun | Kind::Sent | Kind::Accessed => {
-            for uid in row.study_uid.split('\\') {
+            for uid in row.study_uid.split('\\').filter(|uid| !uid.is_empty()) {
                 study(xml, uid, row.instances);
             }
             patient(xml, &row.patient_id);

@@ -99,7 +99,9 @@ pub(crate) async fn delete(config: &Config, delete: Delete) -> anyhow::Result<()
     let done = done?;
     if delete.json {
         let deletion = done
-            .deletion
+            .result
+            .get("deletion")
+            .and_then(serde_json::Value::as_i64)
             .context("the node does not say which deletion it is: is it an older one?")?;
         let deletion = catalogue
             .deletion(DeletionKey(deletion))

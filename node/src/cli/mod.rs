@@ -9,6 +9,7 @@ mod delete;
 mod deliveries;
 mod fsck;
 mod import;
+mod patient;
 mod rebuild;
 pub(crate) mod report;
 mod restores;
@@ -32,6 +33,8 @@ use uuid::Uuid;
 use crate::actions::Action;
 use crate::config::Config;
 use crate::telemetry;
+
+pub(crate) use patient::overlay_json;
 
 /// A DICOM-native storage node: receives, indexes, answers, and keeps images on local disk or in S3.
 #[derive(Debug, Parser)]
@@ -159,10 +162,10 @@ enum Command {
         #[command(subcommand)]
         command: withdrawn::Rejections,
     },
-    /// Contradictions between what objects say of a patient
-    Conflicts {
+    /// Merge patients, give a study to another patient, take that back, and what contradicts what
+    Patient {
         #[command(subcommand)]
-        command: withdrawn::Conflicts,
+        command: patient::Patient,
     },
     /// The bucket of the cold store: set it up, see what it lacks
     Bucket {
@@ -273,7 +276,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Rejections { command } => withdrawn::rejections(&config, command).await,
         Command::Bucket { command } => bucket::run(&config, command).await,
         Command::Rules { command } => rules::run(&config, command).await,
-        Command::Conflicts { command } => withdrawn::conflicts(&config, command).await,
+        Command::Patient { command } => patient::run(&config, command).await,
     }
 }
 

@@ -1,8 +1,8 @@
-//! `filmroom rejections` and `filmroom conflicts`.
+//! `filmroom rejections`.
 
 use anyhow::bail;
 use clap::Subcommand;
-use filmroom_index::catalogue::{ConflictRecord, RejectionNote};
+use filmroom_index::catalogue::RejectionNote;
 use filmroom_index::model::Uid;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::cli::act;
 use crate::cli::report::{instant, open};
 use crate::config::Config;
 
-/// Notes and conflicts that one listing shows.
+/// Notes that one listing shows.
 const LISTED: u32 = 1000;
 
 /// Listed instances that are taken from the catalogue at once.
@@ -42,24 +42,6 @@ pub(crate) enum Rejections {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Conflicts {
-    /// List open conflicts, newest first
-    List {
-        /// Those that are resolved, too
-        #[arg(long)]
-        all: bool,
-        /// JSON instead of a table
-        #[arg(long)]
-        json: bool,
-    },
-    /// Close a conflict: what is on record stays
-    Resolve {
-        /// Its number
-        id: i64,
-    },
-}
-
 /// `filmroom rejections`
 pub(crate) async fn rejections(config: &Config, command: Rejections) -> anyhow::Result<()> {
     match command {
@@ -68,33 +50,6 @@ pub(crate) async fn rejections(config: &Config, command: Rejections) -> anyhow::
         Rejections::Undo { note } => act::run(config, Action::UndoNote { note }, false).await,
         Rejections::Apply { note } => act::run(config, Action::ApplyNote { note }, false).await,
     }
-}
-
-/// `filmroom conflicts`
-pub(crate) async fn conflicts(config: &Config, command: Conflicts) -> anyhow::Result<()> {
-    let (all, as_json) = match command {
-        Conflicts::Resolve { id } => return act::run(config, Action::ResolveConflict { id }, false).await,
-        Conflicts::List { all, json } => (all, json),
-    };
-    let (catalogue, _) = open(config).await?;
-    for conflict in catalogue.conflicts(all, LISTED).await? {
-        if as_json {
-            println!("{}", conflict_json(&conflict));
-        } else {
-            println!(
-                "{:>6}  {}  {:<16} {:<16} {:?}, but {:?} from {} in {}",
-                conflict.id,
-                instant(conflict.found_at),
-                conflict.kind,
-                conflict.patient_id,
-                conflict.on_record,
-                conflict.arrived,
-                conflict.source,
-                conflict.study_uid
-            );
-        }
-    }
-    Ok(())
 }
 
 async fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
@@ -157,13 +112,5 @@ fn note_json(note: &RejectionNote) -> serde_json::Value {
         "code": note.rejection.map(|r| r.code()), "meaning": note.rejection.map(|r| r.meaning()), "state": note.state.as_str(),
         "reason": note.reason, "source": note.source.as_str(), "received_at": instant(note.received_at), "actor": note.actor,
         "decided_at": note.decided_at.map(instant), "listed": note.listed,
-    })
-}
-
-fn conflict_json(conflict: &ConflictRecord) -> serde_json::Value {
-    json!({
-        "id": conflict.id, "kind": conflict.kind, "patient_id": conflict.patient_id, "issuer": conflict.issuer,
-        "study_uid": conflict.study_uid, "on_record": conflict.on_record, "arrived": conflict.arrived, "source": conflict.source,
-        "found_at": instant(conflict.found_at), "resolved_at": conflict.resolved_at.map(instant),
     })
 }

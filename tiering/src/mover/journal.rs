@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use filmroom_index::model::Uid;
 use futures::StreamExt;
 
 use super::evict::remove_for_good;
@@ -14,6 +15,7 @@ use super::transfer::answered;
 use crate::archive::Inner;
 use crate::cold::{Class, ColdStore};
 use crate::error::ArchiveError;
+use crate::rebuild::PATIENTS;
 
 /// Entries, and files, of one step.
 const STEP: u32 = 256;
@@ -28,7 +30,8 @@ pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveE
         let mut written = Vec::new();
         let mut failed = None;
         for entry in &entries {
-            let key = format!("{}/journal-{}.json", entry.study_uid, entry.entry);
+            let folder = entry.study_uid.as_ref().map_or(PATIENTS, Uid::as_str);
+            let key = format!("{folder}/journal-{}.json", entry.entry);
             let body = Bytes::from(entry.body.clone());
             let length = body.len() as u64;
             let body = futures::stream::iter([Ok(body)]).boxed();

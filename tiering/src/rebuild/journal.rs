@@ -1,14 +1,13 @@
-//! The journal of a study, replayed: what it leaves of each object and note. Pure.
+//! The journal of a study, or of patients, replayed: what it leaves of each object and note, and what it tells of patients. Pure.
 //!
 //! Entries are read in the order in which they were made. The last one about an object says what it is, whatever a manifest says: a manifest is
 //! written once. An entry that is not understood is an error, for what it withdraws might come back otherwise.
 
 use std::collections::BTreeMap;
 
-use filmroom_index::catalogue::{DeletionVerdict, JOURNAL_VERSION, NoteState, NoteVerdict, ResolvedConflict, Verdict};
-use filmroom_index::dataset::{DataSet, JsonError};
-use filmroom_index::header::Header;
-use filmroom_index::model::{AeTitle, Digest, ObjectId, ServingState, Timestamp, Uid};
+use filmroom_index::catalogue::{DeletionVerdict, JOURNAL_VERSION, NoteState, NoteVerdict, OverlayEvent, ResolvedConflict, Verdict};
+use filmroom_index::dataset::JsonError;
+use filmroom_index::model::{AeTitle, Digest, ObjectId, PatientId, ServingState, Timestamp, Uid};
 use filmroom_index::rejection::{Listed, Rejection};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -16,9 +15,15 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-mod deletions;
-
 use deletions::DeletionEvent;
+use overlay::overlay;
+use tombstone::tombstone;
+
+mod deletions;
+mod overlay;
+mod tombstone;
+
+pub use tombstone::Tombstone;
 
 /// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,7 @@ enum Event {
     Note(NoteEvent),
     Resolved(ResolvedConflict),
     Deletion(Box<DeletionEvent>),
+    Overlay(Box<OverlayEvent>),
 }
 
 #[derive(Debug)]
@@ -87,33 +93,6 @@ struct NoteEvent {
     actor: String,
     objects: Vec<ObjectId>,
     listed: Vec<Listed>,
-}
-
-/// A discarded object that was in no pack: all that is left of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tombstone {
-    /// Names the file that was removed
-    pub object: ObjectId,
-    /// Series Instance UID
-    pub series: Uid,
-    /// SOP Instance UID
-    pub sop_instance: Uid,
-    /// SOP Class UID
-    pub sop_class: Uid,
-    /// Transfer syntax
-    pub transfer_syntax: Uid,
-    /// SHA-256 of the data set
-    pub sha256: Digest,
-    /// CRC-32 of the file
-    pub crc32: u32,
-    /// Length of the file
-    pub length: u64,
-    /// When it was received
-    pub received_at: Timestamp,
-    /// Who sent it
-    pub source: AeTitle,
-    /// Its header
-    pub header: Header,
 }
 
 /// What the journal of a study leaves.
@@ -131,6 +110,8 @@ pub struct Decided {
     pub deletions: BTreeMap<Uuid, DeletionVerdict>,
     /// The deletions that cover an object and were not taken back
     under: BTreeMap<ObjectId, Vec<Uuid>>,
+    /// Merges and relinks, in the order in which they were decided
+    pub overlays: Vec<OverlayEvent>,
 }
 
 /// The document; which members there are depends on the action.
@@ -187,6 +168,17 @@ struct Document {
     asked: Option<String>,
     #[serde(default)]
     due: Option<String>,
+    decision: String,
+    #[serde(default)]
+    study: Option<Uid>,
+    #[serde(default)]
+    overlay: Option<Uuid>,
+    #[serde(default)]
+    from: Option<PatientId>,
+    #[serde(default)]
+    into: Option<PatientId>,
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +236,9 @@ fn event(mut document: Document) -> Result<Event, EntryError> {
     if let Some(deletion) = deletions::event(&mut document)? {
         return Ok(Event::Deletion(Box::new(deletion)));
     }
+    if let "merged" | "unmerged" | "relinked" | "relink_undone" = document.action.as_str() {
+        return overlay(document).map(|event| Event::Overlay(Box::new(event)));
+    }
     let object = document.object.ok_or(EntryError::Lacks("object"));
     let counterpart = document.counterpart.ok_or(EntryError::Lacks("counterpart"));
     let state = match document.action.as_str() {
@@ -298,6 +293,7 @@ fn event(mut document: Document) -> Result<Event, EntryError> {
                 source: document.source,
                 found_at: found_at.ok_or(EntryError::Lacks("found_at"))?,
                 resolved_at: moment(&document.at).ok_or(EntryError::Lacks("time"))?,
+                decision: document.decision,
             }));
         }
         "rejected" => Some(NoteState::Obeyed),
@@ -320,25 +316,6 @@ fn event(mut document: Document) -> Result<Event, EntryError> {
         objects: document.objects.into_iter().map(|entry| entry.object).collect(),
         listed: listed.collect(),
     }))
-}
-
-fn tombstone(object: ObjectId, series: Uid, sop_instance: Uid, entry: InstanceEntry) -> Result<Tombstone, EntryError> {
-    Ok(Tombstone {
-        object,
-        series,
-        sop_instance,
-        sop_class: entry.sop_class,
-        transfer_syntax: entry.transfer_syntax,
-        sha256: digest(&entry.sha256)?,
-        crc32: entry.crc32,
-        length: entry.length,
-        received_at: entry.received_at,
-        source: entry.source,
-        header: Header {
-            attributes: DataSet::from_json(&entry.header)?,
-            partial: entry.partial,
-        },
-    })
 }
 
 fn digest(text: &str) -> Result<Digest, EntryError> {
@@ -386,6 +363,7 @@ impl Decided {
             Event::Note(event) => self.note(at, event),
             Event::Resolved(conflict) => self.resolved.push(conflict),
             Event::Deletion(event) => self.deletion(at, *event),
+            Event::Overlay(event) => self.overlays.push(*event),
         }
     }
 

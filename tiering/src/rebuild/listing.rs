@@ -7,6 +7,9 @@ use futures::{Stream, StreamExt, stream};
 
 use crate::cold::{ColdError, Listed, Listing};
 
+/// The folder of the journal that is about patients, whatever their studies. No Study Instance UID is called so.
+pub(crate) const PATIENTS: &str = "patients";
+
 /// What the cold store has of a study.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StudyKeys {

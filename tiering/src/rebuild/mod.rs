@@ -1,7 +1,7 @@
 //! The whole catalogue made anew: from manifests and journal in the cold store, and from the hot files. No pack is opened, none is restored.
 //!
 //! # Mechanics
-//! The cold store is listed study by study. The [`journal`] of a study is read first; then its manifests, several at once, each of which becomes rows in
+//! First comes the journal about patients: who was merged with whom. Then the cold store is listed study by study. The [`journal`] of a study is read first; then its manifests, several at once, each of which becomes rows in
 //! the light of it; then what else the journal decided. Last the hot store is swept as at the start of a node that the catalogue has never seen: what is on
 //! record is hot, what is not is adopted, as the journal says if it says anything.
 //!
@@ -36,8 +36,10 @@ use listing::{StudyKeys, studies};
 pub mod journal;
 mod listing;
 mod parts;
+mod patients;
 mod report;
 
+pub(crate) use listing::PATIENTS;
 pub(crate) use parts::{contradiction, standing};
 pub use report::{Damage, Kind, Progress, Report};
 
@@ -160,6 +162,7 @@ enum Read {
 
 impl Rebuild<'_> {
     async fn cold(&mut self, cold: &ColdStore) -> Result<(), ArchiveError> {
+        self.patients(cold).await?;
         let (catalogue, resumed) = (self.catalogue, self.resumed);
         let permits = Arc::new(Semaphore::new(MANIFESTS as usize));
         let studies = studies(cold.list("")).map_err(ArchiveError::from);
@@ -178,6 +181,10 @@ impl Rebuild<'_> {
                     // Before anything that they cover.
                     let deletions: Vec<_> = study.decided.deletions.values().cloned().collect();
                     self.catalogue.rebuild_deletions(&deletions, self.clock.now()).await?;
+                    // Before anything of it is on record, so that it is its patient's from the beginning.
+                    if !study.decided.overlays.is_empty() {
+                        self.catalogue.replay_overlays(&study.decided.overlays).await?;
+                    }
                 }
                 Read::Manifest(study, key, manifest, permit) => {
                     if let Some(part) = self.part(&study, &key, manifest) {
@@ -326,19 +333,7 @@ async fn prepare(cold: &ColdStore, catalogue: &Catalogue, resumed: bool, keys: S
         let packs: Vec<&str> = keys.packs.keys().map(String::as_str).collect();
         known = catalogue.rebuild_known(&packs).await?;
     }
-    let fetch = |key: String| async move {
-        let bytes = get(cold, &key, MAX_ENTRY).await?;
-        Ok::<_, ArchiveError>((key, bytes))
-    };
-    let mut fetched = stream::iter(keys.journal.clone()).map(fetch).buffered(ENTRIES);
-    let (mut entries, mut damage) = (Vec::new(), Vec::new());
-    while let Some((key, bytes)) = fetched.try_next().await? {
-        match bytes.and_then(|bytes| journal::parse(&bytes).map_err(|error| error.to_string())) {
-            Ok(entry) => entries.push(entry),
-            Err(why) => damage.push(Damage::new(Kind::Journal, &key, why)),
-        }
-    }
-    drop(fetched);
+    let (entries, damage) = entries(cold, keys.journal.clone()).await?;
     Ok(Some(Arc::new(Study {
         uid,
         entries: entries.len() as u64,
@@ -347,6 +342,23 @@ async fn prepare(cold: &ColdStore, catalogue: &Catalogue, resumed: bool, keys: S
         known,
         damage,
     })))
+}
+
+/// Reads entries of a journal, several at once. What cannot be read is named.
+async fn entries(cold: &ColdStore, keys: Vec<String>) -> Result<(Vec<journal::Entry>, Vec<Damage>), ArchiveError> {
+    let fetch = |key: String| async move {
+        let bytes = get(cold, &key, MAX_ENTRY).await?;
+        Ok::<_, ArchiveError>((key, bytes))
+    };
+    let mut fetched = stream::iter(keys).map(fetch).buffered(ENTRIES);
+    let (mut entries, mut damage) = (Vec::new(), Vec::new());
+    while let Some((key, bytes)) = fetched.try_next().await? {
+        match bytes.and_then(|bytes| journal::parse(&bytes).map_err(|error| error.to_string())) {
+            Ok(entry) => entries.push(entry),
+            Err(why) => damage.push(Damage::new(Kind::Journal, &key, why)),
+        }
+    }
+    Ok((entries, damage))
 }
 
 fn steps(study: Option<Arc<Study>>) -> impl Stream<Item = Result<Step, ArchiveError>> {

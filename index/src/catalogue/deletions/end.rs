@@ -137,18 +137,28 @@ async fn remove_study(connection: &mut Connection, study: i64) -> Result<()> {
     if series.is_some() {
         return Ok(());
     }
-    let sql = "DELETE FROM studies WHERE id = $1 RETURNING patient, study_uid";
-    let row: Option<(i64, String)> = fetch_optional!(connection, sql, study)?;
-    let Some((patient, study_uid)) = row else { return Ok(()) };
+    let sql = "DELETE FROM studies WHERE id = $1 RETURNING patient, coalesce(said, patient), study_uid";
+    let row: Option<(i64, i64, String)> = fetch_optional!(connection, sql, study)?;
+    let Some((patient, said, study_uid)) = row else { return Ok(()) };
+    for patient in BTreeSet::from([patient, said]) {
+        remove_patient(connection, patient, &study_uid).await?;
+    }
+    Ok(())
+}
+
+/// Removes a patient who has no study any more, and about whom nothing was decided: a merge holds for what comes later, too.
+async fn remove_patient(connection: &mut Connection, patient: i64, study_uid: &str) -> Result<()> {
     execute!(
         connection,
         "DELETE FROM conflicts WHERE patient = $1 AND study_uid = $2",
         patient,
         study_uid
     )?;
-    let sql = "SELECT id FROM studies WHERE patient = $1 LIMIT 1";
-    let other: Option<(i64,)> = fetch_optional!(connection, sql, patient)?;
-    if other.is_none() {
+    let sql = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM studies WHERE patient = $1) OR EXISTS (SELECT 1 FROM studies WHERE said = $1)
+               OR EXISTS (SELECT 1 FROM patient_overlays WHERE patient = $1 AND kind = 'merge')
+               OR EXISTS (SELECT 1 FROM patient_overlays WHERE into_patient = $1)";
+    let held: Option<(i64,)> = fetch_optional!(connection, sql, patient)?;
+    if held.is_none() {
         execute!(connection, "DELETE FROM conflicts WHERE patient = $1", patient)?;
         execute!(connection, "DELETE FROM patients WHERE id = $1", patient)?;
     }

@@ -5,7 +5,7 @@
 //! series (where it was made, by whom, of what); those are the first series'. None of these contradicts a key: where the key was
 //! met by another series, the value is left out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -13,6 +13,7 @@ use dicom_dictionary_std::tags;
 use super::availability::availability;
 use super::columns::column;
 use super::headers::Headers;
+use super::merged;
 use super::records::{Record, records};
 use crate::catalogue::database::Connection;
 use crate::catalogue::{AnswerContext, Result};
@@ -25,6 +26,11 @@ use crate::query::{Matcher, Query, ReturnKey};
 pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i64], context: &AnswerContext) -> Result<Vec<DataSet>> {
     let records = records(connection, query.level, ids).await?;
     let available = availability(connection, query.level, ids, context).await?;
+    let survivors: BTreeSet<i64> = records.values().filter_map(Record::survivor).collect();
+    let merged = match survivors.is_empty() {
+        true => HashMap::new(),
+        false => merged::members(connection, &survivors.into_iter().collect::<Vec<i64>>()).await?,
+    };
     let mut stored: HashMap<i64, DataSet> = HashMap::new();
     let asked: Vec<&ReturnKey> = query.returns.iter().filter(|key| is_stored(query, key)).collect();
     if !asked.is_empty() {
@@ -44,7 +50,13 @@ pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i
         let record = records.get(id)?;
         let availability = available.get(id)?;
         let mut answer = stored.remove(id).unwrap_or_default();
+        let members = record.survivor().and_then(|survivor| merged.get(&survivor));
         for key in &query.returns {
+            let of_members = members.and_then(|members| merged_value(query, members, key, &answer));
+            if let Some(value) = of_members {
+                answer.put(key.tag, key.vr, value);
+                continue;
+            }
             let value = match known_value(query, record, key) {
                 Some(text) => Value::Text(text),
                 None if answer.get(key.tag).is_some() && agrees(query, key.tag, &answer) => continue,
@@ -56,6 +68,20 @@ pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i
         Some(answer)
     };
     Ok(ids.iter().filter_map(complete).collect())
+}
+
+/// What is answered of merged patients, where that is not what the surviving patient's row or a header says.
+fn merged_value(query: &Query, members: &[merged::Member], key: &ReturnKey, answer: &DataSet) -> Option<Value> {
+    match key.tag {
+        tags::OTHER_PATIENT_I_DS_SEQUENCE => {
+            let items = merged::other_ids(members, query, answer.items(key.tag));
+            let asked = key.items.as_deref();
+            let shown = |item: DataSet| asked.map_or_else(|| item.clone(), |asked| restricted(&item, asked));
+            Some(Value::Items(items.into_iter().map(shown).collect()))
+        }
+        merged::OTHER_PATIENT_IDS => Some(merged::other_id_texts(members, query)),
+        tag => merged::answered(members, query, tag).map(|text| Value::Text(if text.is_empty() { Vec::new() } else { vec![text] })),
+    }
 }
 
 /// What every answer has (PS3.4 C.4.1.1.3.2), asked for or not.

@@ -32,13 +32,14 @@ struct ParentRow {
 }
 
 impl Headers {
-    /// Reads the headers of studies, series or objects by row id. A patient has the header of its first served study.
+    /// Reads the headers of studies, series or objects by row id. A patient has the header of its first served study,
+    /// one that names him before any other that is his.
     pub(super) async fn read(connection: &mut Connection, level: Level, ids: &[i64]) -> Result<Headers> {
         let mut statement = Statement::new(connection);
         match level {
             Level::Patient => statement
                 .push("SELECT s.patient AS id, s.id AS study, NULL AS series, s.header AS header FROM studies s WHERE s.id IN (")
-                .push("SELECT (SELECT f.id FROM studies f WHERE f.patient = p.id AND f.instances > 0 ORDER BY f.known_since, f.id LIMIT 1)")
+                .push("SELECT (SELECT f.id FROM studies f WHERE f.patient = p.id AND f.instances > 0 ORDER BY f.said IS NOT NULL, f.known_since, f.id LIMIT 1)")
                 .push(" FROM patients p WHERE p.id")
                 .in_ids(ids)
                 .push(") ORDER BY s.id"),

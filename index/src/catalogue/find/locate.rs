@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::read_uid;
 use super::rows::Conditions;
 use super::statement::Statement;
+use super::{merged, read_uid};
 use crate::catalogue::database::{Connection, fetch_all, in_uuids};
 use crate::catalogue::lists::Uuids;
 use crate::catalogue::{ArchiveTag, Catalogue, Error, Located, PackKey, PackState, Packed, Result, SeriesKey};
@@ -68,15 +68,16 @@ impl Catalogue {
     pub async fn locate(&self, node: NodeId, query: &Query) -> Result<Vec<Located>> {
         let search = async {
             let mut connection = self.read().await?;
-            let mut statement = Statement::new(&connection);
-            statement.push(columns!());
-            let hot = " LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ";
-            Conditions::of(query).push_instances(&mut statement, |statement| {
-                statement.push(hot).uuid(node.0).push(") LEFT JOIN packs k ON k.id = o.pack");
-                statement.push(" LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring')");
-            });
-            statement.push(order!());
-            statement.fetch::<LocatedRow>(&mut connection).await
+            let conditions = Conditions::of(query);
+            let mut rows = located(&mut connection, node, &conditions).await?;
+            if merged::named(&mut connection, &conditions).await? {
+                let found: HashSet<Uuid> = rows.iter().map(|row| row.object_id).collect();
+                let merged = located(&mut connection, node, &conditions.of_merged()).await?;
+                rows.extend(merged.into_iter().filter(|row| !found.contains(&row.object_id)));
+                // A study is found whole or not at all.
+                rows.sort_by(|a, b| (&a.study_uid, &a.series_uid).cmp(&(&b.study_uid, &b.series_uid)));
+            }
+            Ok(rows)
         };
         let rows = tokio::time::timeout(LIMIT, search).await.unwrap_or(Err(Error::TimedOut))?;
         let patients = rows.iter().map(|row| row.patient).collect::<HashSet<_>>().len();
@@ -113,6 +114,18 @@ impl Catalogue {
         }
         Ok(served)
     }
+}
+
+async fn located(connection: &mut Connection, node: NodeId, conditions: &Conditions<'_>) -> Result<Vec<LocatedRow>> {
+    let mut statement = Statement::new(connection);
+    statement.push(columns!());
+    let hot = " LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ";
+    conditions.push_instances(&mut statement, |statement| {
+        statement.push(hot).uuid(node.0).push(") LEFT JOIN packs k ON k.id = o.pack");
+        statement.push(" LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring')");
+    });
+    statement.push(order!());
+    statement.fetch(connection).await
 }
 
 /// Of some objects, by study, series, Instance Number, UID.

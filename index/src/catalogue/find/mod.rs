@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! `statement` puts SQL together, `columns` and `rows` say which; `headers` reads what is stored; `records`, `answer` and
-//! `availability` complete; `locate` is the retrieve.
+//! `availability` complete; `locate` is the retrieve; `merged`: patients who are one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -31,6 +31,7 @@ mod availability;
 mod columns;
 mod headers;
 mod locate;
+mod merged;
 mod records;
 mod rows;
 mod statement;
@@ -51,10 +52,12 @@ impl Catalogue {
         let search = async {
             let (mut connection, _stop) = self.search_within(limit).await?;
             let conditions = Conditions::of(query);
-            match conditions.headers.is_empty() {
-                true => matching(&mut connection, query.level, &conditions, cap).await,
-                false => matching_headers(&mut connection, query.level, &conditions, cap).await,
+            let mut found = rows_of(&mut connection, query.level, &conditions, cap).await?;
+            if merged::named(&mut connection, &conditions).await? {
+                let merged = rows_of(&mut connection, query.level, &conditions.of_merged(), cap).await?;
+                found = merged::together(found, merged, cap);
             }
+            Ok(found)
         };
         tokio::time::timeout(limit, search).await.unwrap_or(Err(Error::TimedOut))
     }
@@ -91,6 +94,13 @@ impl Catalogue {
 /// A UID from a column.
 fn read_uid(text: String) -> Result<Uid> {
     Uid::parse(&text).map_err(|error| Error::Corrupt(format!("{text:?} is no UID: {error}")))
+}
+
+async fn rows_of(connection: &mut Connection, at: Level, conditions: &Conditions<'_>, cap: i64) -> Result<Vec<i64>> {
+    match conditions.headers.is_empty() {
+        true => matching(connection, at, conditions, cap).await,
+        false => matching_headers(connection, at, conditions, cap).await,
+    }
 }
 
 /// All keys have columns: one statement. The limit stands inside, so that the planner is free to choose an index; only what is

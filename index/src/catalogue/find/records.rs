@@ -25,6 +25,7 @@ pub(super) struct Record {
 struct PatientRow {
     /// The id of the row that was asked for, whatever its level.
     row_id: i64,
+    survivor: Option<i64>,
     patient_id: String,
     issuer: String,
     patient_name: String,
@@ -35,7 +36,7 @@ struct PatientRow {
     patient_instances: i64,
 }
 
-const PATIENT: &str = ", p.patient_id, p.issuer, p.name AS patient_name, p.birth_date, p.sex,
+const PATIENT: &str = ", p.survivor, p.patient_id, p.issuer, p.name AS patient_name, p.birth_date, p.sex,
     p.studies AS patient_studies, p.series AS patient_series, p.instances AS patient_instances";
 
 #[derive(FromRow)]
@@ -171,6 +172,11 @@ fn into<R: Into<Record>>(rows: Vec<R>) -> Vec<Record> {
 }
 
 impl Record {
+    /// The row of the patient, if others were merged with him.
+    pub(super) fn survivor(&self) -> Option<i64> {
+        self.patient.survivor
+    }
+
     /// The values of an attribute that has a column at this level or above, or is counted there.
     pub(super) fn value(&self, tag: Tag) -> Option<Vec<String>> {
         let value = self.patient.value(tag);

@@ -18,6 +18,8 @@ pub(super) struct Conditions<'a> {
     /// The level whose headers decide them: the query's, or a narrower one.
     pub(super) deepest: Level,
     level: Level,
+    /// Keys of the patient are met by whoever was merged, not by the columns of the one who is left.
+    merged: bool,
 }
 
 impl<'a> Conditions<'a> {
@@ -27,6 +29,7 @@ impl<'a> Conditions<'a> {
             headers: Vec::new(),
             deepest: query.level,
             level: query.level,
+            merged: false,
         };
         for key in &query.keys {
             match column(key.tag) {
@@ -39,6 +42,25 @@ impl<'a> Conditions<'a> {
             }
         }
         conditions
+    }
+
+    /// The same for patients who were merged: each key of the patient has to be met by somebody of those who are one.
+    pub(super) fn of_merged(mut self) -> Conditions<'a> {
+        self.merged = true;
+        self
+    }
+
+    /// What leads to merged patients through an index: a Patient ID with its issuer, or else a name. Without either only the one who is
+    /// left is asked.
+    pub(super) fn naming(&self) -> Vec<&'a MatchKey> {
+        let named = |tags: &[Tag]| {
+            let keys = self.columns.iter().map(|(_, key)| *key).filter(|key| tags.contains(&key.tag));
+            keys.collect::<Vec<&MatchKey>>()
+        };
+        match named(&[tags::PATIENT_ID]).is_empty() {
+            false => named(&IDENTITY),
+            true => named(&[tags::PATIENT_NAME]),
+        }
     }
 
     /// Adds `FROM … WHERE …`: the served rows of the query's level for which all keys with columns hold.
@@ -66,17 +88,50 @@ impl<'a> Conditions<'a> {
         push_tables(statement, Level::Patient, Level::Image);
         join(statement);
         statement.push(" WHERE ").push(served(Level::Image));
-        for (_, key) in &self.columns {
-            push_key(statement, key);
-        }
+        self.push_keys(statement, Level::Patient, Level::Image);
     }
 
     fn push_joined(&self, statement: &mut Statement, top: Level, bottom: Level) {
         statement.push(" FROM ");
         push_tables(statement, top, bottom);
         statement.push(" WHERE ").push(served(bottom));
-        for (_, key) in self.columns.iter().filter(|(level, _)| (top..=bottom).contains(level)) {
-            push_key(statement, key);
+        self.push_keys(statement, top, bottom);
+    }
+
+    fn push_keys(&self, statement: &mut Statement, top: Level, bottom: Level) {
+        let merged = self.merged && top == Level::Patient;
+        for (at, key) in self.columns.iter().filter(|(level, _)| (top..=bottom).contains(level)) {
+            if !(merged && *at == Level::Patient) {
+                push_key(statement, key);
+            }
+        }
+        if merged {
+            self.push_merged(statement);
+        }
+    }
+
+    /// Adds the condition that each key of the patient is met by somebody of those who are one; the Patient ID and its issuer by the same.
+    fn push_merged(&self, statement: &mut Statement) {
+        let naming = self.naming();
+        let of_patient = self
+            .columns
+            .iter()
+            .filter(|(level, _)| *level == Level::Patient)
+            .map(|(_, key)| *key);
+        let (identity, others): (Vec<&MatchKey>, Vec<&MatchKey>) = of_patient.partition(|key| IDENTITY.contains(&key.tag));
+        let groups = [identity].into_iter().chain(others.into_iter().map(|key| vec![key]));
+        for keys in groups.filter(|keys| !keys.is_empty()) {
+            statement.push(" AND p.id IN (SELECT p.survivor FROM patients p WHERE ");
+            if keys == naming {
+                statement.push("p.survivor IS NOT NULL");
+            } else {
+                // Of those whom the naming keys lead to, so that no other key scans.
+                statement.push("p.survivor IN (SELECT p.survivor FROM patients p WHERE p.survivor IS NOT NULL");
+                naming.iter().for_each(|key| push_key(statement, key));
+                statement.push(")");
+            }
+            keys.iter().for_each(|key| push_key(statement, key));
+            statement.push(")");
         }
     }
 
@@ -106,6 +161,15 @@ impl<'a> Conditions<'a> {
         }
         statement.push(")");
     }
+}
+
+/// What makes a patient one.
+const IDENTITY: [Tag; 2] = [tags::PATIENT_ID, tags::ISSUER_OF_PATIENT_ID];
+
+/// Adds `FROM … WHERE …`: rows of merged patients who meet the naming keys.
+pub(super) fn push_merged_patients(statement: &mut Statement, naming: &[&MatchKey]) {
+    statement.push(" FROM patients p WHERE p.survivor IS NOT NULL");
+    naming.iter().for_each(|key| push_key(statement, key));
 }
 
 fn is_selective(tag: Tag) -> bool {

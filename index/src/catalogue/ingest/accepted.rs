@@ -1,11 +1,12 @@
 //! What an object that a person accepts says of its patient, study and series: the same as one that arrives and is served.
 
-use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
+use super::super::columns::{PatientColumns, SeriesColumns, StudyColumns};
 use super::super::database::{Connection, fetch_optional};
+use super::super::patients::{belongs, give};
 use super::super::{Error, Result};
-use super::describe::{Found, insert_conflict, update_patient, update_series, update_study};
-use super::patient::{PatientRow, compare};
-use super::resolve::{make_patient, relink};
+use super::describe::{Found, hear, insert_conflict, update_series, update_study};
+use super::patient::PatientRow;
+use super::patient_rows::{make_patient, patient_row};
 use crate::dataset::DataSet;
 use crate::model::Timestamp;
 
@@ -25,54 +26,33 @@ pub(in super::super) struct Accepted<'a> {
 /// otherwise a contradiction is listed as a conflict. Whoever calls counts the study afterwards.
 pub(in super::super) async fn belong(connection: &mut Connection, accepted: &Accepted<'_>, now: Timestamp) -> Result<()> {
     let columns = PatientColumns::said(accepted.header, accepted.study_uid, accepted.default_issuer.as_deref());
-    let mut row = patient_of(connection, accepted.study).await?;
+    let (mut row, mut own) = patient_of(connection, accepted.study).await?;
     if row.columns.identity != columns.identity && is_alone(connection, accepted).await? {
-        let patient = make_patient(connection, &columns).await?;
-        relink(connection, accepted.study, patient).await?;
-        row = patient_of(connection, accepted.study).await?;
+        let said = make_patient(connection, &columns).await?;
+        let patient = belongs(connection, accepted.study_uid, said).await?;
+        give(connection, accepted.study, said, patient).await?;
+        (row, own) = patient_of(connection, accepted.study).await?;
     }
-    let (change, conflicts) = compare(&row, &columns);
-    if let Some(columns) = change {
-        row.columns = columns;
-        update_patient(connection, &row).await?;
-    }
-    let found = Found {
-        patient: row.id,
-        study: accepted.study_uid,
-        source: accepted.source,
-        at: now,
-    };
-    for conflict in &conflicts {
-        insert_conflict(connection, &found, conflict).await?;
+    for (patient, conflict) in hear(connection, &mut row, own, &columns).await? {
+        let found = Found {
+            patient,
+            study: accepted.study_uid,
+            source: accepted.source,
+            at: now,
+        };
+        insert_conflict(connection, &found, &conflict).await?;
     }
     update_study(connection, accepted.study, &StudyColumns::of(accepted.header)).await?;
     update_series(connection, accepted.series, &SeriesColumns::of(accepted.header)).await?;
     Ok(())
 }
 
-/// The patient of a study.
-pub(in super::super) async fn patient_of(connection: &mut Connection, study: i64) -> Result<PatientRow> {
-    type Row = (i64, String, String, String, String, String, String, String, i64);
-    let sql = "SELECT p.id, p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, p.instances
-               FROM studies st JOIN patients p ON p.id = st.patient WHERE st.id = $1";
-    let row: Option<Row> = fetch_optional!(connection, sql, study)?;
-    let (id, patient_id, issuer, own_study, name, name_folded, birth_date, sex, instances) =
-        row.ok_or_else(|| Error::Corrupt("a study's row is gone".to_owned()))?;
-    Ok(PatientRow {
-        id,
-        columns: PatientColumns {
-            identity: PatientIdentity {
-                patient_id,
-                issuer,
-                own_study,
-            },
-            name,
-            name_folded,
-            birth_date,
-            sex,
-        },
-        unserved: instances == 0,
-    })
+/// The patient whom a study names, and the row of the one whose it is.
+pub(in super::super) async fn patient_of(connection: &mut Connection, study: i64) -> Result<(PatientRow, i64)> {
+    let sql = "SELECT coalesce(said, patient), patient FROM studies WHERE id = $1";
+    let row: Option<(i64, i64)> = fetch_optional!(connection, sql, study)?;
+    let (said, own) = row.ok_or_else(|| Error::Corrupt("a study's row is gone".to_owned()))?;
+    Ok((patient_row(connection, said).await?, own))
 }
 
 /// Whether nothing of its study is served but itself and rejection notes.

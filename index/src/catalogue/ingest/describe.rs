@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::columns::{SeriesColumns, StudyColumns};
+use super::super::columns::{PatientColumns, SeriesColumns, StudyColumns};
 use super::super::database::{Connection, execute, fetch_optional};
 use super::super::lists::Uuids;
 use super::super::{AuditEvent, AuditOutcome, Origin, Result};
 use super::patient::{Conflict, PatientRow, compare};
+use super::patient_rows::patient_row;
 use super::resolve::{Holders, move_study};
 use super::{Decision, Entry};
 use crate::model::{ServingState, Timestamp, Uid};
@@ -22,27 +23,21 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
     for entry in entries.iter().filter(|entry| entry.state == ServingState::Served) {
         let (study, patients) = holders.of(entry.arrival)?;
         let mut first = study.totals.instances == 0 && !of_study.contains_key(&study.totals.study);
-        let current = patients.get(&study.totals.patient).map(|row| &row.columns.identity);
+        let current = patients.get(&study.said).map(|row| &row.columns.identity);
         if current.is_some_and(|identity| *identity != entry.patient.identity) && !of_study.contains_key(&study.totals.study) {
             // A note that withdrew everything else of its study does not keep it with the wrong patient.
             first |= title(&entry.arrival.sop_class, &entry.arrival.header) == Title::Other
                 && !holds_more_than_notes(connection, study.totals.study, entries).await?;
             if first {
-                move_study(connection, study, patients, entry.patient).await?;
+                move_study(connection, &entry.arrival.study, study, patients, entry.patient).await?;
             }
         }
-        if let Some(row) = patients.get_mut(&study.totals.patient) {
-            let (change, found) = compare(row, entry.patient);
-            if let Some(columns) = change {
-                row.columns = columns;
-                update_patient(connection, row).await?;
-            }
-            row.unserved = false;
-            for conflict in found {
-                let key = (row.id, conflict.kind, entry.arrival.study.as_str(), conflict.arrived.clone());
+        if let Some(row) = patients.get_mut(&study.said) {
+            for (patient, conflict) in hear(connection, row, study.totals.patient, entry.patient).await? {
+                let key = (patient, conflict.kind, entry.arrival.study.as_str(), conflict.arrived.clone());
                 if conflicts.insert(key) {
                     let found = Found {
-                        patient: row.id,
+                        patient,
                         study: entry.arrival.study.as_str(),
                         source: entry.arrival.source.as_str(),
                         at: entry.arrival.received_at,
@@ -50,6 +45,7 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
                     insert_conflict(connection, &found, &conflict).await?;
                 }
             }
+            row.unserved = false;
         }
         let corrects = matches!(entry.decision, Decision::Correct { .. });
         let study_id = study.totals.study;
@@ -72,6 +68,55 @@ pub(super) async fn describe(connection: &mut Connection, entries: &[Entry<'_>],
         study.series(&entry.arrival.series)?.totals.modality = columns.modality;
     }
     Ok(())
+}
+
+/// What a served object says of its patient: fills in what the patient whom it names lacks, and says what it contradicts, each with the
+/// row that it contradicts. `said` is the patient whom its study names, `own` the one whose the study is. An object that names another one
+/// than its study is no contradiction if the study is that one's, because it was relinked or they were merged.
+pub(in super::super) async fn hear(
+    connection: &mut Connection,
+    said: &mut PatientRow,
+    own: i64,
+    named: &PatientColumns,
+) -> Result<Vec<(i64, Conflict)>> {
+    if said.columns.identity == named.identity {
+        let (change, conflicts) = compare(said, named);
+        if let Some(columns) = change {
+            said.columns = columns;
+            update_patient(connection, said).await?;
+        }
+        return Ok(conflicts.into_iter().map(|conflict| (said.id, conflict)).collect());
+    }
+    let identity = &named.identity;
+    let sql = "SELECT id, coalesce(survivor, id) FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
+    let known: Option<(i64, i64)> = fetch_optional!(
+        connection,
+        sql,
+        identity.patient_id.as_str(),
+        identity.issuer.as_str(),
+        identity.own_study.as_str()
+    )?;
+    let Some((id, _)) = known.filter(|(_, survivor)| *survivor == own) else {
+        let mut on_record = if own == said.id {
+            said.clone()
+        } else {
+            patient_row(connection, own).await?
+        };
+        on_record.unserved = false;
+        let (_, conflicts) = compare(&on_record, named);
+        return Ok(conflicts.into_iter().map(|conflict| (said.id, conflict)).collect());
+    };
+    // He may have no image whose study names him: still he is described once.
+    let mut row = PatientRow {
+        unserved: false,
+        ..patient_row(connection, id).await?
+    };
+    let (change, conflicts) = compare(&row, named);
+    if let Some(columns) = change {
+        row.columns = columns;
+        update_patient(connection, &row).await?;
+    }
+    Ok(conflicts.into_iter().map(|conflict| (id, conflict)).collect())
 }
 
 pub(in super::super) async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {

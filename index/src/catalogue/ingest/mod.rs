@@ -22,7 +22,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::classify::{Candidate, Decision, Version, classify};
-use super::columns::PatientColumns;
+use super::columns::{PatientColumns, PatientIdentity};
 use super::database::{Connection, fetch_all, in_list, in_uuids};
 use super::lists::{Texts, Uuids};
 use super::rejections::{self, InForce};
@@ -34,14 +34,16 @@ mod accepted;
 mod describe;
 mod object_rows;
 mod patient;
+mod patient_rows;
 mod resolve;
 mod write;
 
 pub(super) use accepted::{Accepted, belong, patient_of};
-pub(super) use describe::{Found, insert_conflict, update_patient, update_series, update_study};
+pub(super) use describe::{Found, hear, insert_conflict, update_patient, update_series, update_study};
 pub(super) use object_rows::{ObjectRows, Standing, insert_objects};
-pub(super) use patient::{PatientRow, compare};
-pub(super) use resolve::{NewStudy, insert_series, insert_study, make_patient, relink};
+pub(super) use patient::PatientRow;
+pub(super) use patient_rows::make_patient;
+pub(super) use resolve::{NewStudy, insert_series, insert_study};
 
 /// How often transactions may get in each other's way before the batch is given back as not stored.
 const COLLISIONS: u32 = 10;
@@ -121,7 +123,12 @@ impl Catalogue {
             let mut holders = resolve::resolve(&mut connection, &fresh, &patients).await?;
             let versions = versions(&mut connection, &fresh).await?;
             let in_force = rejections::in_force(&mut connection, fresh.iter().map(|arrival| &arrival.sop_instance)).await?;
-            let entries = judge(&fresh, &patients, versions, &in_force);
+            let belong: Vec<PatientIdentity> = fresh
+                .iter()
+                .zip(&patients)
+                .map(|(arrival, patient)| holders.belongs_to(arrival, &patient.identity))
+                .collect();
+            let entries = judge(&fresh, &patients, &belong, versions, &in_force);
             outcomes.extend(entries.iter().map(|entry| (entry.arrival.object, entry.outcome())));
             write::write(&mut connection, node, &entries, &mut holders).await?;
             connection.commit().await?;
@@ -239,18 +246,19 @@ impl Entry<'_> {
 fn judge<'a>(
     fresh: &[&'a Arrival],
     patients: &'a [PatientColumns],
+    belong: &[PatientIdentity],
     mut versions: HashMap<String, Vec<Version>>,
     in_force: &InForce,
 ) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fresh.len());
-    for (&arrival, patient) in fresh.iter().zip(patients) {
+    for ((&arrival, patient), belongs_to) in fresh.iter().zip(patients).zip(belong) {
         let before = versions.entry(arrival.sop_instance.as_str().to_owned()).or_default();
         let decision = classify(
             before,
             &Candidate {
                 sha256: arrival.sha256,
                 source: &arrival.source,
-                patient: &patient.identity,
+                patient: belongs_to,
                 study: &arrival.study,
                 series: &arrival.series,
                 duplicates: arrival.duplicates,
@@ -287,7 +295,7 @@ fn judge<'a>(
             counterpart: entry.counterpart(),
             sha256: arrival.sha256,
             source: arrival.source.as_str().to_owned(),
-            patient: patient.identity.clone(),
+            patient: belongs_to.clone(),
             study: arrival.study.as_str().to_owned(),
             series: arrival.series.as_str().to_owned(),
             safe: true,
@@ -397,7 +405,7 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
             counterpart: row.counterpart.map(ObjectId),
             sha256: read_digest(&row.sha256)?,
             source: row.source,
-            patient: super::columns::PatientIdentity {
+            patient: PatientIdentity {
                 patient_id: row.patient_id,
                 issuer: row.issuer,
                 own_study: row.own_study,

@@ -1,5 +1,6 @@
 //! Patients, studies and series of a batch: found and locked, or made.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::FromRow;
@@ -7,21 +8,30 @@ use sqlx::FromRow;
 use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
 use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
 use super::super::lists::Texts;
+use super::super::patients::{belongs, give, relinked, served_by_bytes, survivors};
 use super::super::stored_header::StoredHeader;
 use super::super::totals::{SeriesTotals, StudyTotals, split};
 use super::super::{Arrival, Error, Result};
 use super::patient::PatientRow;
+use super::patient_rows::{find_survivors, make_patient, patient_row};
 use crate::model::{ObjectId, Timestamp, Uid};
 
 /// What a batch belongs to. All studies are locked.
 pub(super) struct Holders {
     pub(super) studies: BTreeMap<String, Study>,
+    /// Patients whom the bytes of those studies name
     pub(super) patients: BTreeMap<i64, PatientRow>,
+    /// Who is left of patients whom arrivals name and their studies do not, where they were merged
+    pub(super) survivors: BTreeMap<PatientIdentity, PatientIdentity>,
 }
 
 /// A study of the batch.
 pub(super) struct Study {
     pub(super) totals: StudyTotals,
+    /// The patient whom its bytes name: where it was relinked, or he merged, not the one whose it is
+    pub(super) said: i64,
+    /// Whose it is
+    belongs_to: PatientIdentity,
     pub(super) header: StoredHeader,
     /// The object whose header made the row in this transaction.
     pub(super) made_by: Option<ObjectId>,
@@ -41,6 +51,16 @@ impl Holders {
     pub(super) fn of(&mut self, arrival: &Arrival) -> Result<(&mut Study, &mut BTreeMap<i64, PatientRow>)> {
         let study = self.studies.get_mut(arrival.study.as_str()).ok_or_else(unresolved)?;
         Ok((study, &mut self.patients))
+    }
+
+    /// Whose an arrival is: its study's, if it names the patient whom that names; else the one who is left of the patient that it names.
+    pub(super) fn belongs_to(&self, arrival: &Arrival, named: &PatientIdentity) -> PatientIdentity {
+        let study = self.studies.get(arrival.study.as_str());
+        let said = study.and_then(|study| Some((study, self.patients.get(&study.said)?)));
+        match said {
+            Some((study, said)) if said.columns.identity == *named => study.belongs_to.clone(),
+            _ => self.survivors.get(named).unwrap_or(named).clone(),
+        }
     }
 }
 
@@ -66,6 +86,10 @@ struct StudyRow {
     bytes: i64,
     header: Vec<u8>,
     patient: i64,
+    said: i64,
+    own_id: Option<String>,
+    own_issuer: Option<String>,
+    own_own_study: Option<String>,
     patient_id: String,
     issuer: String,
     own_study: String,
@@ -73,7 +97,7 @@ struct StudyRow {
     name_folded: String,
     birth_date: String,
     sex: String,
-    patient_instances: i64,
+    served_by_bytes: i64,
 }
 
 #[derive(FromRow)]
@@ -93,6 +117,7 @@ pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], pat
     let mut holders = Holders {
         studies: BTreeMap::new(),
         patients: BTreeMap::new(),
+        survivors: BTreeMap::new(),
     };
     let mut wanted: BTreeMap<&str, (&Arrival, &PatientColumns)> = BTreeMap::new();
     for (arrival, patient) in fresh.iter().zip(patients) {
@@ -109,6 +134,7 @@ pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], pat
             }
         }
     }
+    find_survivors(connection, fresh, patients, &mut holders).await?;
     find_series(connection, fresh, &mut holders).await?;
     for arrival in fresh {
         let (study, _) = holders.of(arrival)?;
@@ -122,18 +148,41 @@ pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], pat
 
 /// Locks studies that are on record, by key, and reads them. SQLite has locked the database already.
 async fn lock_studies(connection: &mut Connection, uids: Texts, holders: &mut Holders) -> Result<()> {
-    let sql = in_list!(
-        connection,
-        "SELECT st.id, st.study_uid, st.modalities, st.sop_classes, st.series, st.instances, st.bytes, st.header, st.patient,
-                p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, p.instances AS patient_instances
-         FROM studies st JOIN patients p ON p.id = st.patient WHERE st.study_uid",
-        "$1",
-        " ORDER BY st.id",
-        " FOR NO KEY UPDATE OF st"
+    macro_rules! locked {
+        ($of:literal) => {
+            concat!(
+                "SELECT st.id, st.study_uid, st.modalities, st.sop_classes, st.series, st.instances, st.bytes, st.header, st.patient,
+                        coalesce(st.said, st.patient) AS said, t.patient_id AS own_id, t.issuer AS own_issuer, t.own_study AS own_own_study,
+                        p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, ",
+                served_by_bytes!(),
+                " AS served_by_bytes FROM studies st JOIN patients p ON p.id = coalesce(st.said, st.patient)
+                  LEFT JOIN patients t ON t.id = st.patient AND st.said IS NOT NULL WHERE st.study_uid ",
+                $of
+            )
+        };
+    }
+    let sql = connection.pick(
+        locked!("IN (SELECT value FROM json_each($1)) ORDER BY st.id"),
+        locked!("= ANY ($1) ORDER BY st.id FOR NO KEY UPDATE OF st"),
     );
     let rows: Vec<StudyRow> = fetch_all!(connection, sql, uids)?;
     for row in rows {
+        let identity = PatientIdentity {
+            patient_id: row.patient_id,
+            issuer: row.issuer,
+            own_study: row.own_study,
+        };
+        let own = row.own_id.zip(row.own_issuer).zip(row.own_own_study);
         let study = Study {
+            said: row.said,
+            belongs_to: match own {
+                None => identity.clone(),
+                Some(((patient_id, issuer), own_study)) => PatientIdentity {
+                    patient_id,
+                    issuer,
+                    own_study,
+                },
+            },
             totals: StudyTotals {
                 study: row.id,
                 patient: row.patient,
@@ -149,21 +198,17 @@ async fn lock_studies(connection: &mut Connection, uids: Texts, holders: &mut Ho
         };
         holders.studies.insert(row.study_uid, study);
         let patient = PatientRow {
-            id: row.patient,
+            id: row.said,
             columns: PatientColumns {
-                identity: PatientIdentity {
-                    patient_id: row.patient_id,
-                    issuer: row.issuer,
-                    own_study: row.own_study,
-                },
+                identity,
                 name: row.name,
                 name_folded: row.name_folded,
                 birth_date: row.birth_date,
                 sex: row.sex,
             },
-            unserved: row.patient_instances == 0,
+            unserved: row.served_by_bytes == 0,
         };
-        holders.patients.insert(row.patient, patient);
+        holders.patients.insert(row.said, patient);
     }
     Ok(())
 }
@@ -178,11 +223,16 @@ async fn make_studies<'a>(
     for (identity, columns) in by_identity {
         patients.insert(identity, make_patient(connection, columns).await?);
     }
+    let relinked = relinked(connection, wanted.keys().copied()).await?;
+    let ends: Vec<i64> = patients.values().chain(relinked.values()).copied().collect();
+    let survivors = survivors(connection, &ends).await?;
     let mut made = Vec::new();
     for (uid, (arrival, patient)) in wanted {
-        let id = patients.get(&patient.identity).copied().ok_or_else(unresolved)?;
+        let said = patients.get(&patient.identity).copied().ok_or_else(unresolved)?;
+        let own = relinked.get(*uid).unwrap_or(&said);
         let new = NewStudy {
-            patient: id,
+            said,
+            patient: survivors.get(own).copied().ok_or_else(unresolved)?,
             columns: StudyColumns::of(&arrival.header.attributes),
             header: StoredHeader::new(&arrival.header).0.as_study()?,
             known_since: arrival.received_at,
@@ -197,6 +247,9 @@ async fn make_studies<'a>(
 
 /// A study that is not on record.
 pub(in super::super) struct NewStudy {
+    /// The patient whom its bytes name
+    pub(in super::super) said: i64,
+    /// The patient whose it is
     pub(in super::super) patient: i64,
     pub(in super::super) columns: StudyColumns,
     /// As it is stored
@@ -209,8 +262,8 @@ pub(in super::super) struct NewStudy {
 pub(in super::super) async fn insert_study(connection: &mut Connection, uid: &str, new: &NewStudy) -> Result<u64> {
     let columns = &new.columns;
     let sql = "INSERT INTO studies (patient, study_uid, study_date, study_time, accession_number, study_id, description,
-                                    referring, referring_folded, header, known_since)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (study_uid) DO NOTHING";
+                                    referring, referring_folded, header, known_since, said)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (study_uid) DO NOTHING";
     execute!(
         connection,
         sql,
@@ -224,76 +277,29 @@ pub(in super::super) async fn insert_study(connection: &mut Connection, uid: &st
         columns.referring.as_str(),
         columns.referring_folded.as_str(),
         new.header.as_slice(),
-        new.known_since.0
+        new.known_since.0,
+        (new.said != new.patient).then_some(new.said)
     )
 }
 
-/// The patient of a study of which nothing is served is that of the object which is served now, whoever came first: a study sent
-/// under a wrong Patient ID, withdrawn and sent again belongs to the right one.
+/// A study of which nothing is served names the patient of the object which is served now, whoever came first: a study sent under a wrong
+/// Patient ID, withdrawn and sent again belongs to the right one.
 pub(super) async fn move_study(
     connection: &mut Connection,
+    uid: &Uid,
     study: &mut Study,
     patients: &mut BTreeMap<i64, PatientRow>,
     columns: &PatientColumns,
 ) -> Result<()> {
-    let patient = make_patient(connection, columns).await?;
-    relink(connection, study.totals.study, patient).await?;
+    let said = make_patient(connection, columns).await?;
+    let patient = belongs(connection, uid.as_str(), said).await?;
+    give(connection, study.totals.study, said, patient).await?;
+    study.said = said;
     study.totals.patient = patient;
-    let sql = "SELECT name, name_folded, birth_date, sex, instances FROM patients WHERE id = $1";
-    let row: Option<(String, String, String, String, i64)> = fetch_optional!(connection, sql, patient)?;
-    let (name, name_folded, birth_date, sex, instances) = row.ok_or_else(unresolved)?;
-    let columns = PatientColumns {
-        identity: columns.identity.clone(),
-        name,
-        name_folded,
-        birth_date,
-        sex,
-    };
-    patients.entry(patient).or_insert(PatientRow {
-        id: patient,
-        columns,
-        unserved: instances == 0,
-    });
+    if let Entry::Vacant(place) = patients.entry(said) {
+        place.insert(patient_row(connection, said).await?);
+    }
     Ok(())
-}
-
-/// Gives a study, and what is counted of it, to another patient.
-pub(in super::super) async fn relink(connection: &mut Connection, study: i64, patient: i64) -> Result<()> {
-    let take = "UPDATE patients SET
-                    studies = studies + $2 * (SELECT CASE WHEN st.instances > 0 THEN 1 ELSE 0 END FROM studies st WHERE st.id = $1),
-                    series = series + $2 * (SELECT st.series FROM studies st WHERE st.id = $1),
-                    instances = instances + $2 * (SELECT st.instances FROM studies st WHERE st.id = $1)
-                WHERE id = (SELECT st.patient FROM studies st WHERE st.id = $1)";
-    execute!(connection, take, study, -1i64)?;
-    execute!(connection, "UPDATE studies SET patient = $2 WHERE id = $1", study, patient)?;
-    execute!(connection, take, study, 1i64)?;
-    Ok(())
-}
-
-pub(in super::super) async fn make_patient(connection: &mut Connection, columns: &PatientColumns) -> Result<i64> {
-    let identity = &columns.identity;
-    let insert = "INSERT INTO patients (patient_id, issuer, own_study, name, name_folded, birth_date, sex)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient_id, issuer, own_study) DO NOTHING";
-    execute!(
-        connection,
-        insert,
-        identity.patient_id.as_str(),
-        identity.issuer.as_str(),
-        identity.own_study.as_str(),
-        columns.name.as_str(),
-        columns.name_folded.as_str(),
-        columns.birth_date.as_str(),
-        columns.sex.as_str()
-    )?;
-    let select = "SELECT id FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
-    let row: Option<(i64,)> = fetch_optional!(
-        connection,
-        select,
-        identity.patient_id.as_str(),
-        identity.issuer.as_str(),
-        identity.own_study.as_str()
-    )?;
-    row.map(|(id,)| id).ok_or_else(unresolved)
 }
 
 async fn find_series(connection: &mut Connection, fresh: &[&Arrival], holders: &mut Holders) -> Result<()> {

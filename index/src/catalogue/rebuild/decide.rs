@@ -140,9 +140,9 @@ pub(super) async fn settle_notes(connection: &mut Connection, notes: &[ObjectId]
 }
 
 async fn resolve(connection: &mut Connection, study: &str, conflict: &ResolvedConflict) -> Result<()> {
-    let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at, resolved_at)
-               SELECT $1, st.patient, st.study_uid, $3, $4, $5, $6, $7 FROM studies st WHERE st.study_uid = $2
-               ON CONFLICT (patient, kind, study_uid, arrived) DO UPDATE SET resolved_at = excluded.resolved_at";
+    let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at, resolved_at, decision)
+               SELECT $1, coalesce(st.said, st.patient), st.study_uid, $3, $4, $5, $6, $7, $8 FROM studies st WHERE st.study_uid = $2
+               ON CONFLICT (patient, kind, study_uid, arrived) DO UPDATE SET resolved_at = excluded.resolved_at, decision = excluded.decision";
     execute!(
         connection,
         sql,
@@ -152,7 +152,8 @@ async fn resolve(connection: &mut Connection, study: &str, conflict: &ResolvedCo
         conflict.arrived.as_str(),
         conflict.source.as_str(),
         conflict.found_at.0,
-        conflict.resolved_at.0
+        conflict.resolved_at.0,
+        conflict.decision.as_str()
     )?;
     Ok(())
 }

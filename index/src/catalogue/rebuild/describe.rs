@@ -3,9 +3,10 @@
 use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns, clean};
 use super::super::database::{Connection, execute, fetch_optional};
 use super::super::ingest::{
-    Accepted, NewStudy, belong, insert_series, insert_study, make_patient, relink, update_patient, update_series, update_study,
+    Accepted, NewStudy, belong, insert_series, insert_study, make_patient, update_patient, update_series, update_study,
 };
 use super::super::ingest::{PatientRow, patient_of};
+use super::super::patients::{belongs, give};
 use super::super::stored_header::StoredHeader;
 use super::super::{Catalogue, Described, Error, IssuerOf, PatientText, RebuiltPart, Result, SeriesText, StudyText, totals};
 use crate::header::Header;
@@ -80,12 +81,14 @@ impl Statement {
 
     /// The study's row, made or brought up to this statement.
     pub(super) async fn study(&self, connection: &mut Connection, uid: &str) -> Result<Study> {
-        let sql = "SELECT id, patient, header FROM studies WHERE study_uid = $1";
+        let sql = "SELECT id, coalesce(said, patient), header FROM studies WHERE study_uid = $1";
         let mut row: Option<(i64, i64, Vec<u8>)> = fetch_optional!(connection, sql, uid)?;
         let made = row.is_none();
         if made {
+            let said = self.patient(connection).await?;
             let new = NewStudy {
-                patient: self.patient(connection).await?,
+                said,
+                patient: belongs(connection, uid, said).await?,
                 columns: self.study.clone(),
                 header: self.study_header.as_study()?,
                 known_since: self.known_since,
@@ -93,7 +96,7 @@ impl Statement {
             insert_study(connection, uid, &new).await?;
             row = fetch_optional!(connection, sql, uid)?;
         }
-        let (id, patient, header) = row.ok_or_else(|| Error::Corrupt("a study has no row".to_owned()))?;
+        let (id, said, header) = row.ok_or_else(|| Error::Corrupt("a study has no row".to_owned()))?;
         if made {
             describe(connection, "study", id, self.at).await?;
         } else {
@@ -101,8 +104,9 @@ impl Statement {
             execute!(connection, sql, id, self.known_since.0)?;
             if self.at > described_at(connection, "study", id).await? {
                 let own = self.patient(connection).await?;
-                if own != patient {
-                    relink(connection, id, own).await?;
+                if own != said {
+                    let patient = belongs(connection, uid, own).await?;
+                    give(connection, id, own, patient).await?;
                 }
                 update_study(connection, id, &self.study).await?;
                 describe(connection, "study", id, self.at).await?;
@@ -208,7 +212,7 @@ impl Catalogue {
                 default_issuer: issuer_of(&super::super::rows::read_title(&source)?),
             };
             belong(&mut connection, &accepted, *at).await?;
-            let patient = patient_of(&mut connection, study).await?.id;
+            let patient = patient_of(&mut connection, study).await?.0.id;
             for (kind, row) in [("patient", patient), ("study", study), ("series", series)] {
                 describe(&mut connection, kind, row, at.0).await?;
             }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::columns::PatientColumns;
 use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids, now};
-use super::super::ingest::{Found, ObjectRows, Standing, compare, insert_conflict, insert_objects, patient_of, update_patient};
+use super::super::ingest::{Found, ObjectRows, Standing, hear, insert_conflict, insert_objects, patient_of};
 use super::super::lists::{Texts, Uuids};
 use super::super::rows::{node_row, signed};
 use super::super::stored_header::StoredHeader;
@@ -31,6 +31,8 @@ impl Catalogue {
     /// Puts parts on record, in one transaction. Objects that are on record already stay what they are.
     pub async fn rebuild_load(&self, node: NodeId, parts: &[RebuiltPart]) -> Result<Loaded> {
         let mut connection = self.write().await?;
+        // Other nodes decide about patients while this one meets what lies on its disk.
+        rejections::lock_shared(&mut connection).await?;
         let now = now(&mut connection).await?;
         let mut loaded = Loaded::default();
         let mut studies: BTreeSet<i64> = BTreeSet::new();
@@ -238,22 +240,17 @@ async fn contradictions(connection: &mut Connection, study: &Study, part: &Rebui
         }
     }
     for (columns, object) in said {
-        let mut row = patient_of(connection, study.id).await?;
+        let (mut row, own) = patient_of(connection, study.id).await?;
         // That nothing of it is counted yet does not mean that nobody described it.
         row.unserved = false;
-        let (change, conflicts) = compare(&row, &columns);
-        if let Some(columns) = change {
-            row.columns = columns;
-            update_patient(connection, &row).await?;
-        }
-        let found = Found {
-            patient: row.id,
-            study: part.study.as_str(),
-            source: object.arrival.source.as_str(),
-            at: object.arrival.received_at,
-        };
-        for conflict in &conflicts {
-            insert_conflict(connection, &found, conflict).await?;
+        for (patient, conflict) in hear(connection, &mut row, own, &columns).await? {
+            let found = Found {
+                patient,
+                study: part.study.as_str(),
+                source: object.arrival.source.as_str(),
+                at: object.arrival.received_at,
+            };
+            insert_conflict(connection, &found, &conflict).await?;
         }
     }
     Ok(())

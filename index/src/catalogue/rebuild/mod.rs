@@ -76,7 +76,7 @@ impl Catalogue {
         }
         let sql = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM objects) OR EXISTS (SELECT 1 FROM studies)
                    OR EXISTS (SELECT 1 FROM patients) OR EXISTS (SELECT 1 FROM packs) OR EXISTS (SELECT 1 FROM journal)
-                   OR EXISTS (SELECT 1 FROM commitments)";
+                   OR EXISTS (SELECT 1 FROM commitments) OR EXISTS (SELECT 1 FROM patient_overlays)";
         let any: Option<(i64,)> = fetch_optional!(connection, sql)?;
         if any.is_some() {
             return Ok(RebuildStart::NotEmpty);

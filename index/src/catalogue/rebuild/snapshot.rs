@@ -32,14 +32,14 @@ struct Row {
 }
 
 impl Catalogue {
-    /// What is on record of a series, its study and its patient. `now` is not after this call.
+    /// What is on record of a series, its study, and the patient whom the bytes of that name: what was merged or relinked the journal tells. `now` is not after this call.
     pub async fn described(&self, series: SeriesKey, now: Timestamp) -> Result<Described> {
         let mut connection = self.read().await?;
         let sql =
             "SELECT p.patient_id, p.issuer, p.name, p.birth_date, p.sex, CASE WHEN st.known_since = 0 THEN st.id ELSE st.known_since END AS known_since, st.study_date, st.study_time, st.accession_number,
                           st.study_id, st.description AS study_description, st.referring, st.header AS study_header,
                           se.modality, se.series_number, se.description, se.body_part, se.series_date, se.series_time, se.header
-                   FROM series se JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient WHERE se.id = $1";
+                   FROM series se JOIN studies st ON st.id = se.study JOIN patients p ON p.id = coalesce(st.said, st.patient) WHERE se.id = $1";
         let row: Option<Row> = fetch_optional!(connection, sql, series.0)?;
         let row = row.ok_or_else(|| Error::Corrupt("a series' row is gone".to_owned()))?;
         let study_header = StoredHeader::of_study(&row.study_header)?;

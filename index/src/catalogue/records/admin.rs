@@ -25,8 +25,8 @@ pub struct JournalEntry {
     pub id: i64,
     /// Names the entry in the cold store: unlike the row, never given twice, whatever databases write to one cold store
     pub entry: Uuid,
-    /// Study Instance UID: the journal lies beside the study's packs
-    pub study_uid: Uid,
+    /// Study Instance UID: the journal lies beside the study's packs. None: it is about patients, whatever their studies
+    pub study_uid: Option<Uid>,
     /// The entry, a JSON object
     pub body: String,
 }

@@ -10,6 +10,7 @@ mod delivery;
 mod finding;
 mod kept;
 mod mending;
+mod patient;
 mod rebuild;
 mod restore;
 mod rule;
@@ -37,6 +38,7 @@ pub use delivery::{
 pub use finding::{Finding, FindingKind, FindingRecord, Pass, PassState};
 pub use kept::{BelievedTier, KeptPlace, LostObject};
 pub use mending::{DamagedPack, HotCopy, KeptPack};
+pub use patient::{Overlaid, OverlayEvent, OverlayKind, OverlayRefusal, PatientDecision, PatientOverlay, Undone};
 pub use rebuild::{
     DeletionVerdict, Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart,
     ResolvedConflict, SeriesText, StudyDecisions, StudyText, Verdict,

@@ -122,4 +122,6 @@ pub struct ConflictRecord {
     pub found_at: Timestamp,
     /// When a person decided; none while it is open
     pub resolved_at: Option<Timestamp>,
+    /// What was decided: what is on record stays, patients merged, the study relinked; empty while it is open
+    pub decision: String,
 }

@@ -71,6 +71,7 @@ fn each_action_is_the_event_of_the_standard_with_what_it_requires() {
         ("discarded", "110103", "D", vec![], vec![study, patient]),
         ("accepted", "110103", "U", vec![], vec![study, patient]),
         ("offload", "110103", "U", vec![], vec![study, patient]),
+        ("patient-merged", "110110", "U", vec![], vec![study, patient]),
         ("something new", "110103", "U", vec![], vec![study, patient]),
     ] {
         let xml = xml(row(action));
