@@ -12,6 +12,7 @@
 //! - [`services`]: one module a service.
 //! - [`destinations`]: associations that we open: C-MOVE sub-operations, `filmroom send`, `filmroom echo`.
 //! - [`deliveries`]: what a C-MOVE could not send because it was archived, sent when it is readable.
+//! - [`migration`]: moving in from another PACS: its studies found, brought, compared.
 //! - `leased`: work that is queued in the catalogue, done while its lease is held.
 //! - [`transcoding`]: what is sent in another transfer syntax than it is stored in.
 //! - [`stream`]: plain TCP or TLS. [`tls`]: certificates, handshakes, and what goes wrong with them in words.
@@ -30,6 +31,8 @@ pub mod destinations;
 pub mod dimse;
 #[cfg(feature = "archive")]
 mod leased;
+#[cfg(feature = "archive")]
+pub mod migration;
 pub mod negotiate;
 pub mod pdu;
 #[cfg(feature = "archive")]

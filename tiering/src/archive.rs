@@ -11,6 +11,7 @@ use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, NodeId};
 use filmroom_index::part10::FileMeta;
 
+use crate::bandwidth::Bandwidth;
 use crate::cold::{ArchiveRule, ColdSettings, ColdStore};
 use crate::commit::Committer;
 use crate::data_dir::DataDir;
@@ -98,6 +99,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) hot: HotStore,
     pub(crate) cold: Option<ColdStore>,
+    /// How many bytes a second may move to and from it.
+    pub(crate) bandwidth: Arc<Bandwidth>,
     /// What the mover and those who wait for it tell each other.
     pub(crate) mover: Signals,
     /// Recalls under way, for those who want the same pack.
@@ -150,7 +153,10 @@ impl Archive {
             allowed: archive_days,
             others: archive_days.filter(|_| !settings.rules.forbid_archive()),
         };
+        let bandwidth = settings.cold.as_ref().map(|cold| cold.bandwidth.clone()).unwrap_or_default();
+        let bandwidth = Arc::new(Bandwidth::new(&bandwidth, &clock));
         let inner = Inner {
+            bandwidth,
             settings,
             node,
             catalogue,

@@ -8,9 +8,9 @@
 //! - [`commit`]: the committer: durability paid once for many.
 //! - [`pack`]: the ZIP layout as a pure function of its members; [`manifest`]: the object beside it.
 //! - [`import`]: files from elsewhere, by the same path.
-//! - [`cold`]: the cold store, S3 or a directory.
 //! - [`rules`]: which series stay hot longer, are never archived, leave at once: pure.
 //! - `erase`: what was deleted on purpose, out of the cold store.
+//! - [`cold`]: the cold store, S3 or a directory. [`bandwidth`]: how many bytes a second, by the hour.
 //! - [`policy`]: what to pack together, what to evict: pure.
 //! - [`mover`]: offload, verify, evict, write the journal.
 //! - [`rebuild`]: the catalogue made anew.
@@ -24,6 +24,7 @@
 
 mod admission;
 pub mod archive;
+pub mod bandwidth;
 pub mod cold;
 mod commit;
 pub mod cost;

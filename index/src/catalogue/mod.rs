@@ -13,6 +13,7 @@
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `mending`: what is bad and can be made good; `scrubs`: how far the scrub is.
 //! - `commitments`: what was asked for under storage commitment and what became of it; `standing`: whether it can be promised.
+//! - `migration`: moving in from another PACS: what it still has to be asked, and its studies.
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
 //! - `deletions`: what a person deletes on purpose, takes back, and what is erased of it.
@@ -46,6 +47,7 @@ mod kept;
 mod kept_series;
 mod lists;
 mod mending;
+mod migration;
 mod observed;
 mod offload;
 mod packs;
@@ -68,12 +70,26 @@ pub use copy::{CatalogueCopy, CopyError, CopyProgress, CopyReport, CopyStage, Co
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
 pub use journal::JOURNAL_VERSION;
+pub use migration::MIGRATION_ATTEMPTS;
 pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
-pub use records::{Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord, BelievedTier, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, HeldCopy, HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownObject, ListedInstance, Located, LostObject, MIN_ARCHIVED, Member, NewCommitment, NewDelivery, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenedDelivery, Origin, Outcome, Overlaid, OverlayEvent, OverlayKind, OverlayRefusal, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass, PassState, PatientDecision, PatientOverlay, PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, Reference, References, RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, SeriesKey, SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyDecisions, StudySummary, StudyText, Subject, TagWalk, TaggedPack, TakenBack, Undone, Verdict, WaitingNote};
-
-
-
+pub use records::{
+    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome,
+    AuditRecord, BelievedTier, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack,
+    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict,
+    DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
+    Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, FoundStudy,
+    HeldCopy, HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownObject,
+    ListedInstance, Located, LostObject, MIN_ARCHIVED, Member, MigrationClaim, MigrationKey, MigrationState, MigrationStudy,
+    MigrationSummary, MigrationTally, NewCommitment, NewDelivery, NewMigration, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim,
+    OpenErasures, OpenRestores, OpenWindow, OpenedDelivery, Origin, Outcome, Overlaid, OverlayEvent, OverlayKind, OverlayRefusal,
+    PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass, PassState, PatientDecision, PatientOverlay,
+    PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, RecordedVersion, Reference, References,
+    RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState,
+    RestoreSummary, RestoreTime, RestoreWish, RetrieveService, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, Selection, SeriesKey,
+    SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyClaim, StudyDecisions, StudyEnd, StudySummary, StudyText,
+    StudyVerdict, StudyWindow, Subject, TagWalk, TaggedPack, TakenBack, Undone, Verdict, WaitingNote, WindowOutcome,
+};
 
 /// The catalogue's database.
 #[derive(Clone, Debug)]

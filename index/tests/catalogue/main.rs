@@ -25,6 +25,7 @@ mod kept;
 mod locating;
 mod matching;
 mod mending;
+mod migrations;
 mod nodes;
 mod objects;
 mod opening;
@@ -111,6 +112,12 @@ fn main() {
             nodes_that_fill_one_study_at_once_count_right,
             the_same_batch_twice_at_once_is_stored_once,
             two_processes_share_one_database;
+        migrations:
+            a_question_is_gone_only_with_its_answer_on_record,
+            studies_come_by_date_and_each_has_its_end,
+            whoever_lost_the_lease_or_was_paused_changes_nothing,
+            a_study_at_which_nodes_die_is_given_up_and_a_remote_that_fails_costs_none_an_attempt,
+            what_is_here_of_an_instance_is_told_by_its_versions;
         cold:
             a_quiet_series_is_claimed_once,
             an_offload_can_be_asked_for_at_once,

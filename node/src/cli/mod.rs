@@ -9,6 +9,7 @@ mod delete;
 mod deliveries;
 mod fsck;
 mod import;
+mod migrate;
 mod patient;
 mod rebuild;
 pub(crate) mod report;
@@ -88,6 +89,11 @@ enum Command {
     },
     /// Take in the DICOM files of folders, ZIP archives and media; stopped and started again, it goes on where it ended
     Import(import::Options),
+    /// Move in from another PACS: have its studies sent here, and compare what has come
+    Migrate {
+        #[command(subcommand)]
+        command: migrate::Command,
+    },
     /// Make the whole catalogue anew, in an empty database, from the cold store's manifests and journal and the hot files; reads no pack
     Rebuild {
         /// End it even if something could not be read
@@ -253,6 +259,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Echo { ae } => echo(&config, &ae).await,
         Command::Send { ae, study, no_wait } => act::run(&config, Action::Send { ae, study }, no_wait).await,
         Command::Import(options) => import::run(&config, options).await,
+        Command::Migrate { command } => migrate::run(&config, command).await,
         Command::Rebuild { despite_damage, json } => rebuild::run(&config, despite_damage, json).await,
         Command::Catalogue { command } => catalogue::run(&config, command).await,
         Command::Fsck(options) => fsck::run(&config, options).await,

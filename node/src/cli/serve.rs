@@ -59,6 +59,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(server.reporter().run(stop.clone()));
     tasks.spawn(server.deliverer().run(stop.clone()));
+    tasks.spawn(server.migrator(config.migration.clone()).run(stop.clone()));
     tasks.spawn(certificates::watch(config.dicom.tls.clone(), hangups, stop.clone()));
     tasks.spawn(server.run(stop.clone(), GRACE));
     tasks.spawn(http::serve(http, node, metrics, token, exports.warnings.clone(), stop.clone()));

@@ -4,10 +4,12 @@
 mod access;
 pub(crate) mod ae;
 mod audit;
+mod bandwidth;
 mod cold_archive;
 mod commitment;
 mod cost;
 mod delete;
+mod migration;
 mod rules;
 mod scrub;
 mod source;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use filmroom_index::catalogue::DeletionTerms;
 use filmroom_index::model::{AeTitle, Availability};
 use filmroom_scp::access::IdentityPolicy;
+use filmroom_scp::migration::pace::Terms;
 use filmroom_scp::settings::{Commitment, Settings as DicomSettings, Timers, UnknownAe};
 use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::cost::Prices;
@@ -61,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) delete: DeletionTerms,
     /// What the cold store charges
     pub(crate) prices: Prices,
+    /// How fast other archives are moved in from
+    pub(crate) migration: Terms,
 }
 
 /// `[log]`
@@ -178,6 +183,7 @@ impl Reader {
             audit: self.audit(),
             delete: self.delete(),
             prices: self.prices(),
+            migration: self.migration(),
         }
     }
 

@@ -77,6 +77,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("commitment", &["after", "expire", "quiet"]),
     ("delete", &["retention", "grace"]),
+    ("bandwidth", &["upload", "download", "retrieve"]),
+    ("migration", &["associations", "images_per_second", "retry"]),
     ("http", &["listen"]),
     ("log", &["format", "level"]),
     (

@@ -36,6 +36,7 @@ impl Reader {
         let attempts = self.value("cold", "attempts", |t| count(t, 1, 100), 4);
         let archive = self.archive_days();
         let events = self.event_queue();
+        let bandwidth = self.bandwidth();
         let setting = self.take("cold", "url")?;
         let location = match cold_location(&first(&setting)) {
             Ok(ColdLocation::S3 { bucket, prefix, .. }) => {
@@ -61,6 +62,7 @@ impl Reader {
             attempts: u32::try_from(attempts).unwrap_or(4),
             archive,
             events,
+            bandwidth,
         })
     }
 

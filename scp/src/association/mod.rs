@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dicom_ul::pdu::AbortRQServiceProviderReason;
-use filmroom_index::model::Uid;
+use filmroom_index::model::{AeTitle, Uid};
 use filmroom_tiering::hot::DataSetReader;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -144,6 +144,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
     /// Who is at the other end.
     pub fn peer(&self) -> &PeerIdentity {
         &self.peer
+    }
+
+    /// The AE title of who is at the other end, whoever requested the association.
+    pub fn remote(&self) -> &AeTitle {
+        match self.role {
+            Role::Acceptor => &self.peer.calling,
+            Role::Requestor => &self.peer.called,
+        }
     }
 
     /// The accepted presentation contexts.

@@ -91,7 +91,7 @@ pub fn stored_syntaxes() -> Vec<Uid> {
 
 /// Whether an object of a class is stored in a syntax as it comes. Deflated is not taken for images: some senders put compressed frames into
 /// a deflated data set, which no receiver can tell apart, and deflated pixels can be neither shown nor cut into frames without inflating all of them.
-fn stores(abstract_syntax: &Uid, syntax: &str) -> bool {
+pub fn stores(abstract_syntax: &Uid, syntax: &str) -> bool {
     let stored = syntax
         .strip_prefix(transfer_syntax::IMPLICIT_LITTLE)
         .is_some_and(|end| STORED.contains(&end));

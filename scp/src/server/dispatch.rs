@@ -46,7 +46,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
     match request {
         Request::Echo(request) => echo::serve(association, context, request).await,
-        Request::Store(request) => store::serve(node, association, context, request).await,
+        Request::Store(request) => store::serve(node, association, context, request).await.map(drop),
         Request::Find(request) => find::serve(node, association, context, request).await,
         Request::Move(request) => retrieve::serve_move(node, association, context, request).await,
         Request::Get(request) => retrieve::serve_get(node, association, context, request).await,

@@ -36,6 +36,8 @@ use self::refusals::Refusals;
 use crate::association::{Association, AssociationError, Event};
 use crate::deliveries::worker::Deliverer;
 use crate::dimse::{Command, Request, Response};
+use crate::migration::pace::Terms;
+use crate::migration::worker::Migrator;
 use crate::negotiate::Acceptor;
 use crate::negotiate::syntaxes::purpose;
 use crate::services::Context;
@@ -106,6 +108,11 @@ impl Server {
     /// What delivers later what C-MOVEs could not send.
     pub fn deliverer(&self) -> Deliverer {
         Deliverer::new(self.shared.node.clone())
+    }
+
+    /// What moves in from other archives, on these terms.
+    pub fn migrator(&self, terms: Terms) -> Migrator {
+        Migrator::new(self.shared.node.clone(), terms)
     }
 
     /// Where plain DICOM is listened for, if it is.

@@ -1,4 +1,4 @@
-//! C-STORE (PS3.4 B): Storage SCP.
+//! C-STORE (PS3.4 B): Storage SCP, of associations that others request and of those on which we get images ourselves (C-GET, PS3.4 C.4.3).
 //!
 //! Mechanics: the UIDs of the command are checked before they become anything; fragments go from the association into `incoming/` as they
 //! come; when the last is there, the archive makes the object durable and findable, and only then is it answered.
@@ -10,24 +10,24 @@
 //! deletes its file. A peer that is lost before our answer arrives sends again, and the archive finds the duplicate equal.
 
 use filmroom_index::catalogue::{Error as CatalogueError, Origin, Outcome};
-use filmroom_index::model::{DuplicatePolicy, Uid, UidError};
+use filmroom_index::model::{AeTitle, DuplicatePolicy, Uid, UidError};
 use filmroom_index::part10::FileMeta;
 use filmroom_tiering::StoreError;
 use filmroom_tiering::archive::Sender;
 use filmroom_tiering::hot::Received;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::association::{AcceptedContext, Association, AssociationError, PeerIdentity};
+use crate::association::{AcceptedContext, Association, AssociationError};
 use crate::dimse::{CStoreRequest, CStoreResponse, Command, Response, Status};
 use crate::services::Context;
 
-/// Serves one request.
+/// Serves one request. Returns why the object was not accepted, if it was not.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     node: &Context,
     association: &mut Association<S>,
     context: u8,
     request: CStoreRequest,
-) -> Result<(), AssociationError> {
+) -> Result<Option<String>, AssociationError> {
     let (status, comment) = match store(node, association, context, &request).await? {
         Ok(outcome) => judge(&outcome),
         Err(refusal) => (refusal.status, Some(refusal.comment)),
@@ -40,9 +40,12 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
         sop_class: request.sop_class,
         sop_instance: request.sop_instance,
         status,
-        comment,
+        comment: comment.clone(),
     };
-    association.send(context, &Command::Response(Response::Store(response)), None).await
+    association
+        .send(context, &Command::Response(Response::Store(response)), None)
+        .await?;
+    Ok(comment)
 }
 
 /// Why an object is not stored: what the peer is told.
@@ -59,12 +62,12 @@ async fn store<S: AsyncRead + AsyncWrite + Unpin + Send>(
     context: u8,
     request: &CStoreRequest,
 ) -> Result<Result<Outcome, Refusal>, AssociationError> {
-    let sender = sender(node, association.peer());
+    let sender = sender(node, association.remote());
     let origin = Origin {
         address: association.peer().address.map(|address| address.to_string()).unwrap_or_default(),
         user: association.peer().user.clone().unwrap_or_default(),
     };
-    let meta = match file_meta(association.context(context), association.peer(), request) {
+    let meta = match file_meta(association.context(context), association.remote(), request) {
         Ok(meta) => meta,
         Err(refusal) => {
             drain(association).await?;
@@ -112,7 +115,7 @@ async fn drain<S: AsyncRead + AsyncWrite + Unpin + Send>(association: &mut Assoc
 }
 
 /// What the file's meta group will say, if the command's UIDs are UIDs.
-fn file_meta(context: Option<&AcceptedContext>, peer: &PeerIdentity, request: &CStoreRequest) -> Result<FileMeta, Refusal> {
+fn file_meta(context: Option<&AcceptedContext>, source: &AeTitle, request: &CStoreRequest) -> Result<FileMeta, Refusal> {
     let Some(context) = context else {
         return Err(Refusal {
             status: Status::SopClassNotSupported,
@@ -135,15 +138,15 @@ fn file_meta(context: Option<&AcceptedContext>, peer: &PeerIdentity, request: &C
         sop_class,
         sop_instance,
         transfer_syntax: context.transfer_syntax.clone(),
-        source: Some(peer.calling.clone()),
+        source: Some(source.clone()),
     })
 }
 
 /// What the archive has to know of the peer.
-fn sender(node: &Context, peer: &PeerIdentity) -> Sender {
-    let listed = node.settings.peer(&peer.calling);
+fn sender(node: &Context, source: &AeTitle) -> Sender {
+    let listed = node.settings.peer(source);
     Sender {
-        source: peer.calling.clone(),
+        source: source.clone(),
         default_issuer: listed.and_then(|peer| peer.issuer_of_patient_id.clone()),
         duplicates: listed.map_or_else(DuplicatePolicy::default, |peer| peer.duplicates),
     }

@@ -95,3 +95,30 @@ class StoreScp:
 
     def files(self):
         return sorted(path for path in self.folder.iterdir() if path.is_file())
+
+
+class Archive:
+    """dcmqrscp: a small archive that is queried and sends by C-MOVE and C-GET."""
+
+    def __init__(self, folder, node, title="OLDPACS"):
+        self.folder = Path(folder)
+        (self.folder / "images").mkdir(parents=True, exist_ok=True)
+        self.title = title
+        self.port = free_port()
+        self.node = node
+
+    def __enter__(self):
+        config = self.folder / "dcmqrscp.cfg"
+        config.write_text(
+            f"NetworkTCPPort = {self.port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+            f"HostTable BEGIN\nnode = ({self.node.title}, 127.0.0.1, {self.node.port})\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+            f"AETable BEGIN\n{self.title} {self.folder / 'images'} RW (200, 1024mb) ANY\nAETable END\n")
+        self.log = open(self.folder / "dcmqrscp.log", "wb")
+        self.process = subprocess.Popen(["dcmqrscp", "-v", "-c", str(config)], stdout=self.log, stderr=self.log, env=ENVIRONMENT, cwd=self.folder)
+        wait_until(lambda: is_open(self.port), "dcmqrscp")
+        return self
+
+    def __exit__(self, *exc):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()

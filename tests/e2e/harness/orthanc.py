@@ -1,4 +1,4 @@
-"""Orthanc as a remote archive: it queries the node, retrieves from it to itself, and stores to it, driven by its REST interface."""
+"""Orthanc as a remote archive: it queries the node, retrieves from it to itself, stores to it, and is moved out of, driven by its REST interface."""
 
 import json
 import subprocess
@@ -9,10 +9,11 @@ from .ports import free_ports, is_open, wait_until
 
 
 class Orthanc:
-    def __init__(self, folder, title="ORTHB"):
+    def __init__(self, folder, title="ORTHB", **options):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.title = title
+        self.options = options
         self.port, self.http_port = free_ports(2)
 
     def start(self, node):
@@ -20,7 +21,7 @@ class Orthanc:
             "Name": self.title, "StorageDirectory": str(self.folder / "storage"), "IndexDirectory": str(self.folder / "storage"),
             "DicomAet": self.title, "DicomPort": self.port, "HttpPort": self.http_port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
             "DicomModalities": {"node": [node.title, "127.0.0.1", node.port]}, "Plugins": [], "DicomServerEnabled": True, "SslEnabled": False,
-            "UnknownSopClassAccepted": True,
+            "UnknownSopClassAccepted": True, **self.options,
         }
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(configuration))

@@ -24,6 +24,8 @@ use futures::stream::{BoxStream, Fuse};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use tokio::sync::mpsc;
 
+use crate::bandwidth::BandwidthSettings;
+
 mod archive;
 pub mod directory;
 mod erase;
@@ -56,6 +58,8 @@ pub struct ColdSettings {
     pub archive: Option<ArchiveDays>,
     /// Where the bucket's events are read
     pub events: Option<EventQueue>,
+    /// How many bytes a second may move
+    pub bandwidth: BandwidthSettings,
 }
 
 impl ColdSettings {
@@ -67,6 +71,7 @@ impl ColdSettings {
             attempts: 4,
             archive: None,
             events: None,
+            bandwidth: BandwidthSettings::default(),
         }
     }
 }

@@ -63,6 +63,10 @@ pub(super) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &Cancellatio
 /// Works until nothing is due or the cold store is down.
 async fn drain(node: &Arc<Inner>, cold: &ColdStore, quiet: &mut Quiet) -> catalogue::Result<()> {
     loop {
+        // What nothing may be sent of is not claimed: another node may send it.
+        if node.bandwidth.upload.is_paused() {
+            return Ok(());
+        }
         if let Some(claim) = node.catalogue.claim_pack(node.node, LEASE).await? {
             if attempt(node, cold, claim).await.is_break() {
                 return Ok(());

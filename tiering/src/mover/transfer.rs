@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use super::tags;
 use crate::archive::Inner;
+use crate::bandwidth::paced;
 use crate::cold::{ByteStream, Class, ColdError, ColdStore};
 use crate::{manifest, pack};
 
@@ -79,7 +80,7 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
 pub(crate) async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
     let tag = tags::of_new(node, claim).await?;
     let class = tag.map_or(Class::Pack, Class::TaggedPack);
-    let crc64 = answered(node, cold.put(&claim.key, class, claim.length, bytes(node, claim)).await)?;
+    let crc64 = answered(node, cold.put(&claim.key, class, claim.length, leaving(node, claim)).await)?;
     if tag.is_some() {
         node.catalogue.pack_tagged(claim.pack, tag).await?;
     }
@@ -103,6 +104,7 @@ pub(crate) async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, cr
         // On its first day a GET costs the archive clock nothing.
         None => {
             let body = answered(node, cold.get(&claim.key, None).await)?;
+            let body = paced(body, Arc::clone(&node.bandwidth), |bandwidth| &bandwidth.download);
             checksum(body, claim.length)
                 .await
                 .map_err(|error| ColdError::Unavailable(error.to_string()))?
@@ -120,6 +122,11 @@ pub(crate) fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
     let (hot, used) = (node.hot.clone(), node.hot.clone());
     let stream = pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object));
     stream.inspect(move |_| used.mark_used()).boxed()
+}
+
+/// The same, at the speed at which they may leave.
+fn leaving(node: &Inner, claim: &PackClaim) -> ByteStream {
+    paced(bytes(node, claim), Arc::clone(&node.bandwidth), |bandwidth| &bandwidth.upload)
 }
 
 /// CRC-64/NVME of a stream that has to have `length` bytes.

@@ -87,6 +87,8 @@ struct Entry {
     wanted: Wanted,
     /// It has to become hot, whatever the budget.
     keep: bool,
+    /// Nobody wants it but those who have it brought to the disk
+    background: bool,
     passengers: Vec<Passenger>,
 }
 
@@ -122,6 +124,7 @@ impl Flight {
             match state.entries.get_mut(&wanted.offset) {
                 Some(entry) if entry.wanted == *wanted => {
                     entry.keep |= keep;
+                    entry.background &= keep;
                     entry.passengers.push(passenger.clone());
                 }
                 None if wanted.offset >= position => {
@@ -131,6 +134,7 @@ impl Flight {
                         Entry {
                             wanted: *wanted,
                             keep,
+                            background: keep,
                             passengers,
                         },
                     );
@@ -191,6 +195,11 @@ impl Flight {
             let _ = passenger.send(Event::Readable(self.packed.pack));
         }
         !std::mem::replace(&mut state.readable, true)
+    }
+
+    /// Whether nobody is on board but those who have it brought to the disk.
+    pub(super) fn is_in_background(&self) -> bool {
+        self.state().entries.values().all(|entry| entry.background)
     }
 
     /// Whether the cold store has opened the pack.

@@ -2,7 +2,8 @@
 //!
 //! # Mechanics
 //! One GET for one stretch. When it breaks, the next one starts at the first byte that has not come yet: the digest of each instance tells whether the
-//! pieces fit. While nobody takes what was read, the connection is given up, and with it the place among the few packs that are read at once.
+//! pieces fit. While nobody takes what was read, the connection is given up, and with it the place among the few packs that are read at once; and so it is while
+//! `[bandwidth]` lets nothing pass for longer than a moment. Which limit holds changes with who waits: for a retrieve another one than for the background.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::flight::Flight;
 use crate::archive::Inner;
+use crate::bandwidth::Limit;
 use crate::cold::{ByteStream, ColdError};
 use crate::error::{RestoreOutlook, RetrieveError};
 use crate::restore::{pack_state, used_since};
@@ -31,6 +33,12 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 
 /// Bytes between two wanted instances are read and dropped up to this many; beyond, another GET is cheaper.
 const SKIP: u64 = 8 * 1024 * 1024;
+
+/// A connection is kept for a wait of so long at most: others want its place, and the cold store would close it.
+const HELD: Duration = Duration::from_secs(5);
+
+/// Somebody who waits for a pack that is read in the background waits so much longer at most.
+const NOTICED: Duration = Duration::from_millis(250);
 
 /// Reads stretches of one pack.
 pub(super) struct Source {
@@ -129,11 +137,33 @@ impl Source {
                 }
                 continue;
             }
-            let chunk = open.rest.split_to(max.min(open.rest.len()));
+            let bytes = max.min(open.rest.len());
+            if let Some(wait) = self.limit().take(bytes as u64) {
+                if wait > HELD {
+                    self.open = None;
+                }
+                tokio::select! {
+                    () = self.limit().wait(wait.min(NOTICED)) => {}
+                    () = self.node.recalls.stop.cancelled() => return Err(stopping()),
+                }
+                self.since = Instant::now();
+                continue;
+            }
+            let Some(open) = &mut self.open else { continue };
+            let chunk = open.rest.split_to(bytes);
             self.position = self.position.saturating_add(chunk.len() as u64);
             self.attempts = 0;
             self.since = Instant::now();
             return Ok(chunk);
+        }
+    }
+
+    /// What limits this flight now.
+    fn limit(&self) -> &Limit {
+        if self.flight.is_in_background() {
+            &self.node.bandwidth.download
+        } else {
+            &self.node.bandwidth.retrieve
         }
     }
 

@@ -154,7 +154,8 @@ async fn remove_patient(connection: &mut Connection, patient: i64, study_uid: &s
         patient,
         study_uid
     )?;
-    let sql = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM studies WHERE patient = $1) OR EXISTS (SELECT 1 FROM studies WHERE said = $1)
+    let sql =
+        "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM studies WHERE patient = $1) OR EXISTS (SELECT 1 FROM studies WHERE said = $1)
                OR EXISTS (SELECT 1 FROM patient_overlays WHERE patient = $1 AND kind = 'merge')
                OR EXISTS (SELECT 1 FROM patient_overlays WHERE into_patient = $1)";
     let held: Option<(i64,)> = fetch_optional!(connection, sql, patient)?;

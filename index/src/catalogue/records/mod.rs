@@ -10,6 +10,7 @@ mod delivery;
 mod finding;
 mod kept;
 mod mending;
+mod migration;
 mod patient;
 mod rebuild;
 mod restore;
@@ -38,6 +39,10 @@ pub use delivery::{
 pub use finding::{Finding, FindingKind, FindingRecord, Pass, PassState};
 pub use kept::{BelievedTier, KeptPlace, LostObject};
 pub use mending::{DamagedPack, HotCopy, KeptPack};
+pub use migration::{
+    FoundStudy, MigrationClaim, MigrationKey, MigrationState, MigrationStudy, MigrationSummary, MigrationTally, NewMigration, OpenWindow,
+    RecordedVersion, RetrieveService, Selection, StudyClaim, StudyEnd, StudyVerdict, StudyWindow, WindowOutcome,
+};
 pub use patient::{Overlaid, OverlayEvent, OverlayKind, OverlayRefusal, PatientDecision, PatientOverlay, Undone};
 pub use rebuild::{
     DeletionVerdict, Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart,
