@@ -51,6 +51,8 @@ def assert_here(node, studies):
     originals = [pydicom.dcmread(path) for paths in studies.values() for path in paths]
     assert {original.SOPInstanceUID for original in originals} == set(here)
     for original in originals:
+        # Trailing padding (PS3.10 7.2) tells nothing, and DCMTK leaves it out.
+        original.pop(0xFFFCFFFC, None)
         assert here[original.SOPInstanceUID] == original
     assert node.status()["instances"] == len(originals)
 
@@ -114,7 +116,8 @@ def test_what_the_remote_forgets_and_what_is_refused_here_is_named_and_stops_not
             assert failed.returncode != 0 and refused.SOPInstanceUID in failed.stdout and uids[2] in failed.stdout
             differing, totals = compare(node, orthanc.title, "--digests", "50%", check=False)
             assert {study["study_uid"]: study["state"] for study in differing} == {uids[2]: "differs", oldest: "gone"}
-            assert (totals["missing"], totals["quarantined"], totals["other_bytes"]) == (0, 1, 0) and 0 < totals["same_bytes"] < images
+            # The quarantined image may be in the sample: what is served here has other bytes.
+            assert (totals["missing"], totals["quarantined"]) == (0, 1) and totals["other_bytes"] <= 1 and 0 < totals["same_bytes"] < images
             # What came and is not there any more is no fault.
             found = orthanc.request("POST", "/tools/find", {"Level": "Study", "Query": {"StudyInstanceUID": uids[4]}})
             orthanc.request("DELETE", f"/studies/{found[0]}")

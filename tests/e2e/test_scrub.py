@@ -80,7 +80,7 @@ def test_a_year_of_scrubs_wakes_no_archive_clock_and_finds_what_is_damaged(tmp_p
         year = Year(site, node, tmp_path)
         year.arrive()
         site.clock.advance(days=EVERY)
-        wait_until(lambda: node.status()["scrub"]["hot"]["last_ended"], "the first pass")
+        wait_until(lambda: all(progress["last_ended"] for progress in node.status()["scrub"].values()), "the first passes")
         for _ in range(5):
             year.arrive()
             assert year.scrubbed() == (0, 0)
@@ -136,25 +136,29 @@ def manifest_of(key):
 
 def test_a_scrub_goes_on_after_a_kill_and_only_reports_where_it_may_not_repair(tmp_path, catalogue_url):
     with Site(tmp_path / "site") as site:
-        node = site.node(catalogue_url=catalogue_url, scrub=SCRUB + "repair = false\n", evict_after="60d")
+        node = site.node(catalogue_url=catalogue_url, scrub=SCRUB + "repair = false\n", evict_after="85d")
         with node:
             _, paths = sample.make_study(tmp_path / "study", images=8)
             assert set(scu.store(node, paths).values()) == {0x0000}
-            wait_until(lambda: node.status()["scrub"]["hot"]["began"], "the first pass to begin")
             files = node.hot_files()
             good = files[6].read_bytes()
             files[6].write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-            began = node.status()["scrub"]["hot"]["began"]
-            # Half of the interval is over and a little: half of the bytes are due.
-            site.clock.advance(days=EVERY / 2, hours=12)
-            wait_until(lambda: node.status()["scrub"]["hot"]["so_far"]["checked"] == 4, "half of the files")
+
+            def hot():
+                return node.status()["scrub"]["hot"]
+
+            site.clock.advance(days=EVERY)
+            wait_until(lambda: hot()["last_ended"] and hot()["began"], "the second pass")
+            before = hot()
+            # Three fifths of the interval are over: half of the files are due, and not one more.
+            site.clock.advance(days=18)
+            wait_until(lambda: hot()["so_far"]["checked"] == 4, "half of the files")
             node.kill()
             node.start()
-            assert node.status()["scrub"]["hot"]["began"] == began
-            site.clock.advance(days=EVERY / 2)
-            wait_until(lambda: node.status()["scrub"]["hot"]["last_ended"], "the end of the pass")
-            last = node.status()["scrub"]["hot"]["last"]
-            assert (last["checked"], last["bad"]) == (8, 1)
+            assert hot()["began"] == before["began"]
+            site.clock.advance(days=13)
+            wait_until(lambda: hot()["last_ended"] != before["last_ended"], "the end of the pass")
+            assert (hot()["last"]["checked"], hot()["last"]["bad"]) == (8, 1)
             assert [(kind, subject, closed) for kind, subject, closed, _ in findings(node)] == [("hot_altered", files[6].stem, 0)]
             # Nothing else has its bytes: it is out of service with the reason, and still there.
             assert [entry["object"] for entry in node.quarantine()] == [files[6].stem]

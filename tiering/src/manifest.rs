@@ -14,7 +14,7 @@
 //!                "sop_class":"1","sop_instance":"2","transfer_syntax":"3","instance_number":1,"offset":70,"length":1000,"sha256":"<hex>","crc32":"<hex>",
 //!                "header":{"00080018":{"vr":"UI","Value":["2"]}},"without":["00081030"],"partial":false}]}
 //! ```
-//! Headers are in the DICOM JSON model (PS3.18 F). `base` is what the catalogue has of the series, and what one of the instances has beside; each instance has the attributes
+//! Headers are in the DICOM JSON model (PS3.18 F). `base` is the header that the catalogue has of the series, without the SOP Instance UID; each instance has the attributes
 //! that differ from it, and the tags of those that it lacks. A `header` of null is not here (see Limits). Times are in microseconds since 1970, UTC. `described` is what the catalogue said of patient, study
 //! and series when the manifest was written: which object describes them is history, and so is the issuer of a Patient ID that the configuration gave. `state` of an instance is its serving
 //! state when the pack was planned; what became of it later is in the journal. Members that a reader does not know are to be passed over.
@@ -33,7 +33,7 @@ use std::num::ParseIntError;
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{Described, Member, PackClaim, PatientText, SeriesText, StudyText};
-use filmroom_index::dataset::{DataSet, JsonError};
+use filmroom_index::dataset::{DataSet, Element, JsonError};
 use filmroom_index::header::Header;
 use filmroom_index::model::{AeTitle, Digest, Level, NodeId, ObjectId, ServingState, Timestamp, Uid};
 use filmroom_index::query::attributes::level;
@@ -218,9 +218,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`. `like` is the header of one of its members: what others have in common with it is written
-    /// once. Of instances in other packs, which may be erased one day, nothing is said.
-    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described, like: &DataSet) -> io::Result<Writer> {
+    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`. What study and series are answered with is kept whole, but for the SOP Instance UID of whom it was taken from: that one may be erased one day.
+    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described) -> io::Result<Writer> {
         let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;
         out.include_checksum(true)?;
         let pack = PackEntry {
@@ -233,12 +232,10 @@ impl Writer {
             study_uid: claim.study_uid.clone(),
             series_uid: claim.series_uid.clone(),
         };
-        let of_series = described.series_header.iter().filter(|(tag, _)| level(*tag) < Level::Image);
-        let of_images = like
-            .iter()
-            .filter(|(tag, _)| level(*tag) == Level::Image && *tag != tags::SOP_INSTANCE_UID);
-        let base: DataSet = of_series.chain(of_images).map(|(tag, element)| (tag, element.clone())).collect();
-        let of_study = described.study_header.iter().filter(|(tag, _)| level(*tag) <= Level::Study);
+        let named = |(tag, _): &(Tag, &Element)| *tag != tags::SOP_INSTANCE_UID;
+        let of_series = described.series_header.iter().filter(named);
+        let base: DataSet = of_series.map(|(tag, element)| (tag, element.clone())).collect();
+        let of_study = described.study_header.iter().filter(named);
         let study_header: DataSet = of_study.map(|(tag, element)| (tag, element.clone())).collect();
         let described = DescribedEntry {
             at: described.at,

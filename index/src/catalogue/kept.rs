@@ -9,7 +9,7 @@ use super::database::{fetch_all, fetch_optional, in_uuids};
 use super::lists::Uuids;
 use super::mending::{CopyRow, KeptRow};
 use super::rows::{read_digest, read_pack_state, read_state, unsigned};
-use super::{BelievedTier, Catalogue, HotCopy, KeptPack, KeptPlace, LostObject, PackKey, Pass, Result};
+use super::{ArchiveTag, BelievedTier, Catalogue, HotCopy, KeptPack, KeptPlace, LostObject, PackKey, Pass, Result};
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
 #[derive(FromRow)]
@@ -119,13 +119,14 @@ impl Catalogue {
     /// What is believed of a verified pack; none if there is no such pack.
     pub async fn believed_tier(&self, pack: PackKey) -> Result<Option<BelievedTier>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT state, length, archive_clock FROM packs WHERE id = $1 AND verified_at IS NOT NULL";
-        let row: Option<(String, i64, i64)> = fetch_optional!(connection, sql, pack.0)?;
-        let read = |(state, length, clock): (String, i64, i64)| {
+        let sql = "SELECT state, length, archive_clock, archive_tag FROM packs WHERE id = $1 AND verified_at IS NOT NULL";
+        let row: Option<(String, i64, i64, Option<String>)> = fetch_optional!(connection, sql, pack.0)?;
+        let read = |(state, length, clock, tag): (String, i64, i64, Option<String>)| {
             Ok(BelievedTier {
                 state: read_pack_state(&state)?,
                 length: unsigned(length),
                 archive_clock: Timestamp(clock),
+                tag: tag.as_deref().and_then(ArchiveTag::parse),
             })
         };
         row.map(read).transpose()

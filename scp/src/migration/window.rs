@@ -86,7 +86,7 @@ pub fn split(window: &StudyWindow, selection: &Selection, today: Date) -> Option
 
 /// Whether so many answers may be a part of more, though the remote says that they are all.
 pub fn looks_capped(answers: usize) -> bool {
-    answers > 0 && (answers % ROUND == 0 || (answers >= BINARY && answers.is_power_of_two()))
+    answers > 0 && (answers.is_multiple_of(ROUND) || (answers >= BINARY && answers.is_power_of_two()))
 }
 
 /// Whether an answer is one to this question. A remote that does not match a key answers with everything, and dividing by that key would never end.

@@ -87,6 +87,8 @@ class Shelf:
 
     def __init__(self, folder, store, catalogue_url, destinations=None, sections=""):
         self.folder, self.store = folder, store
+        # What is planted is for fsck to repair.
+        sections = "\n[scrub]\nrepair = false\n" + sections
         self.node = Node(folder / "node", catalogue_url, destinations, store.section + sections, environment=store.environment)
         self.studies, self.paths = {}, {}
 

@@ -157,7 +157,7 @@ fn finding(kind: FindingKind, subject: &str, detail: String) -> Finding {
 
 /// Whether a pack was seen elsewhere than the catalogue believed. That S3 has not archived yet what it may archive is no contradiction.
 fn misplaced(kept: &KeptPack, believed: BelievedTier, seen: PackState, cutoffs: ArchiveCutoffs) -> Option<Found> {
-    let predicted = cutoffs.predict(believed.state, believed.length, believed.archive_clock);
+    let predicted = cutoffs.predict(believed.state, believed.length, believed.archive_clock, believed.tag);
     if seen == believed.state || seen == predicted {
         return None;
     }
@@ -176,6 +176,7 @@ fn misplaced(kept: &KeptPack, believed: BelievedTier, seen: PackState, cutoffs: 
 mod tests {
     use std::time::Duration;
 
+    use filmroom_index::catalogue::ArchiveTag;
     use filmroom_index::model::Timestamp;
 
     use super::*;
@@ -187,6 +188,7 @@ mod tests {
         let cutoffs = ArchiveCutoffs {
             access: Some(now.before(DAY * 90)),
             deep: Some(now.before(DAY * 180)),
+            tagged_only: false,
         };
         let kept = KeptPack {
             pack: PackKey(1),
@@ -200,6 +202,7 @@ mod tests {
                 state,
                 length: kept.length,
                 archive_clock: now.before(DAY * days),
+                tag: Some(ArchiveTag::Yes),
             };
             misplaced(&kept, believed, seen, cutoffs).is_some()
         };

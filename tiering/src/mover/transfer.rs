@@ -147,10 +147,7 @@ pub(crate) async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Res
 /// Writes the manifest of a pack that `put_by` put, and puts it beside the pack.
 pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
     let described = node.catalogue.described(claim.series, node.clock.now()).await?;
-    let first: Vec<ObjectId> = claim.members.first().map(|(member, _)| member.object).into_iter().collect();
-    let first = node.catalogue.headers(&first).await?.into_iter().next();
-    let like = first.map(|(_, header)| header.attributes).unwrap_or_default();
-    let mut writer = manifest::Writer::new(put_by, claim, crc64, described, &like).map_err(ColdError::Source)?;
+    let mut writer = manifest::Writer::new(put_by, claim, crc64, described).map_err(ColdError::Source)?;
     for members in claim.members.chunks(HEADERS) {
         let objects: Vec<ObjectId> = members.iter().map(|(member, _)| member.object).collect();
         let mut headers: HashMap<ObjectId, Header> = node.catalogue.headers(&objects).await?.into_iter().collect();

@@ -168,6 +168,7 @@ struct Document {
     asked: Option<String>,
     #[serde(default)]
     due: Option<String>,
+    #[serde(default)]
     decision: String,
     #[serde(default)]
     study: Option<Uid>,

@@ -414,7 +414,7 @@ pub(crate) async fn part_of(
             damage.key, damage.why
         )));
     }
-    Ok(Ok(parts::part(&manifest, Some(put_at), &study.decided, senders)))
+    Ok(Ok(parts::part(&manifest, parts::Place::Pack(put_at), &study.decided, senders)))
 }
 
 /// Reads a manifest, if that is the step. A permit goes with it until it has become rows.

@@ -1,6 +1,6 @@
 //! Where the bytes of an object are, for who compares the catalogue with disks and cold store.
 
-use super::PackState;
+use super::{ArchiveTag, PackState};
 use crate::model::{Digest, ObjectId, ServingState, Timestamp};
 
 /// Where an object is said to be kept.
@@ -27,6 +27,8 @@ pub struct BelievedTier {
     pub length: u64,
     /// Our estimate of its last access
     pub archive_clock: Timestamp,
+    /// Its object tag, as far as is known
+    pub tag: Option<ArchiveTag>,
 }
 
 /// An object of which no bytes are anywhere.

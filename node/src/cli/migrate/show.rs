@@ -27,12 +27,16 @@ pub(super) async fn status(config: &Config, ae: Option<&AeTitle>, as_json: bool)
             if ae.is_some() {
                 let failed: Vec<_> = failed(&catalogue, migration, usize::MAX).await?;
                 let failed = failed.into_iter().map(|(study, why)| json!({ "study_uid": study, "error": why }));
-                line["given_up"] = failed.collect();
+                let failed: Vec<_> = failed.collect();
                 let incomplete = catalogue.incomplete_windows(migration.key, u32::MAX).await?;
                 let incomplete = incomplete
                     .into_iter()
                     .map(|(window, why)| json!({ "question": window.to_string(), "error": why }));
-                line["not_answered_in_full"] = incomplete.collect();
+                let incomplete: Vec<_> = incomplete.collect();
+                if let Some(line) = line.as_object_mut() {
+                    line.insert("given_up".to_owned(), failed.into());
+                    line.insert("not_answered_in_full".to_owned(), incomplete.into());
+                }
             }
             println!("{line}");
         }

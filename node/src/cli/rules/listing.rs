@@ -12,7 +12,7 @@ use super::tally::{Amount, Changes, GENERAL, Outcome, Tallies, Tally};
 fn humane(time: Duration) -> String {
     let seconds = time.as_secs();
     for (unit, length) in [("d", 86_400), ("h", 3600), ("m", 60)] {
-        if seconds >= length && seconds % length == 0 {
+        if seconds >= length && seconds.is_multiple_of(length) {
             return format!("{}{unit}", seconds / length);
         }
     }

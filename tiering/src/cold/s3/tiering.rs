@@ -183,7 +183,7 @@ mod tests {
             (alone, Some(ArchiveTag::No), false),
         ] {
             assert_eq!(
-                archive_days(&[configuration.clone()], "p/", tag),
+                archive_days(std::slice::from_ref(&configuration), "p/", tag),
                 days(Some(90), None).filter(|_| holds),
                 "{configuration:?} {tag:?}"
             );

@@ -60,10 +60,10 @@ fn found() -> Found {
 fn written(mut found: Found, changes: Vec<Change>) -> Found {
     for Change(what) in changes {
         match what {
-            What::Tiering { id, root, days } => {
+            What::Tiering { id, root, days, tagged } => {
                 let mut all = found.tierings.there().unwrap().clone();
                 all.retain(|configuration| configuration.id != id);
-                all.push(configuration(&id, &root, days).unwrap());
+                all.push(configuration(&id, &root, days, tagged).unwrap());
                 found.tierings = Part::There(all);
             }
             What::NoTiering { id } => {
@@ -83,7 +83,7 @@ fn codes(found: &Found, wanted: &Wanted) -> Vec<&'static str> {
 }
 
 fn theirs(prefix: &str, days: ArchiveDays) -> IntelligentTieringConfiguration {
-    configuration("theirs", prefix, days).unwrap()
+    configuration("theirs", prefix, days, false).unwrap()
 }
 
 fn rule(id: &str, prefix: &str) -> aws_sdk_s3::types::builders::LifecycleRuleBuilder {
@@ -239,7 +239,7 @@ fn what_archives_packs_earlier_than_the_configuration_says_is_told() {
         ("", early(Some(300), None), false),
         ("ward/", early(Some(90), None), false),
     ] {
-        let ours = configuration(&late.id(), &late.root, late.archive.unwrap()).unwrap();
+        let ours = configuration(&late.id(), &late.root, late.archive.unwrap(), false).unwrap();
         let found = Found {
             tierings: Part::There(vec![ours, theirs(prefix, days)]),
             ..found()
@@ -247,6 +247,38 @@ fn what_archives_packs_earlier_than_the_configuration_says_is_told() {
         assert_eq!(codes(&found, &late).contains(&"archives-otherwise"), told, "{prefix} {days:?}");
         assert!(!codes(&found, &late).contains(&"not-archived"));
     }
+}
+
+#[test]
+fn once_a_rule_forbids_the_archive_the_filter_goes_by_the_tag_and_back_again() {
+    let tagged = Wanted { tagged: true, ..wanted() };
+    let plain = written(found(), plan::changes(&found(), &wanted()));
+    assert_eq!(codes(&plain, &tagged), ["archives-forbidden"]);
+    let changes = plan::changes(&plain, &tagged);
+    assert!(changes.len() == 1 && Bucket::goes_by_tags(&changes[0]));
+    assert!(
+        changes[0].to_string().contains("of what is tagged filmroom-archive=yes"),
+        "{}",
+        changes[0]
+    );
+    let after = written(plain, changes);
+    assert_eq!(findings::of(&after, &tagged), []);
+    assert_eq!(plan::changes(&after, &tagged), []);
+    // Without such a rule new packs have no tag, and would not be archived.
+    assert_eq!(codes(&after, &wanted()), ["not-archived"]);
+    let back = plan::changes(&after, &wanted());
+    assert!(back.len() == 1 && !Bucket::goes_by_tags(&back[0]));
+    assert_eq!(findings::of(&written(after, back), &wanted()), []);
+    // Somebody else's configuration that goes by no tag is told as well.
+    let found = Found {
+        tierings: Part::There(vec![
+            configuration(&tagged.id(), &tagged.root, DAYS, true).unwrap(),
+            theirs("clinic/1.2", DAYS),
+        ]),
+        ..found()
+    };
+    assert!(codes(&found, &tagged).contains(&"archives-forbidden"));
+    assert!(!codes(&found, &tagged).contains(&"not-archived"));
 }
 
 #[test]
