@@ -25,27 +25,39 @@ impl Catalogue {
             lock_studies(&mut connection, vec![study]).await?;
         }
         Statement::of(part)?.give_way(&mut connection, part).await?;
+        let members = "SELECT count(*) FROM objects WHERE state <> 'deleted' AND pack = (SELECT id FROM packs WHERE cold_key = $1)";
+        let before: Option<(i64,)> = fetch_optional!(connection, members, pack.key.as_str())?;
         let (mut studies, mut loaded, now) = (BTreeSet::new(), Loaded::default(), now(&mut connection).await?);
         load(&mut connection, node, part, now, &mut studies, &mut loaded).await?;
         execute!(connection, "DELETE FROM rebuild_described")?;
         let row: Option<(i64, i64)> = fetch_optional!(connection, "SELECT id, series FROM packs WHERE cold_key = $1", pack.key.as_str())?;
-        let (pack, series) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
+        let (pack_row, series) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
         let sql = "UPDATE objects SET pack = $1, pack_offset = $2
                    WHERE object_id = $3 AND series = $4 AND state <> 'deleted' AND sha256 = $5 AND length = $6
                    AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
-        let mut taken = loaded.objects;
         for object in &part.objects {
             let (arrival, Some(offset)) = (&object.arrival, object.offset) else {
                 continue;
             };
             let (id, sha256) = (arrival.object.0, &arrival.sha256.0[..]);
-            taken += execute!(connection, sql, pack, signed(offset), id, series, sha256, signed(arrival.length))?;
+            execute!(
+                connection,
+                sql,
+                pack_row,
+                signed(offset),
+                id,
+                series,
+                sha256,
+                signed(arrival.length)
+            )?;
         }
         for study in studies {
             totals::recount(&mut connection, study).await?;
         }
         recount_hot(&mut connection, series).await?;
+        let after: Option<(i64,)> = fetch_optional!(connection, members, pack.key.as_str())?;
         connection.commit().await?;
-        Ok(taken)
+        let (before, after) = (before.map_or(0, |(n,)| n), after.map_or(0, |(n,)| n));
+        Ok(u64::try_from(after - before).unwrap_or(0))
     }
 }
