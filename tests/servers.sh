@@ -1,7 +1,7 @@
 # Sourced by tests/run: servers that all tests share, on free ports of the loopback interface, with their data in a temporary folder.
 # Each start_* sets what its clients need to know and adds to `servers` how to stop it.
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+free_port() { PYTHONPATH=tests/e2e/harness python3 -c 'import ports; print(ports.free_port())'; }
 
 # PostgreSQL refuses to run as root.
 as_postgres() {

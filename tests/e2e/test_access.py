@@ -80,8 +80,8 @@ def test_an_ae_may_call_from_its_addresses_only(tmp_path):
                 association.release()
             else:
                 assert rejection(association) == (1, 1, 3)
-        assert running.metric("filmroom_associations_rejected_total", reason="calling_address") == 2
-        assert running.metric("filmroom_associations_rejected_total", reason="calling_ae") == 2
+        running.counted("filmroom_associations_rejected_total", 2, reason="calling_address")
+        running.counted("filmroom_associations_rejected_total", 2, reason="calling_ae")
         # The line names who, from where, and why.
         lines = [line for line in running.log().splitlines() if "refused" in line and "BOUND" in line and "127.0.2.1" in line]
         assert lines and "not recognized at this address" in lines[0]
@@ -99,7 +99,7 @@ def test_what_an_ae_may_not_do_is_refused_in_negotiation(tmp_path):
             assert len(association.accepted_contexts) == 2
         finally:
             association.release()
-        assert running.metric("filmroom_contexts_refused_total", reason="not_allowed", service="find") == 1
+        running.counted("filmroom_contexts_refused_total", 1, reason="not_allowed", service="find")
         assert "not allowed these services" in running.log()
 
 
@@ -133,7 +133,7 @@ destinations = []
             assert final.Status == status, (title, to)
             assert len(final.get("ErrorComment", "")) <= 64
         assert len(destination.files()) == 2
-        assert running.metric("filmroom_retrieves_total", status="0124") == 2
+        running.counted("filmroom_retrieves_total", 2, status="0124")
 
 
 @pytest.mark.parametrize("policy", ["off", "optional", "required"])
@@ -207,7 +207,7 @@ def test_a_flood_of_refusals_is_bounded_in_log_and_audit_and_stops_nobody(tmp_pa
             association = associate(running, "CONSOLE", identity=identity(1, b"eve"))
             assert rejection(association) == (1, 2, 1)
         assert scu.store(running, [CT], title="CT1") == {CT: 0x0000}
-        assert running.metric("filmroom_associations_rejected_total", reason="user_identity") == 40
+        running.counted("filmroom_associations_rejected_total", 40, reason="user_identity")
         assert sum("refused" in line and "eve" in line for line in running.log().splitlines()) == 1
         running.stop()
         # The end of the node is the end of the window: the rest is told as one.

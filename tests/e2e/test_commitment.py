@@ -64,7 +64,7 @@ def test_the_report_comes_on_a_new_association_with_the_right_titles_and_role(as
     wait_until(lambda: commitments(asked)[transaction]["state"] == "reported", "the answer on record")
     listed = commitments(asked)[transaction]
     assert (listed["ae"], listed["instances"], listed["failed"], listed["attempts"]) == ("CT1", 3, 0, 0) and listed["ended"]
-    assert asked.metric("filmroom_commitments_total", result="complete") == 1
+    asked.counted("filmroom_commitments_total", 1, result="complete")
     assert asked.status()["commitments_pending"] == 0
     assert requester.count(transaction) == 1
     assert transaction in asked.command("commitments").stdout
@@ -261,7 +261,7 @@ def test_a_report_that_cannot_be_delivered_is_given_up_visibly(tmp_path):
         _, _, items = stored(node, tmp_path / "study", images=1)
         transaction, _ = requester.ask(node, items)
         wait_until(lambda: commitments(node)[transaction]["state"] == "given_up", "giving up", timeout=60)
-        assert node.metric("filmroom_commitments_total", result="given_up") == 1
+        node.counted("filmroom_commitments_total", 1, result="given_up")
         assert "could not be reported and is given up" in node.log()
         assert "refused" in commitments(node)[transaction]["error"]
         # Asked for again, it is tried again.

@@ -147,8 +147,8 @@ def test_an_opted_in_destination_gets_them_by_themselves_once_and_without_move_o
         assert (done["sent"], done["waiting"], done["error"]) == (6, 0, "")
         assert_exactly_once(pacs, images)
         assert originators(pacs) == []
-        assert site.node.metric("filmroom_deliveries_total", result="done") == 1
-        assert site.node.metric("filmroom_delivered_images_total", result="sent") == 6
+        site.node.counted("filmroom_deliveries_total", 1, result="done")
+        site.node.counted("filmroom_delivered_images_total", 6, result="sent")
         # It is over: asked for again, it is sent again, with Move Originator.
         assert site.move(pacs, study)[0] == 0x0000
         assert len(pacs.commands) == 12 and len(originators(pacs)) == 6
@@ -323,7 +323,7 @@ def test_an_image_that_is_refused_is_given_up_and_the_others_arrive(tmp_path, em
         done = site.delivery("done", timeout=60)
         assert (done["sent"], done["refused"]) == (3, 1)
         assert received(pacs).count(refused[0]) == 6
-        assert site.node.metric("filmroom_delivered_images_total", result="refused") == 1
+        site.node.counted("filmroom_delivered_images_total", 1, result="refused")
 
 
 def test_what_a_destination_takes_in_some_syntaxes_only_is_converted_or_given_up(tmp_path, emulator):

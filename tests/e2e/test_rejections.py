@@ -70,7 +70,7 @@ def test_whoever_may_not_reject_is_not_obeyed_and_a_person_is_told(room, tmp_pat
     (waiting,) = rejections(room)
     assert (waiting["state"], waiting["reason"], waiting["source"], waiting["code"]) == ("refused", "CT1 may not reject", "CT1", "113037")
     assert room.status()["rejections_refused"] == 1
-    assert room.metric("filmroom_rejection_notes_total", outcome="refused") == 1
+    room.counted("filmroom_rejection_notes_total", 1, outcome="refused")
     assert "a rejection note is not obeyed" in room.log()
     room.command("rejections", "apply", uid)
     assert found(room, study=study) == {uid}

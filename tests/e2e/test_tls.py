@@ -120,7 +120,7 @@ INBOUND = {
 def told(node, case):
     reason, words = INBOUND[case]
     says(node, words)
-    assert node.metric("filmroom_tls_failures_total", direction="inbound", reason=reason) == 1
+    node.counted("filmroom_tls_failures_total", 1, direction="inbound", reason=reason)
 
 
 @pytest.mark.parametrize("case", INBOUND)
@@ -167,7 +167,7 @@ def test_tls_1_1_is_refused_by_name(node, pki):
     with pynetdicom(node, certificates.client(None, pki.pair("ct1"), old=True)) as association:
         assert not association.is_established
     says(node, "it speaks only TLS 1.1 or older")
-    assert node.metric("filmroom_tls_failures_total", direction="inbound", reason="version") == 1
+    node.counted("filmroom_tls_failures_total", 1, direction="inbound", reason="version")
     still_serves(node, pki)
 
 
@@ -212,7 +212,7 @@ def test_an_ae_that_is_bound_to_a_certificate_comes_with_it_or_not_at_all(tmp_pa
             refused = echoscu(node, *with_certificate(pki.pair(certificate), pki.ca), title=title)
             assert refused.returncode != 0 and "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
         says(node, "the calling AE is bound to another certificate (ae.certificate) than the one that it showed")
-        assert node.metric("filmroom_associations_rejected_total", reason="other_certificate") == 2
+        node.counted("filmroom_associations_rejected_total", 2, reason="other_certificate")
         refused = echoscu(node, port=node.port, title="CT1")
         assert refused.returncode != 0 and "Calling AE Title Not Recognized" in refused.stdout + refused.stderr
         says(node, "the calling AE is bound to a certificate (ae.certificate) and showed none")
@@ -349,7 +349,7 @@ def test_certificates_are_renewed_while_associations_run(tmp_path):
             assert echoes(association)
             status, body = node.get("/health/ready")
             assert status == 200 and "is not the key of the first certificate" in json.loads(body)["warnings"][0]
-            assert node.metric("filmroom_tls_reloads_total", result="failed") == 1
+            node.counted("filmroom_tls_reloads_total", 1, result="failed")
             days = node.metric("filmroom_tls_certificate_expires_seconds", setting="tls.cert") / 86400
             assert 729 < days <= 730
 

@@ -149,6 +149,11 @@ listen = "127.0.0.1:{self.http_port}"
                     total += float(found[3])
         return total
 
+    def counted(self, name, least, **labels):
+        """Waits until the metric is at least this, and fails if it is then more: what is counted after an answer may come after it."""
+        wait_until(lambda: self.metric(name, **labels) >= least, f"{name}{labels} to be {least}; it is {self.metric(name, **labels)}", timeout=10)
+        assert self.metric(name, **labels) == least
+
     def hot_files(self):
         return sorted((self.data / "hot").rglob("*.dcm"))
 
