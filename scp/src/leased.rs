@@ -1,12 +1,13 @@
-//! Work that is queued in the catalogue: claimed by lease, and done while the lease is renewed. The commitments' reporter and the deliveries' worker are made of it.
+//! Work that is queued in the catalogue: claimed by lease, and done while the lease is renewed. The commitments' reporter, the deliveries' worker and the migrator are made of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use filmroom_index::catalogue::{self, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How often work is looked for when there was none.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +58,14 @@ pub(crate) async fn while_held<F>(
         Err(Error::LeaseLost) => tracing::info!(what, "it was ended, or somebody else works on it"),
         Err(error) => tracing::warn!(%error, what, "the catalogue does not take its state; its lease runs out"),
     }
+}
+
+/// Ends the work: what is under way has `last_words` of time, then it is left in the middle.
+pub(crate) async fn wind_down(tasks: &TaskTracker, last_words: Duration, kill: &CancellationToken) {
+    tasks.close();
+    let _ = timeout(last_words, tasks.wait()).await;
+    kill.cancel();
+    tasks.wait().await;
 }
 
 /// Renews for ever; ends when the lease is lost.

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use filmroom_index::catalogue::{Member, NewPack, OffloadClaim};
-use filmroom_index::model::{ObjectId, ServingState, Uid};
+use filmroom_index::model::{Hexadecimal, ObjectId, ServingState, Uid};
 use sha2::{Digest, Sha256};
 
 mod layout;
@@ -116,10 +116,8 @@ fn name(directory: &str, state: ServingState, members: &[&Member]) -> String {
         hash.update(member.length.to_le_bytes());
         hash.update(member.crc32.to_le_bytes());
     }
-    let mut name = String::new();
-    for byte in hash.finalize().iter().take(16) {
-        let _ = write!(name, "{byte:02x}");
-    }
+    let digest = hash.finalize();
+    let mut name = Hexadecimal(digest.get(..16).unwrap_or_default()).to_string();
     if state != ServingState::Served {
         let _ = write!(name, ".{}", state.as_str());
     }

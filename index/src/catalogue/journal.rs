@@ -12,7 +12,7 @@ use super::database::{Connection, execute, fetch_all, in_list};
 use super::lists::Ids;
 use super::rows::read_uid;
 use super::{Catalogue, ConflictRecord, JournalEntry, OverlayKind, PatientOverlay, Result};
-use crate::model::{ObjectId, Timestamp, Uid};
+use crate::model::{Hexadecimal, ObjectId, Timestamp, Uid};
 use crate::rejection::Listed;
 
 /// Version of the entries' format. 2 has more members and actions (refused, listed, resolved), and tells of objects in no pack too.
@@ -141,7 +141,7 @@ pub(super) async fn write(connection: &mut Connection, transition: &Transition<'
         "counterpart": transition.counterpart,
         "reason": transition.reason,
         "actor": transition.actor,
-        "sha256": transition.sha256.map(hexadecimal),
+        "sha256": transition.sha256.map(|digest| Hexadecimal(digest).to_string()),
         "instance": transition.instance,
     });
     insert(connection, entry, transition.study, transition.object, &body).await
@@ -281,10 +281,6 @@ async fn insert(connection: &mut Connection, entry: Uuid, study: &str, object: O
     let sql = "INSERT INTO journal (entry, study_uid, object_id, body) VALUES ($1, $2, $3, $4)";
     execute!(connection, sql, entry, study, object.0, body.to_string())?;
     Ok(())
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// UTC with microseconds; a time that no calendar has is the epoch.

@@ -49,7 +49,7 @@ impl Catalogue {
             }
             Pass::ColdRows => fetch_optional!(connection, "SELECT coalesce(max(id), 0) FROM packs")?,
             Pass::Objects => fetch_optional!(connection, "SELECT coalesce(max(id), 0) FROM objects")?,
-            Pass::ColdObjects | Pass::ScrubHot | Pass::ScrubCold => None,
+            Pass::ColdObjects => None,
         };
         Ok(row.map_or(0, |(count,)| unsigned(count)))
     }

@@ -15,7 +15,7 @@ use super::journal::{self, Transition};
 use super::rows::{lock_studies, read_title, read_uid, recount_hot};
 use super::{AuditEvent, Catalogue, Result, audit, rejections, totals};
 use crate::header::Header;
-use crate::model::{AeTitle, ObjectId, Timestamp};
+use crate::model::{AeTitle, Hexadecimal, ObjectId, Timestamp};
 
 /// The Issuer of Patient ID that the configuration has for the objects of an AE that name none.
 pub type IssuerOf<'a> = dyn Fn(&AeTitle) -> Option<String> + Sync + 'a;
@@ -182,7 +182,7 @@ impl ObjectRow {
         json!({
             "sop_class": self.sop_class_uid,
             "transfer_syntax": self.transfer_syntax,
-            "sha256": journal::hexadecimal(&self.sha256),
+            "sha256": Hexadecimal(&self.sha256).to_string(),
             "crc32": self.crc32,
             "length": self.length,
             "received_at": self.received_at,

@@ -1,16 +1,13 @@
 //! `filmroom catalogue copy`: the embedded catalogue copied to PostgreSQL while the node runs, and handed over when it does not.
 
-use std::io::IsTerminal;
-use std::time::Duration;
-
 use anyhow::Context;
 use clap::Subcommand;
 use filmroom_index::catalogue::{Catalogue, CatalogueCopy, CopyProgress, CopyReport, CopyStage};
 use filmroom_tiering::DataDir;
 use filmroom_tiering::error::ArchiveError;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use crate::cli::serve;
+use crate::cli::{progress, serve};
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -39,7 +36,7 @@ pub(crate) async fn run(config: &Config, command: Command) -> anyhow::Result<()>
         source.close().await;
         return Ok(());
     }
-    let bar = progress();
+    let bar = progress::bar("{msg} {bar:30} {pos}/{len} rows, {per_sec}, {elapsed}");
     let copied = copy(config, &source, &url, &bar).await;
     bar.finish_and_clear();
     source.close().await;
@@ -84,16 +81,4 @@ fn print(report: CopyReport, handed_over: bool, json: bool) -> anyhow::Result<()
         println!("the node goes on with the embedded catalogue. To change over, stop it and run this command once more");
     }
     Ok(())
-}
-
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} rows, {per_sec}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

@@ -7,20 +7,17 @@
 //! # Crash story
 //! Where a run has come to is in the catalogue: killed, whichever of both, it goes on from there when it is started again.
 
-use std::io::IsTerminal;
-use std::time::Duration;
-
 use anyhow::Context;
 use filmroom_index::catalogue::{Catalogue, FindingRecord};
 use filmroom_index::model::{NodeId, Timestamp, Uid};
 use filmroom_tiering::Archive;
 use filmroom_tiering::error::ArchiveError;
 use filmroom_tiering::fsck::{Order, Place, Scope, Stride};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::act::{ask, os_user};
-use super::{report, serve};
+use super::{progress, report, serve};
 use crate::config::{Config, values};
 use crate::fscks::Step;
 
@@ -105,7 +102,7 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
         }
     };
     let walker = Walker::find(config).await?;
-    let bar = progress();
+    let bar = progress::bar("{spinner} {wide_bar} {pos}/{len} {msg}, {elapsed}");
     let (mut run, mut walked) = (Run::default(), Ok(()));
     let mut order = options.order(None, config);
     for study in studies {
@@ -298,16 +295,4 @@ fn as_object(record: &FindingRecord) -> serde_json::Value {
         "found_at": report::instant(record.found_at), "state": if record.closed_at.is_some() { "repaired" } else { "open" },
         "repair": record.repair,
     })
-}
-
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_bar} {pos}/{len} {msg}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

@@ -11,6 +11,7 @@ mod fsck;
 mod import;
 mod migrate;
 mod patient;
+mod progress;
 mod rebuild;
 pub(crate) mod report;
 mod restores;

@@ -1,15 +1,11 @@
 //! `filmroom rebuild`: the catalogue made anew from manifests, journal and hot files.
 
-use std::io::IsTerminal;
-use std::time::Duration;
-
 use anyhow::{Context, bail};
 use filmroom_index::catalogue::Catalogue;
 use filmroom_tiering::rebuild::{Progress, Report, rebuild};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::act::os_user;
-use crate::cli::serve;
+use crate::cli::{progress, serve};
 use crate::config::Config;
 
 /// Rebuilds; fails if anything was damaged, after everything was tried.
@@ -17,7 +13,7 @@ pub(crate) async fn run(config: &Config, despite_damage: bool, json: bool) -> an
     let archive = &config.archive;
     filmroom_tiering::make_dirs(&archive.data_dir).with_context(|| format!("node.data_dir: {}", archive.data_dir.display()))?;
     let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
-    let bar = progress();
+    let bar = progress::bar("{spinner} {pos} instances, {msg}, {per_sec}, {elapsed}");
     let show = |progress: Progress| {
         bar.set_position(progress.objects);
         bar.set_message(format!("{} studies, {} packs", progress.studies, progress.packs));
@@ -65,16 +61,4 @@ fn print(report: &Report) {
     if unnamed > 0 {
         println!("  and {unnamed} more: see the log");
     }
-}
-
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} instances, {msg}, {per_sec}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

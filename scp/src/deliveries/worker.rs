@@ -26,7 +26,7 @@ use tracing::Instrument;
 
 use super::pass::Pass;
 use super::verdict::Rest;
-use crate::leased::{claim_for_ever, while_held};
+use crate::leased::{claim_for_ever, while_held, wind_down};
 use crate::services::Context;
 
 /// Deliveries that are worked on at once.
@@ -87,10 +87,7 @@ impl Deliverer {
             () = stop.cancelled() => {}
         }
         shared.stop.cancel();
-        tasks.close();
-        let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
-        shared.kill.cancel();
-        tasks.wait().await;
+        wind_down(&tasks, LAST_WORDS, &shared.kill).await;
     }
 }
 

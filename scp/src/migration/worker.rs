@@ -21,7 +21,7 @@ use filmroom_index::catalogue::{self, AuditEvent, MigrationClaim, MigrationKey, 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -30,7 +30,7 @@ use super::pace::{Pace, Terms};
 use super::remote::{FindEnd, Found, Remote, has_modality, read_study};
 use super::study::{Brought, Study};
 use super::window::outcome;
-use crate::leased::{claim_for_ever, while_held};
+use crate::leased::{claim_for_ever, while_held, wind_down};
 use crate::services::Context;
 use crate::settings::Peer;
 
@@ -100,10 +100,7 @@ impl Migrator {
             () = stop.cancelled() => {}
         }
         shared.stop.cancel();
-        tasks.close();
-        let _ = timeout(LAST_WORDS * 2, tasks.wait()).await;
-        shared.kill.cancel();
-        tasks.wait().await;
+        wind_down(&tasks, LAST_WORDS * 2, &shared.kill).await;
     }
 }
 

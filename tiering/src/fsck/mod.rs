@@ -171,7 +171,6 @@ fn kinds(pass: Pass, read: bool) -> &'static [FindingKind] {
             FindingKind::ObjectUnknown,
         ],
         Pass::Objects => &[FindingKind::ObjectLost],
-        Pass::ScrubHot | Pass::ScrubCold => &[],
     }
 }
 
@@ -305,10 +304,6 @@ impl Walk<'_> {
             Pass::ColdRows => self.cold_rows(place).await,
             Pass::ColdObjects => self.cold_objects(place).await,
             Pass::Objects => self.objects(place).await,
-            Pass::ScrubHot | Pass::ScrubCold => Ok(Page {
-                ended: true,
-                ..Page::default()
-            }),
         }
     }
 

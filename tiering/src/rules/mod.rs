@@ -14,7 +14,7 @@ mod tests;
 use std::time::Duration;
 
 use filmroom_index::catalogue::{ArchiveTag, Subject};
-use filmroom_index::model::Timestamp;
+use filmroom_index::model::{Hexadecimal, Timestamp};
 use sha2::{Digest, Sha256};
 use time::{Date, OffsetDateTime};
 
@@ -140,11 +140,8 @@ impl Rules {
     pub fn digest(&self) -> String {
         let decides = |rule: &Rule| format!("{:?} {:?}\n", rule.conditions, rule.effects.archive);
         let text: String = self.0.iter().map(decides).collect();
-        Sha256::digest(text.as_bytes())
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let digest = Sha256::digest(text.as_bytes());
+        Hexadecimal(digest.get(..16).unwrap_or_default()).to_string()
     }
 
     /// Rules that no series ever meets, for one before them certainly takes all of theirs: each with that one.

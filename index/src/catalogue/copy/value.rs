@@ -9,6 +9,7 @@ use sqlx::{Row, TypeInfo, ValueRef};
 use uuid::Uuid;
 
 use super::table::Kind;
+use crate::model::Hexadecimal;
 
 /// What a column holds. A UUID is its 16 bytes, as SQLite has it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -66,7 +67,7 @@ impl Value {
                 if kind == Kind::Bytes {
                     line.push_str("\\\\x");
                 }
-                hexadecimal(bytes, line);
+                let _ = write!(line, "{}", Hexadecimal(bytes));
             }
         }
     }
@@ -85,7 +86,7 @@ impl Value {
             }
             Value::Bytes(bytes) => {
                 sql.push_str(if kind == Kind::Uuid { "'" } else { "'\\x" });
-                hexadecimal(bytes, sql);
+                let _ = write!(sql, "{}", Hexadecimal(bytes));
                 sql.push_str(if kind == Kind::Uuid { "'::uuid" } else { "'::bytea" });
             }
         }
@@ -101,12 +102,6 @@ impl Value {
         digest.update([tag]);
         digest.update((bytes.len() as u64).to_be_bytes());
         digest.update(bytes);
-    }
-}
-
-fn hexadecimal(bytes: &[u8], text: &mut String) {
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::super::database::{execute, fetch_optional, now};
-use super::super::rows::{lock_studies, recount_hot, signed};
+use super::super::rows::{lock_studies, recount_hot};
 use super::super::{Catalogue, Error, RebuiltPart, Result, totals};
 use super::describe::Statement;
 use super::load::{Loaded, load};
@@ -30,27 +30,8 @@ impl Catalogue {
         let (mut studies, mut loaded, now) = (BTreeSet::new(), Loaded::default(), now(&mut connection).await?);
         load(&mut connection, node, part, now, &mut studies, &mut loaded).await?;
         execute!(connection, "DELETE FROM rebuild_described")?;
-        let row: Option<(i64, i64)> = fetch_optional!(connection, "SELECT id, series FROM packs WHERE cold_key = $1", pack.key.as_str())?;
-        let (pack_row, series) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
-        let sql = "UPDATE objects SET pack = $1, pack_offset = $2
-                   WHERE object_id = $3 AND series = $4 AND state <> 'deleted' AND sha256 = $5 AND length = $6
-                   AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
-        for object in &part.objects {
-            let (arrival, Some(offset)) = (&object.arrival, object.offset) else {
-                continue;
-            };
-            let (id, sha256) = (arrival.object.0, &arrival.sha256.0[..]);
-            execute!(
-                connection,
-                sql,
-                pack_row,
-                signed(offset),
-                id,
-                series,
-                sha256,
-                signed(arrival.length)
-            )?;
-        }
+        let row: Option<(i64,)> = fetch_optional!(connection, "SELECT series FROM packs WHERE cold_key = $1", pack.key.as_str())?;
+        let (series,) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
         for study in studies {
             totals::recount(&mut connection, study).await?;
         }

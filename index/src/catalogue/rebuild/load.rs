@@ -154,7 +154,9 @@ async fn known(connection: &mut Connection, objects: &[Rebuilt]) -> Result<HashS
 
 /// Objects on record that are in no pack, for the one of the manifest that was read before is gone, are in this one.
 async fn place(connection: &mut Connection, series: i64, pack: i64, objects: &[Rebuilt], known: &HashSet<Uuid>) -> Result<()> {
-    let sql = "UPDATE objects SET pack = $1, pack_offset = $2 WHERE object_id = $3 AND series = $4 AND sha256 = $5 AND pack IS NULL";
+    let sql = "UPDATE objects SET pack = $1, pack_offset = $2
+               WHERE object_id = $3 AND series = $4 AND sha256 = $5 AND length = $6
+               AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
     for object in objects.iter().filter(|object| known.contains(&object.arrival.object.0)) {
         if let Some(offset) = object.offset {
             let arrival = &object.arrival;
@@ -165,7 +167,8 @@ async fn place(connection: &mut Connection, series: i64, pack: i64, objects: &[R
                 signed(offset),
                 arrival.object.0,
                 series,
-                &arrival.sha256.0[..]
+                &arrival.sha256.0[..],
+                signed(arrival.length)
             )?;
         }
     }

@@ -142,10 +142,6 @@ pub enum Pass {
     ColdObjects,
     /// `fsck`: each object on record
     Objects,
-    /// The scrub's hot files
-    ScrubHot,
-    /// The scrub's packs
-    ScrubCold,
 }
 
 words!(Pass:
@@ -154,8 +150,6 @@ words!(Pass:
     ColdRows = "cold_rows",
     ColdObjects = "cold_objects",
     Objects = "objects",
-    ScrubHot = "scrub_hot",
-    ScrubCold = "scrub_cold",
 );
 
 /// How far a pass has come.

@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use filmroom_index::model::Hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -68,7 +69,7 @@ impl Journal {
             .chain_update([0])
             .chain_update(root.as_os_str().as_bytes())
             .finalize();
-        let path = imports.join(format!("{}.journal", hex(name.get(..16).unwrap_or_default())));
+        let path = imports.join(format!("{}.journal", Hexadecimal(name.get(..16).unwrap_or_default())));
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         Journal::read(&path, anew).map_err(named)
     }
@@ -106,7 +107,7 @@ impl Journal {
 
     /// Puts a file on record as done.
     pub(super) fn record(&self, key: &Key, remark: Option<&Remark>) -> io::Result<()> {
-        let mut line = hex(key);
+        let mut line = Hexadecimal(key).to_string();
         if let Some(remark) = remark {
             line.push(' ');
             line.push_str(&serde_json::to_string(remark)?);
@@ -126,10 +127,6 @@ fn parse(line: &[u8]) -> Option<(Key, Option<Remark>)> {
     let key = u128::from_str_radix(digits, 16).ok()?.to_be_bytes();
     let remark = remark.map(serde_json::from_str).transpose().ok()?;
     Some((key, remark))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -11,18 +11,17 @@
 //! # Crash story
 //! Started again, it goes on where it ended: what was answered and not yet in the journal is imported again, and kept once.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures::{StreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use crate::cli::{self, act::Performer};
+use crate::cli::{self, act::Performer, progress};
 use crate::config::Config;
 use crate::imports::{Import, Imported};
 
@@ -76,7 +75,7 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
     let mut tally = Tally::new(report).with_context(|| report.unwrap_or(Path::new("")).display().to_string())?;
     let performer = Performer::find(config).await?;
     let started = Instant::now();
-    let bar = progress();
+    let bar = progress::bar("{spinner} {pos} files, {msg}, {per_sec}, {elapsed}");
     let ended = import_all(config, &performer, &options, &mut tally, &bar).await;
     bar.finish_and_clear();
     performer.finish().await;
@@ -156,16 +155,4 @@ async fn settle(performer: &Performer, found: Found, link: bool) -> Settled {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} files, {msg}, {per_sec}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

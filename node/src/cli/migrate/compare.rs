@@ -8,8 +8,9 @@ use filmroom_scp::migration::compare::{Compared, Comparing, Totals};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use super::super::progress;
 use super::super::report::open;
-use super::{Wanted, listed, progress};
+use super::{BAR, Wanted, listed};
 use crate::config::Config;
 
 /// UIDs that a table names of one study.
@@ -50,7 +51,7 @@ pub(super) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
         digests: options.digests,
         today: today.date(),
     };
-    let bar = progress();
+    let bar = progress::bar(BAR);
     if options.tsv {
         println!(
             "study_uid\tstudy_date\tremote_series\tremote_images\there_series\there_images\tmissing\tquarantined\twithdrawn\tmore\tsame_bytes\tother_bytes\t\

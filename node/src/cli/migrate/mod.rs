@@ -3,7 +3,6 @@
 mod compare;
 mod show;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use filmroom_index::clock::Clock;
 use filmroom_index::model::AeTitle;
 use filmroom_scp::migration::window::{first, parse_date};
 use filmroom_scp::settings::Peer;
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpStream;
 
 use super::act::os_user;
+use super::progress;
 use super::report::open;
 use crate::config::Config;
 
@@ -24,6 +23,9 @@ use crate::config::Config;
 const LOOK: Duration = Duration::from_secs(1);
 /// A node that runs answers on its HTTP within this time.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// Progress of a migration and of a comparison.
+const BAR: &str = "{bar:30} {pos} of {len} studies, {msg} {elapsed}";
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
@@ -179,7 +181,7 @@ async fn begin(config: &Config, start: Start) -> anyhow::Result<()> {
 
 /// Waits until nobody works on a migration any more.
 async fn wait(catalogue: &Catalogue, ae: &AeTitle) -> anyhow::Result<MigrationSummary> {
-    let bar = progress();
+    let bar = progress::bar(BAR);
     loop {
         let Some(migration) = catalogue.last_migration(ae).await? else {
             bail!("{ae}: its migration is not on record any more")
@@ -263,17 +265,6 @@ async fn is_running(config: &Config) -> bool {
         tokio::time::timeout(ANSWER, TcpStream::connect(config.http_listen)).await,
         Ok(Ok(_))
     )
-}
-
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} studies, {msg} {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn service(text: &str) -> Result<RetrieveService, String> {

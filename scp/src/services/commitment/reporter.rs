@@ -31,7 +31,7 @@ use super::check::{Outcome, check};
 use super::event::EventInformation;
 use crate::destinations::ReportCall;
 use crate::dimse::{Status, StatusClass};
-use crate::leased::{claim_for_ever, while_held};
+use crate::leased::{claim_for_ever, while_held, wind_down};
 use crate::services::Context;
 use crate::settings::{Peer, Settings};
 
@@ -106,10 +106,7 @@ impl Reporter {
             () = stop.cancelled() => {}
         }
         // What is under way is due again at the next start; a report that is being answered is worth a moment.
-        tasks.close();
-        let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
-        shared.kill.cancel();
-        tasks.wait().await;
+        wind_down(&tasks, LAST_WORDS, &shared.kill).await;
     }
 }
 

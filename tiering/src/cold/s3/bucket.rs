@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::S3;
 use filmroom_index::catalogue::ArchiveTag;
+use filmroom_index::model::Hexadecimal;
 
 use crate::cold::{ArchiveDays, ColdError, ColdSettings, ColdStore, EventQueue};
 
@@ -188,7 +189,6 @@ impl Wanted {
             return "filmroom".to_owned();
         }
         let digest = Sha256::digest(self.root.as_bytes());
-        let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("filmroom-{hex}")
+        format!("filmroom-{}", Hexadecimal(digest.get(..8).unwrap_or_default()))
     }
 }
