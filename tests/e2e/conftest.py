@@ -16,6 +16,9 @@ from harness.node import ROOT, RUNNING, Node  # noqa: E402
 
 FIXTURES = ROOT / "fixtures"
 
+# What others may write to is not imported by hard link.
+os.umask(0o022)
+
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run what takes long as well: sweeps, power cuts, large objects")

@@ -231,6 +231,20 @@ def test_linked_files_are_the_originals_and_copies_are_not(node, tmp_path):
     assert (other / "1").stat().st_nlink == 1
 
 
+def test_what_others_may_write_to_is_copied_though_links_are_wanted(node, tmp_path):
+    good, _ = make_folder(tmp_path / "images", 10)
+    good[0].chmod(0o664)
+    good[1].chmod(0o606)
+    count, _ = imported(node, tmp_path / "images", "--link")
+    assert (count["imported"], count["linked"]) == (len(good), len(good) - 2)
+    assert [path.stat().st_nlink for path in good[:3]] == [1, 1, 2]
+    new = tmp_path / "new.dcm"
+    new.write_bytes(small_image(990))
+    new.chmod(0o622)
+    said = node.command("import", "--link", new)
+    assert "others than its owner may write to it (mode 622)" in said.stdout + said.stderr
+
+
 def test_a_linked_series_is_offloaded_and_comes_back(tmp_path):
     study, paths = sample.make_study(tmp_path / "images", images=3)
     (tmp_path / "cold").mkdir()
@@ -243,6 +257,20 @@ def test_a_linked_series_is_offloaded_and_comes_back(tmp_path):
         assert not node.hot_files() and all(path.exists() for path in paths)
         node.command("recall", study)
         assert {part10.digest(path) for path in node.hot_files()} == {part10.digest(path) for path in paths}
+
+
+def test_a_copy_waits_while_the_disk_is_beyond_its_high_watermark_and_a_link_does_not(tmp_path):
+    good, _ = make_folder(tmp_path / "images", 10)
+    full = Node(tmp_path / "node", environment={"FILMROOM_HOT__HIGH_WATERMARK": "0.001%", "FILMROOM_HOT__LOW_WATERMARK": "0.001%"})
+    process = start_import(full, tmp_path / "images")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=3)
+    process.kill()
+    process.wait()
+    assert not full.hot_files()
+    # It takes no room.
+    count, _ = imported(full, tmp_path / "images", "--link")
+    assert count["linked"] == len(good)
 
 
 def test_what_the_disk_cannot_take_ends_the_import_and_is_no_fault_of_the_file(tmp_path):

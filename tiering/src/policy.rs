@@ -7,6 +7,7 @@ use std::time::Duration;
 use filmroom_index::catalogue::{Evictable, EvictionCandidate};
 use filmroom_index::model::Timestamp;
 
+use crate::hot::Space;
 use crate::rules::{Keep, Treatment};
 
 /// How full a disk is, in bytes.
@@ -16,6 +17,15 @@ pub struct Usage {
     pub total: u64,
     /// What we cannot write to any more
     pub used: u64,
+}
+
+impl From<Space> for Usage {
+    fn from(space: Space) -> Usage {
+        Usage {
+            total: space.total,
+            used: space.total.saturating_sub(space.available),
+        }
+    }
 }
 
 impl Usage {

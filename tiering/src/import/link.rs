@@ -1,6 +1,7 @@
 //! A file that is kept where it lies: it gets a second name in the hot store.
 
 use std::fs::Metadata;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -11,12 +12,19 @@ use filmroom_index::model::ObjectId;
 use super::{HotStore, Received, check_class};
 use crate::hot::{Staged, examine};
 
+/// Permission of group and others to write: what is kept must not change under its digest.
+const OTHERS_WRITE: u32 = 0o022;
+
 /// Links a file into `incoming/`, reads all of it and flushes it. The error says why it has to be copied. Blocks.
 pub(super) fn link(hot: &HotStore, object: ObjectId, path: &Path, clock: &Clock) -> Result<Received, String> {
     let mut staged = Staged::link(hot, object, path).map_err(|e| e.to_string())?;
     let Some(file) = staged.file() else {
         return Err("not open".to_owned());
     };
+    let mode = file.metadata().map_err(|e| e.to_string())?.permissions().mode();
+    if mode & OTHERS_WRITE != 0 {
+        return Err(format!("others than its owner may write to it (mode {:03o})", mode & 0o777));
+    }
     let state = |metadata: Metadata| (metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
     let before = file.metadata().map(state).map_err(|e| e.to_string())?;
     let examined = examine(file)?;

@@ -2,7 +2,8 @@
 //!
 //! # Mechanics
 //! By copy, the data set's bytes are kept and the preface becomes ours. By hard link the file gets a second name in the hot store, preface and all: it is
-//! read from its first to its last byte under that name, so what was hashed is what is kept, and flushed. What cannot be linked is copied.
+//! read from its first to its last byte under that name, so what was hashed is what is kept, and flushed. What cannot be linked, or could be written to by
+//! others later, is copied. A copy waits while the disk is beyond its high watermark.
 //!
 //! # Invariants
 //! - What is served under a UID has that UID in its data set: where the File Meta Information names another object, the data set is believed.
@@ -27,6 +28,7 @@ use tokio::task::spawn_blocking;
 use crate::archive::{Archive, Sender};
 use crate::error::StoreError;
 use crate::hot::{HotStore, Received};
+use crate::policy::Usage;
 
 mod link;
 mod source;
@@ -52,6 +54,12 @@ pub enum ImportError {
     /// An object that belongs to no patient (PS3.4 GG): hanging protocols, palettes, implant templates.
     #[error("SOP class {0} belongs to no patient")]
     NonPatient(Uid),
+    /// What is copied in must leave modalities their room.
+    #[error("the disk is beyond hot.high_watermark ({share:.1} % used): an import by copy waits for eviction")]
+    BeyondWatermark {
+        /// Used share of the disk in percent
+        share: f64,
+    },
     /// The archive did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,7 +81,8 @@ impl ImportError {
     pub fn kind(&self) -> ImportErrorKind {
         match self {
             ImportError::Preface(PrefaceError::NoPrefix) | ImportError::Directory => ImportErrorKind::NotDicom,
-            ImportError::Store(
+            ImportError::BeyondWatermark { .. }
+            | ImportError::Store(
                 StoreError::Full { .. }
                 | StoreError::Disk(_)
                 | StoreError::Stopping
@@ -158,6 +167,7 @@ impl Archive {
     /// The data set's bytes are copied behind a preface of ours, which names the object that the data set is; and what the file's own said otherwise.
     async fn copy(&self, path: &Path, member: Option<&Member>, sender: &Sender) -> Result<(Received, Vec<String>), ImportError> {
         let (first, mut meta) = open(path, member, sender).await?;
+        self.leaves_room()?;
         let received = self.pour(first, meta.clone()).await?;
         let header = &received.header;
         let named = |tag, uid: &Uid| {
@@ -190,6 +200,16 @@ impl Archive {
         drop(received);
         let (again, _) = open(path, member, sender).await?;
         Ok((self.pour(again, meta).await?, notes))
+    }
+
+    /// Refuses while the disk is beyond its high watermark.
+    fn leaves_room(&self) -> Result<(), ImportError> {
+        let usage = Usage::from(self.inner.hot.space()?);
+        if usage.share() > self.inner.settings.high_watermark {
+            let share = usage.share() * 100.0;
+            return Err(ImportError::BeyondWatermark { share });
+        }
+        Ok(())
     }
 
     async fn pour(&self, opened: Opened, meta: FileMeta) -> Result<Received, ImportError> {

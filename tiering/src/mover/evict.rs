@@ -53,10 +53,7 @@ struct Place {
 pub(super) async fn by_rule(node: &Arc<Inner>, cold: &ColdStore, search: &mut Search) -> Result<(), ArchiveError> {
     let settings = &node.settings;
     let space = node.hot.space().map_err(ArchiveError::disk(&settings.data_dir))?;
-    let usage = Usage {
-        total: space.total,
-        used: space.total.saturating_sub(space.available),
-    };
+    let usage = Usage::from(space);
     metrics::gauge!("filmroom_disk_used_ratio").set(usage.share());
     let mut excess = usage.excess(settings.high_watermark, settings.low_watermark);
     for (round, place) in Round::ALL.into_iter().zip(&mut search.rounds) {
