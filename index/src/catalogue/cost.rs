@@ -39,6 +39,7 @@ struct PackRow {
     state: String,
     days: i64,
     small: i64,
+    kept: i64,
     months: i64,
     packs: i64,
     bytes: i64,
@@ -55,14 +56,15 @@ impl Catalogue {
         while from <= last {
             // A transaction for each, so that none is open for long.
             let mut connection = self.read().await?;
-            let sql = "SELECT state, days, small, months, count(*) AS packs, CAST(sum(length) AS BIGINT) AS bytes FROM (
+            let sql = "SELECT state, days, small, kept, months, count(*) AS packs, CAST(sum(length) AS BIGINT) AS bytes FROM (
                            SELECT state, length,
                                   CASE WHEN archive_clock < $3 THEN ($3 - archive_clock) / $4 ELSE CAST(0 AS BIGINT) END AS days,
                                   CAST(CASE WHEN length < $5 THEN 1 ELSE 0 END AS BIGINT) AS small,
+                                  CAST(CASE WHEN archive_tag = 'no' THEN 1 ELSE 0 END AS BIGINT) AS kept,
                                   CASE WHEN verified_at >= $3 THEN CAST(0 AS BIGINT) WHEN ($3 - verified_at) / $6 >= $7 THEN $7
                                        ELSE ($3 - verified_at) / $6 END AS months
                            FROM packs WHERE id >= $1 AND id < $2 AND verified_at IS NOT NULL) aged
-                       GROUP BY state, days, small, months";
+                       GROUP BY state, days, small, kept, months";
             let until = from.saturating_add(PACKS);
             let rows: Vec<PackRow> = fetch_all!(connection, sql, from, until, now.0, DAY, signed(MIN_ARCHIVED), MONTH, MONTHS)?;
             for row in rows {
@@ -145,6 +147,7 @@ impl PackRow {
             state: read_pack_state(&self.state)?,
             days: small_number(self.days),
             small: self.small != 0,
+            kept: self.kept != 0,
             months: small_number(self.months),
             packs: unsigned(self.packs),
             bytes: unsigned(self.bytes),
@@ -170,11 +173,11 @@ impl SizeSample {
 }
 
 /// What makes packs alike.
-type Kind = (&'static str, u32, bool, u32);
+type Kind = (&'static str, u32, bool, bool, u32);
 
 /// Groups of one kind are one, whatever stretch they were found in.
 fn add(groups: &mut BTreeMap<Kind, PackGroup>, group: PackGroup) {
-    let kind = (group.state.as_str(), group.days, group.small, group.months);
+    let kind = (group.state.as_str(), group.days, group.small, group.kept, group.months);
     match groups.entry(kind) {
         Entry::Occupied(mut known) => {
             known.get_mut().packs += group.packs;

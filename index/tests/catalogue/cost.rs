@@ -51,12 +51,18 @@ pub(crate) async fn packs_are_counted_by_what_was_seen_and_their_last_access(dat
     )
     .await;
     run(&database, "UPDATE packs SET state = 'uploaded', verified_at = NULL WHERE id = 4").await;
+    run(
+        &database,
+        "UPDATE packs SET archive_tag = CASE id WHEN 1 THEN 'no' WHEN 2 THEN 'yes' END WHERE id < 3",
+    )
+    .await;
     let mut groups = catalogue.packs_by_age(now).await.unwrap();
     groups.sort_by_key(|group| group.days);
     let group = |days, months, small, state| PackGroup {
         state,
         days,
         small,
+        kept: days == 540,
         months,
         packs: 1,
         bytes: if small { 5000 } else { 131_072 },

@@ -14,6 +14,8 @@ pub enum Seen {
     Archive,
     /// Archived in Deep Archive Access
     DeepArchive,
+    /// That it is readable; and a rule's tag keeps it from being archived
+    Kept,
 }
 
 /// Objects of which the last access is equally long ago.
@@ -32,6 +34,7 @@ impl Cohort {
     pub fn tier(&self, policy: Policy) -> Tier {
         let predicted = policy.tier(self.days);
         match (policy, self.seen) {
+            (Policy::Archive(_), Seen::Kept) => Policy::NoWaiting.tier(self.days),
             (Policy::Archive(_), Seen::DeepArchive) => Tier::DeepArchive,
             (Policy::Archive(_), Seen::Archive) => predicted.max(Tier::Archive),
             _ => predicted,
@@ -83,18 +86,21 @@ impl Population {
         }
     }
 
-    /// A month later: everything is older, a share of it was read and is as young as what arrived.
-    pub fn advance(&mut self, arrived: Sizes, read: f64) {
-        let mut young = arrived;
+    /// A month later: everything is older, a share of it was read and is as young as what arrived, of which `kept` is never archived.
+    pub fn advance(&mut self, arrived: Sizes, kept: Sizes, read: f64) {
+        let mut young = [(Seen::Readable, arrived), (Seen::Kept, kept)];
         for cohort in &mut self.cohorts {
-            young += cohort.sizes * read;
+            let [readable, kept] = &mut young;
+            let (_, again) = if cohort.seen == Seen::Kept { kept } else { readable };
+            *again += cohort.sizes * read;
             cohort.sizes = cohort.sizes * (1.0 - read);
             cohort.days += MONTH_DAYS;
         }
-        self.cohorts.push(Cohort {
+        let young = young.into_iter().filter(|(_, sizes)| *sizes != Sizes::default());
+        self.cohorts.extend(young.map(|(seen, sizes)| Cohort {
             days: MONTH_DAYS / 2.0,
-            seen: Seen::Readable,
-            sizes: young,
-        });
+            seen,
+            sizes,
+        }));
     }
 }

@@ -143,7 +143,7 @@ impl Profile {
         for share in self.months() {
             let arrived = objects * share;
             let flow = population.flow(plan.policy, arrived, self.read, self.expedited);
-            population.advance(arrived, self.read);
+            population.advance(arrived, Sizes::default(), self.read);
             last = quote(plan, &population, flow, study, prices);
             months.push(Month {
                 bytes: last.holding.total().bytes,

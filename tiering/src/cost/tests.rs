@@ -96,6 +96,8 @@ fn what_the_store_said_is_believed_before_the_prediction() {
     assert_eq!(seen(Seen::Archive, 200.0), Tier::DeepArchive);
     assert_eq!(seen(Seen::DeepArchive, 100.0), Tier::DeepArchive);
     assert_eq!(seen(Seen::Readable, 100.0), Tier::Archive);
+    assert_eq!(seen(Seen::Kept, 10.0), Tier::Frequent);
+    assert_eq!(seen(Seen::Kept, 1000.0), Tier::ArchiveInstant);
     let cohort = Cohort {
         days: 10.0,
         seen: Seen::Archive,
@@ -151,7 +153,7 @@ fn profiles() -> impl Strategy<Value = Profile> {
 }
 
 fn cohorts() -> impl Strategy<Value = Vec<Cohort>> {
-    let seen = prop_oneof![Just(Seen::Readable), Just(Seen::Archive), Just(Seen::DeepArchive)];
+    let seen = prop_oneof![Just(Seen::Readable), Just(Seen::Archive), Just(Seen::DeepArchive), Just(Seen::Kept)];
     let amount = |least: f64, most: f64| {
         (0u32..1_000_000, least..most).prop_map(|(objects, size)| Amount {
             objects: f64::from(objects),
@@ -232,7 +234,7 @@ proptest! {
                 let mut population = Population::default();
                 profile.months().into_iter().map(|share| {
                     let flow = population.flow(policy, objects * share, profile.read, profile.expedited);
-                    population.advance(objects * share, profile.read);
+                    population.advance(objects * share, Sizes::default(), profile.read);
                     Bill::of(&population.holding(policy), &flow, &Prices::default()).total()
                 }).sum::<f64>()
             };
@@ -246,8 +248,13 @@ proptest! {
         let mut population = Population { cohorts, manifest: None };
         let before = population.total();
         let arrived = LogNormal { mean: 1e6, sigma: 1.0 }.split(1000.0);
-        population.advance(arrived, read);
+        let kept = |population: &Population| -> f64 {
+            population.cohorts.iter().filter(|c| c.seen == Seen::Kept).map(|c| c.sizes.total().objects).sum()
+        };
+        let kept_before = kept(&population);
+        population.advance(arrived * 0.75, arrived * 0.25, read);
         prop_assert!(near(population.total().objects, before.objects + 1000.0));
+        prop_assert!(near(kept(&population), kept_before + 250.0));
         let young: f64 = population.cohorts.iter().filter(|c| c.days < MONTH_DAYS).map(|c| c.sizes.total().objects).sum();
         prop_assert!(near(young, 1000.0 + before.objects * read));
     }

@@ -58,7 +58,7 @@ impl Archive {
     }
 
     /// Packs and verifies a study (UID or Accession Number) now; returns when it is verified. The mover has to run ([`Archive::run`]). Fails at once when the
-    /// cold store refuses, and after five minutes without progress; the mover goes on trying all the same.
+    /// cold store refuses or `[bandwidth]` lets nothing be uploaded, and after five minutes without progress; the mover goes on trying all the same.
     pub async fn offload(&self, study: &str) -> Result<(), ArchiveError> {
         let node = &self.inner;
         self.cold()?;
@@ -82,6 +82,10 @@ impl Archive {
             }
             if backlog != Some(now) {
                 (backlog, moved) = (Some(now), Instant::now());
+            }
+            if node.bandwidth.upload.is_paused() {
+                let why = "[bandwidth] upload lets nothing pass at this hour; the study goes as soon as it does";
+                return Err(ColdError::Refused(why.to_owned()).into());
             }
             if moved.elapsed() > PATIENCE {
                 return Err(ColdError::Unavailable(last).into());

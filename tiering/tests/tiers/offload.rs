@@ -1,8 +1,11 @@
 //! Offload: what is verified, what is refused, what waits for the cold store.
 
 use filmroom_index::catalogue::Outcome;
+use filmroom_tiering::archive::Settings;
+use filmroom_tiering::bandwidth::Rate;
 use filmroom_tiering::cold::ColdError;
 use filmroom_tiering::error::ArchiveError;
+use filmroom_tiering::schedule::Schedule;
 
 use crate::bucket::{Bucket, Mood};
 use crate::node::{HOUR, Node, STUDY, eventually, files_below, series};
@@ -38,6 +41,20 @@ async fn a_quiet_series_is_offloaded_by_itself_and_a_newcomer_makes_a_further_pa
     eventually("two packs", async || node.packs().len() == 2).await;
     node.offload_and_evict(STUDY).await;
     node.retrieve(STUDY).await.assert_complete(&series(1, 1, 5, 1000));
+}
+
+#[tokio::test]
+async fn at_an_hour_in_which_nothing_is_uploaded_a_command_says_so_and_the_study_goes_later() {
+    let upload = |settings: &mut Settings, rate| settings.cold.as_mut().unwrap().bandwidth.upload = Schedule::always(rate);
+    let mut node = Node::start_with(|settings| upload(settings, Rate::Paused)).await;
+    node.store_all(&series(1, 1, 2, 1000)).await;
+    let refused = node.archive.offload(STUDY).await.unwrap_err();
+    assert!(refused.to_string().contains("[bandwidth] upload lets nothing pass"), "{refused}");
+    assert!(node.packs().is_empty());
+    upload(&mut node.settings, Rate::Unlimited);
+    let node = node.restart(|_| {}).await;
+    // It was asked for, and has not been quiet for long.
+    eventually("the pack", async || node.packs().len() == 1).await;
 }
 
 #[tokio::test]

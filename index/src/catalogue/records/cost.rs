@@ -12,6 +12,8 @@ pub struct PackGroup {
     pub days: u32,
     /// Whether they are too small to be archived
     pub small: bool,
+    /// Whether a rule's tag keeps them from being archived
+    pub kept: bool,
     /// Months of 30 days since they were verified: 0 is the last one; 12 and more are one
     pub months: u32,
     /// How many

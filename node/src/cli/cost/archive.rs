@@ -95,8 +95,9 @@ fn reckon(prices: &Prices, days: Days, counts: Counts, counted: Counted, sample:
         .collect();
     let mut population = counted.packs.clone();
     let forecast = (0..MONTHS).map(|_| {
-        let flow = population.flow(present, counted.arriving, counted.read, counted.expedited);
-        population.advance(counted.arriving, counted.read);
+        let arriving = counted.arriving + counted.arriving_kept;
+        let flow = population.flow(present, arriving, counted.read, counted.expedited);
+        population.advance(counted.arriving, counted.arriving_kept, counted.read);
         let holding = population.holding(present);
         (holding.total(), Bill::of(&holding, &flow, prices))
     });
@@ -156,7 +157,8 @@ fn document(prices: &Prices, costs: &Costs) -> Value {
     let forecast = costs.forecast.iter().zip(1u32..).map(
         |((total, bill), month)| json!({ "month": month, "objects": total.objects.round(), "bytes": total.bytes.round(), "monthly": figures::bill(bill) }),
     );
-    let (arriving, counted) = (costs.counted.arriving.total(), &costs.counted);
+    let counted = &costs.counted;
+    let arriving = (counted.arriving + counted.arriving_kept).total();
     json!({
         "prices": figures::prices(prices),
         "archive": { "access_days": costs.days.days.access, "deep_days": costs.days.days.deep, "from": costs.days.from },

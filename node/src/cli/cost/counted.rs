@@ -19,8 +19,10 @@ pub(super) struct Counted {
     pub(super) instances: Population,
     /// Packs by what the store said of them last
     pub(super) observed: [(PackState, Amount); 3],
-    /// Packs that come in a month
+    /// Packs that come in a month and may be archived
     pub(super) arriving: Sizes,
+    /// Packs that come in a month and are never archived
+    pub(super) arriving_kept: Sizes,
     /// Packs that came in the last month
     pub(super) arrived: Sizes,
     /// Months whose mean that is
@@ -42,7 +44,7 @@ impl Counted {
         for group in groups {
             packs.cohorts.push(Cohort {
                 days: f64::from(group.days),
-                seen: seen(group.state),
+                seen: if group.kept { Seen::Kept } else { seen(group.state) },
                 sizes: sizes(group),
             });
         }
@@ -67,12 +69,13 @@ impl Counted {
         };
         packs.manifest = Some(manifest_bytes(members));
         let months = groups.iter().map(|group| group.months + 1).max().unwrap_or(1).clamp(1, LOOK_BACK);
-        let came = |months: u32| {
+        let came = |months: u32, kept: bool| {
             groups
                 .iter()
-                .filter(|g| g.months < months)
+                .filter(|g| g.months < months && g.kept == kept)
                 .fold(Sizes::default(), |sum, g| sum + sizes(g))
         };
+        let a_month = MONTH_DAYS / 30.0 / f64::from(months);
         let restored = |within: u32, tier: Option<RestoreTier>, from: Option<PackState>| {
             let counts = |r: &&RestoreGroup| {
                 r.months < within && tier.is_none_or(|tier| tier == r.tier) && from.is_none_or(|from| from == r.archived_in)
@@ -98,8 +101,9 @@ impl Counted {
             instances,
             packs,
             observed,
-            arriving: came(months) * (MONTH_DAYS / 30.0 / f64::from(months)),
-            arrived: came(1),
+            arriving: came(months, false) * a_month,
+            arriving_kept: came(months, true) * a_month,
+            arrived: came(1, false) + came(1, true),
             months,
             // What was restored is archived no more, and was then.
             read: part(lately / f64::from(months), archived + lately),
@@ -197,6 +201,7 @@ mod tests {
             state,
             days,
             small,
+            kept: false,
             months,
             packs,
             bytes: packs * if small { 10_000 } else { 1_000_000 },
@@ -245,6 +250,11 @@ mod tests {
         assert_eq!(counted.restored_expedited, amount(4, 4_000_000));
         assert_eq!(counted.flow_of_packs().puts, 60.0);
         assert_eq!(counted.observed.map(|(_, amount)| amount.objects), [60.0, 70.0, 20.0]);
+        let mut never = groups;
+        never[0].kept = true;
+        let kept = Counted::new(&never, &sample(true), &restores);
+        assert_eq!(kept.arriving_kept.total().objects * 3.0, 30.0 * MONTH_DAYS / 30.0);
+        assert_eq!(kept.packs.cohorts[0].seen, Seen::Kept);
         // A young archive's months are those that it has.
         assert_eq!(Counted::new(&groups[..1], &sample(true), &[]).months, 1);
     }
