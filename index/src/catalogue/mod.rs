@@ -8,7 +8,7 @@
 //! - `records`: what callers give and get; `rows`: columns back into the words of the domain.
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
-//! - `subjects`: series as rules ask of them; `kept`: and as they are kept now; `tags`: the object tags of packs, and the walk that keeps them.
+//! - `subjects`: series as rules ask of them; `kept_series`: and as they are kept now; `tags`: the object tags of packs, and the walk that keeps them.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
 //! - `observed`: what the cold store says of packs; `restores`: those that come back out of its archive tiers.
 //! - `mending`: what is bad and can be made good; `scrubs`: how far the scrub is.
