@@ -8,6 +8,7 @@ as_postgres() {
     if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
 }
 
+# start_postgres FOLDER [OPTIONS OF THE SERVER]
 start_postgres() {
     local bin data port
     bin=$(compgen -G '/usr/lib/postgresql/*/bin' | sort -V | tail -1)
@@ -16,11 +17,9 @@ start_postgres() {
     mkdir -p "$data"
     chmod 755 "$1"
     [ "$(id -u)" != 0 ] || chown postgres "$data"
-    # It serves hundreds of databases, made and dropped beside the tests; each drop is a checkpoint that flushes all of them, and everybody waits for
-    # seconds. Killed, it loses nothing without fsync either; a power cut it does not outlive.
     (cd / && as_postgres "$bin/initdb" -D "$data" -U postgres --auth=trust -E UTF8 --locale=C.UTF-8 >/dev/null)
     (cd / && as_postgres "$bin/pg_ctl" -D "$data" -s -w -l "$data/log" \
-        -o "-h 127.0.0.1 -p $port -k $data -c max_connections=300 -c fsync=off" start)
+        -o "-h 127.0.0.1 -p $port -k $data -c max_connections=300 ${*:2}" start)
     postgres_ctl=$bin/pg_ctl
     postgres_data=$data
     stop_postgres() { (cd / && as_postgres "$postgres_ctl" -D "$postgres_data" -s -m immediate stop); }
