@@ -9,6 +9,7 @@ mod crash;
 mod erase;
 mod eviction;
 mod integrity;
+mod late_put;
 #[cfg(feature = "failpoints")]
 mod mending;
 mod node;
