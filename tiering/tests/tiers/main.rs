@@ -16,3 +16,4 @@ mod node;
 mod offload;
 mod recall;
 mod retrieval;
+mod two_nodes;
