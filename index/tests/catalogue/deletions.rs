@@ -75,6 +75,32 @@ async fn erase(catalogue: &Catalogue, at: Timestamp) {
     catalogue.end_erasing(at).await.unwrap();
 }
 
+/// A pack that Object Lock keeps keeps its deletion open for years; by then other bytes may have come, been deleted and been taken back.
+pub(crate) async fn what_came_after_a_deletion_was_lifted_is_taken_back_though_that_is_still_being_erased(database: Database) {
+    let catalogue = database.open().await;
+    let first = slice(1, 1, 1);
+    store(&catalogue, &first).await;
+    let old = delete(&catalogue, &instance(&first)).await;
+    catalogue.begin_erasing(old.due_at, false).await.unwrap();
+    assert!(catalogue.lift_tombstones(old.key, "admin", tick()).await.unwrap());
+    let again = first.clone().again().with_bytes("another");
+    assert_eq!(store(&catalogue, &again).await, Outcome::Served);
+    let new = delete(&catalogue, &instance(&again)).await;
+    let back = catalogue.take_back(new.key, "admin", tick()).await.unwrap().unwrap();
+    assert_eq!((back.restored, back.kept), (1, 0));
+    assert_eq!(
+        served(&catalogue, std::slice::from_ref(&again)).await,
+        BTreeSet::from([again.object])
+    );
+    take_doomed(&catalogue, node(1), false, 1000).await;
+    assert_eq!(catalogue.end_erasing(old.due_at).await.unwrap(), 1);
+    assert_eq!(
+        served(&catalogue, std::slice::from_ref(&again)).await,
+        BTreeSet::from([again.object])
+    );
+    database.counts_are_right().await;
+}
+
 pub(crate) async fn what_is_deleted_is_gone_at_once_and_comes_back_as_it_was(database: Database) {
     let catalogue = database.open().await;
     let all = [slice(1, 1, 1), slice(1, 1, 2), slice(1, 2, 1), slice(2, 1, 1)];
@@ -288,6 +314,7 @@ pub(crate) async fn a_pack_goes_or_is_replaced_without_what_is_deleted(database:
         key: claim.replacement.clone(),
         length: 3000,
         crc64: 5,
+        tag: None,
         members: vec![(all[0].object, 100)],
     };
     assert!(catalogue.pack_replaced(&claim, &new, tick()).await.is_err(), "a member is missing");

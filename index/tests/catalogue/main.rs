@@ -205,6 +205,7 @@ fn main() {
             nothing_is_decided_about_an_unknown_object;
         deletions:
             what_is_deleted_is_gone_at_once_and_comes_back_as_it_was,
+            what_came_after_a_deletion_was_lifted_is_taken_back_though_that_is_still_being_erased,
             a_series_or_an_instance_is_deleted_alone,
             what_is_deleted_is_refused_until_it_is_taken_back_or_permitted,
             the_retention_period_forbids_it_with_a_date,

@@ -105,8 +105,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
     let bar = progress::bar("{spinner} {wide_bar} {pos}/{len} {msg}, {elapsed}");
     let (mut run, mut walked) = (Run::default(), Ok(()));
     let mut order = options.order(None, config);
-    for study in studies {
-        order.study = study;
+    for study in &studies {
+        order.study.clone_from(study);
         walked = walk(&walker, &order, &mut run, &bar).await;
         if walked.is_err() {
             break;
@@ -118,7 +118,8 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
     if order.study.is_none() {
         run.began_at = began(&catalogue, node, &order).await?.or(run.began_at);
     }
-    let left = tell(&catalogue, node, &order, options.study.is_some(), &run, options.json).await?;
+    let studies: Vec<Uid> = studies.into_iter().flatten().collect();
+    let left = tell(&catalogue, node, &order, &studies, &run, options.json).await?;
     catalogue.close().await;
     if left > 0 {
         return Err(Left(left).into());
@@ -217,11 +218,13 @@ async fn began(catalogue: &Catalogue, node: NodeId, order: &Order) -> anyhow::Re
     Ok(first)
 }
 
-/// Lists what is open and what was repaired; returns how many are open.
-async fn tell(catalogue: &Catalogue, node: NodeId, order: &Order, one: bool, run: &Run, as_json: bool) -> anyhow::Result<u64> {
+/// Lists what is open and what was repaired, of some studies or of all; returns how many are open.
+async fn tell(catalogue: &Catalogue, node: NodeId, order: &Order, studies: &[Uid], run: &Run, as_json: bool) -> anyhow::Result<u64> {
     let kinds = order.kinds();
-    let study = order.study.as_ref().map(Uid::as_str).filter(|_| one);
-    let ours = |record: &FindingRecord| kinds.contains(&record.finding.kind) && study.is_none_or(|study| record.finding.study_uid == study);
+    let ours = |record: &FindingRecord| {
+        let of_study = |study: &Uid| study.as_str() == record.finding.study_uid;
+        kinds.contains(&record.finding.kind) && (studies.is_empty() || studies.iter().any(of_study))
+    };
     let (mut listed, mut open, mut after) = (Vec::new(), 0, 0);
     loop {
         let page = catalogue.findings(node, false, after, PAGE).await?;

@@ -15,6 +15,7 @@ use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
 use crate::archive::Inner;
+use crate::bandwidth::paced;
 use crate::cold::{ByteStream, ColdError, ColdStore};
 use crate::error::{RestoreOutlook, StoreError};
 use crate::hot::{HotStore, Staged};
@@ -63,7 +64,10 @@ impl Copies {
                     return Err(ColdError::Source(std::io::Error::other("what is to be read is not where it was planned")).into());
                 };
                 stretch = match answered(node, cold.get(&claim.key, Some(range.clone())).await) {
-                    Ok(stream) => Stretch::of(stream, range),
+                    Ok(stream) => {
+                        let stream = paced(stream, Arc::clone(&node.bandwidth), |bandwidth| &bandwidth.download);
+                        Stretch::of(stream, range)
+                    }
                     Err(ColdError::Archived { tier, .. }) => {
                         return restore(node, claim, pack_state(Some(tier))).await.map(Kept::Archived);
                     }

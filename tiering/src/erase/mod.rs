@@ -44,6 +44,9 @@ const RENEWAL: Duration = Duration::from_secs(30);
 /// What has no end that is known, a legal hold, is looked at again after this long.
 const ENDLESS: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What waits for an hour at which something may be sent is looked at again after this long.
+const PAUSE: Duration = Duration::from_secs(5 * 60);
+
 /// What came of one take.
 enum Outcome {
     /// Nothing of the pack is left.
@@ -54,6 +57,8 @@ enum Outcome {
     Locked(Option<Timestamp>, String),
     /// What stays has to be restored first.
     Restoring(Timestamp),
+    /// Nothing may be sent to the cold store at this hour.
+    Paused,
 }
 
 /// Works until cancelled.
@@ -152,6 +157,12 @@ async fn record(node: &Inner, claim: &ErasureClaim, outcome: Result<Outcome, Set
             node.catalogue.erasure_failed(claim, why, pause, now).await?;
             return Ok(ControlFlow::Continue(false));
         }
+        Ok(Outcome::Paused) => {
+            counter!("filmroom_erasures_put_off_total", "reason" => "paused").increment(1);
+            let why = "what stays in this pack is put anew when anything may be sent to the cold store again";
+            node.catalogue.erasure_failed(claim, why, PAUSE, now).await?;
+            return Ok(ControlFlow::Continue(false));
+        }
         Err(Setback::Cold(error)) => error,
         // This row cannot be read, however often it is tried: others can.
         Err(Setback::Catalogue(error @ (catalogue::Error::Corrupt(_) | catalogue::Error::Refused(_)))) => {
@@ -194,7 +205,7 @@ fn describe_metrics() {
     );
     describe_counter!(
         "filmroom_erasures_put_off_total",
-        "Packs that could not be erased yet, by reason: locked by the cold store, restoring, failed"
+        "Packs that could not be erased yet, by reason: locked by the cold store, restoring, paused (nothing may be sent at this hour), failed"
     );
     describe_gauge!("filmroom_erasures_open", "Packs that hold what is to be erased");
     describe_gauge!(

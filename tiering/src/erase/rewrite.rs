@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use filmroom_index::catalogue::{ErasureClaim, PackClaim, PackState, ReplacementPack};
+use filmroom_index::catalogue::{ArchiveTag, ErasureClaim, PackClaim, PackState, ReplacementPack};
 use filmroom_index::model::ObjectId;
 
 use super::kept::{Copies, Kept};
 use super::{Outcome, removal};
 use crate::archive::Inner;
-use crate::cold::{Class, ColdStore};
-use crate::mover::transfer::{Setback, answered, put_manifest, verify};
+use crate::cold::ColdStore;
+use crate::mover::transfer::{Setback, put_manifest, put_tagged, verify};
 use crate::pack::{self, Rotten};
 
 pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
+    // The lease would be held until the hour at which anything may be sent again.
+    if node.bandwidth.upload.is_paused() {
+        return Ok(Outcome::Paused);
+    }
     let new = replacement(claim);
     if !claim.replacement.is_empty() && claim.replacement != new.key {
         // Fewer members stay than when that one was begun. Nothing belongs to it.
@@ -22,8 +26,8 @@ pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &Erasure
     }
     node.catalogue.erasure_replacing(claim, &new.key).await?;
     fail::fail_point!("erase::after_replacing");
-    let crc64 = match put(node, cold, claim, &new).await? {
-        Kept::Here(crc64) => crc64,
+    let (crc64, tag) = match put(node, cold, claim, &new).await? {
+        Kept::Here(put) => put,
         Kept::Archived(at) => return Ok(Outcome::Restoring(at)),
     };
     fail::fail_point!("erase::after_put");
@@ -34,6 +38,7 @@ pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &Erasure
         key: new.key.clone(),
         length: new.length,
         crc64,
+        tag,
         members: new.members.iter().map(|(member, offset)| (member.object, *offset)).collect(),
     };
     node.catalogue.pack_replaced(claim, &replaced, node.clock.now()).await?;
@@ -63,7 +68,12 @@ fn replacement(claim: &ErasureClaim) -> PackClaim {
 }
 
 /// Puts the new pack from hot files where they are sound, and from the old pack.
-async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim, new: &PackClaim) -> Result<Kept<u64>, Setback> {
+async fn put(
+    node: &Arc<Inner>,
+    cold: &ColdStore,
+    claim: &ErasureClaim,
+    new: &PackClaim,
+) -> Result<Kept<(u64, Option<ArchiveTag>)>, Setback> {
     let mut hot: Vec<ObjectId> = claim.hot.clone();
     loop {
         let copies = match Copies::gather(node, cold, claim, &hot).await? {
@@ -74,15 +84,12 @@ async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim, new: &Pa
         let paths = copies.paths();
         let hot_store = node.hot.clone();
         let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_else(|| hot_store.path(object));
-        let put = answered(
-            node,
-            cold.put(&new.key, Class::Pack, new.length, pack::stream(&new.key, members, path))
-                .await,
-        );
+        let put = put_tagged(node, cold, new, pack::stream(&new.key, members, path)).await;
         drop(copies);
         let error = match put {
-            Ok(crc64) => return Ok(Kept::Here(crc64)),
-            Err(error) => error,
+            Ok(put) => return Ok(Kept::Here(put)),
+            Err(Setback::Cold(error)) => error,
+            Err(setback) => return Err(setback),
         };
         match Rotten::behind(&error) {
             // The old pack may have it as it was received.

@@ -1,5 +1,7 @@
 //! What a key of the cold store names, by its shape alone. Pure.
 
+use crate::rebuild::PATIENTS;
+
 /// What lies under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Named {
@@ -7,7 +9,7 @@ pub(super) enum Named {
     Pack,
     /// `<study>/<series>/<id>.json.zst`
     Manifest,
-    /// `<study>/journal-<id>.json`
+    /// `<study>/journal-<id>.json`, or the same about patients
     Journal,
     /// Nothing of ours
     Foreign,
@@ -17,7 +19,9 @@ pub(super) enum Named {
 pub(super) fn named(key: &str) -> Named {
     let parts: Vec<&str> = key.split('/').collect();
     match parts.as_slice() {
-        [study, name] if is_uid(study) && name.starts_with("journal-") && name.ends_with(".json") => Named::Journal,
+        [folder, name] if (is_uid(folder) || *folder == PATIENTS) && name.starts_with("journal-") && name.ends_with(".json") => {
+            Named::Journal
+        }
         [study, series, name] if is_uid(study) && is_uid(series) && name.ends_with(".zip") => Named::Pack,
         [study, series, name] if is_uid(study) && is_uid(series) && name.ends_with(".json.zst") => Named::Manifest,
         _ => Named::Foreign,
@@ -47,6 +51,8 @@ mod tests {
             ("1.2/3.4/0a.superseded.zip", Named::Pack),
             ("1.2/3.4/0a.json.zst", Named::Manifest),
             ("1.2/journal-0a.json", Named::Journal),
+            ("patients/journal-0a.json", Named::Journal),
+            ("patients/3.4/0a.zip", Named::Foreign),
             ("1.2/journal-0a.txt", Named::Foreign),
             ("1.2/x/0a.zip", Named::Foreign),
             ("x/3.4/0a.zip", Named::Foreign),

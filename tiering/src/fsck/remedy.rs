@@ -171,10 +171,12 @@ impl Walk<'_> {
         }
         let objects: Vec<ObjectId> = manifest.instances.iter().map(|instance| instance.member.object).collect();
         let places = node.catalogue.kept_places(&objects).await?;
+        let erased = self.erased(&manifest).await?;
         let mut elsewhere = BTreeSet::new();
         for object in &objects {
             match places.get(object) {
                 Some(place) if place.state == ServingState::Deleted => {}
+                None if erased.contains(object) => {}
                 Some(KeptPlace { pack: Some(other), .. }) if *other != pack => {
                     elsewhere.insert(other.clone());
                 }

@@ -4,8 +4,10 @@
 //! - No pack is read: its manifest, its length and its checksum have to tell.
 //! - What another catalogue's node wrote is named and never touched.
 
-use filmroom_index::catalogue::{Finding, FindingKind, KeptPlace};
-use filmroom_index::model::{ObjectId, ServingState};
+use std::collections::HashSet;
+
+use filmroom_index::catalogue::{self, Finding, FindingKind, KeptPlace};
+use filmroom_index::model::{ObjectId, ServingState, Uid};
 
 use super::Walk;
 use super::key::study_of;
@@ -59,7 +61,7 @@ impl Walk<'_> {
             return Ok(unknown(detail, Remedy::None("a person has to look at it".to_owned())));
         }
         let detail = format!(
-            "the catalogue does not have it, and does not need it: each of its {total} instances is deleted, or in another verified pack"
+            "the catalogue does not have it, and does not need it: each of its {total} instances is deleted or erased, or in another verified pack"
         );
         Ok(Some(found(FindingKind::PackOrphan, &key, detail, Remedy::Orphan)))
     }
@@ -115,7 +117,25 @@ impl Walk<'_> {
     pub(super) async fn members(&self, manifest: &Manifest) -> Result<Vec<Member>, ArchiveError> {
         let objects: Vec<ObjectId> = manifest.instances.iter().map(|instance| instance.member.object).collect();
         let places = self.node.catalogue.kept_places(&objects).await?;
-        Ok(objects.iter().map(|object| member(places.get(object), &manifest.key)).collect())
+        let erased = self.erased(manifest).await?;
+        let member = |object: &ObjectId| match places.get(object) {
+            None if erased.contains(object) => Member::Kept,
+            place => member(place, &manifest.key),
+        };
+        Ok(objects.iter().map(member).collect())
+    }
+
+    /// Members of a manifest that were deleted on purpose after they had come: the catalogue has no row of those any more. A put that a node began before it lost
+    /// its lease may bring them back into the cold store, whenever it ends.
+    pub(super) async fn erased(&self, manifest: &Manifest) -> Result<HashSet<ObjectId>, ArchiveError> {
+        let members = || manifest.instances.iter().map(|instance| &instance.member);
+        let uids: Vec<Uid> = members().map(|member| member.sop_instance.clone()).collect();
+        let erased = self.node.catalogue.erased_instances(&uids).await?;
+        let came_before = |member: &&catalogue::Member| {
+            let asked = erased.get(&member.sop_instance);
+            asked.is_some_and(|asked| member.object.made_at().is_some_and(|made| made <= *asked))
+        };
+        Ok(members().filter(came_before).map(|member| member.object).collect())
     }
 }
 
@@ -126,7 +146,7 @@ pub(super) enum Member {
     Needed,
     /// In another pack that is not verified or is damaged
     Doubtful,
-    /// Deleted, or in another pack that is verified and not known to be damaged
+    /// Deleted or erased, or in another pack that is verified and not known to be damaged
     Kept,
 }
 

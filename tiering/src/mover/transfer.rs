@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
-use filmroom_index::catalogue::{self, PackClaim, PackState};
+use filmroom_index::catalogue::{self, ArchiveTag, PackClaim, PackState};
 use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
 use filmroom_index::model::{NodeId, ObjectId};
@@ -78,13 +78,25 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
 
 /// Puts the pack with the tag that the rules say, and puts that on record.
 pub(crate) async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
-    let tag = tags::of_new(node, claim).await?;
-    let class = tag.map_or(Class::Pack, Class::TaggedPack);
-    let crc64 = answered(node, cold.put(&claim.key, class, claim.length, leaving(node, claim)).await)?;
+    let (crc64, tag) = put_tagged(node, cold, claim, bytes(node, claim)).await?;
     if tag.is_some() {
         node.catalogue.pack_tagged(claim.pack, tag).await?;
     }
     Ok(crc64)
+}
+
+/// Puts bytes as a pack, at the speed at which they may leave and with the tag that the rules say, which is not on record yet.
+pub(crate) async fn put_tagged(
+    node: &Inner,
+    cold: &ColdStore,
+    claim: &PackClaim,
+    bytes: ByteStream,
+) -> Result<(u64, Option<ArchiveTag>), Setback> {
+    let tag = tags::of_new(node, claim).await?;
+    let class = tag.map_or(Class::Pack, Class::TaggedPack);
+    let leaving = paced(bytes, Arc::clone(&node.bandwidth), |bandwidth| &bandwidth.upload);
+    let crc64 = answered(node, cold.put(&claim.key, class, claim.length, leaving).await)?;
+    Ok((crc64, tag))
 }
 
 /// Compares what the cold store has with what was put.
@@ -122,11 +134,6 @@ pub(crate) fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
     let (hot, used) = (node.hot.clone(), node.hot.clone());
     let stream = pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object));
     stream.inspect(move |_| used.mark_used()).boxed()
-}
-
-/// The same, at the speed at which they may leave.
-fn leaving(node: &Inner, claim: &PackClaim) -> ByteStream {
-    paced(bytes(node, claim), Arc::clone(&node.bandwidth), |bandwidth| &bandwidth.upload)
 }
 
 /// CRC-64/NVME of a stream that has to have `length` bytes.

@@ -9,9 +9,11 @@ mod crash;
 mod erase;
 mod eviction;
 mod integrity;
+mod late_put;
 #[cfg(feature = "failpoints")]
 mod mending;
 mod node;
 mod offload;
 mod recall;
 mod retrieval;
+mod two_nodes;

@@ -38,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) archive: Archive,
     pub(crate) settings: Settings,
     pub(crate) time: Arc<AtomicI64>,
+    url: String,
     stop: CancellationToken,
     mover: JoinHandle<()>,
     turn: Option<RwLockReadGuard<'static, ()>>,
@@ -52,7 +53,7 @@ pub(crate) fn sender() -> Sender {
 }
 
 /// Nothing is offloaded or evicted by itself but in tests about that.
-fn settings(dir: &Path, cold: ColdLocation) -> Settings {
+pub(crate) fn settings(dir: &Path, cold: ColdLocation) -> Settings {
     Settings {
         data_dir: dir.join("data"),
         reserve: 0,
@@ -95,12 +96,29 @@ impl Node {
         std::fs::create_dir(&cold).unwrap();
         let mut settings = settings(dir.path(), ColdLocation::Directory(cold));
         change(&mut settings);
-        Node::start_in(dir, settings, Arc::new(AtomicI64::new(1_795_000_000_000_000))).await
-    }
-
-    async fn start_in(dir: tempfile::TempDir, settings: Settings, time: Arc<AtomicI64>) -> Node {
         std::fs::create_dir_all(&settings.data_dir).unwrap();
         let url = format!("sqlite:{}", settings.data_dir.join("catalogue.db").display());
+        Node::start_in(dir, settings, Arc::new(AtomicI64::new(1_795_000_000_000_000)), url).await
+    }
+
+    /// Two nodes on one catalogue and one directory as cold store, in one time.
+    pub(crate) async fn start_pair(postgres: Option<&str>) -> (Node, Node) {
+        let mut first = Node::start().await;
+        if let Some(url) = postgres {
+            url.clone_into(&mut first.url);
+            first = first.restart(|_| {}).await;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: dir.path().join("data"),
+            ..first.settings.clone()
+        };
+        let second = Node::start_in(dir, settings, first.time.clone(), first.url.clone()).await;
+        (first, second)
+    }
+
+    async fn start_in(dir: tempfile::TempDir, settings: Settings, time: Arc<AtomicI64>, url: String) -> Node {
+        std::fs::create_dir_all(&settings.data_dir).unwrap();
         let catalogue = Catalogue::open(&url).await.unwrap();
         let archive = Archive::open(settings.clone(), catalogue, Clock::Steered(time.clone()))
             .await
@@ -115,6 +133,7 @@ impl Node {
             archive,
             settings,
             time,
+            url,
             stop,
             mover,
             turn: None,
@@ -128,7 +147,7 @@ impl Node {
         self.archive.close().await;
         drop(self.archive);
         meanwhile(self.dir.path());
-        let node = Node::start_in(self.dir, self.settings, self.time).await;
+        let node = Node::start_in(self.dir, self.settings, self.time, self.url).await;
         Node { turn: self.turn, ..node }
     }
 
@@ -168,18 +187,7 @@ impl Node {
 
     /// The served instances of a study.
     pub(crate) async fn locate(&self, study: &str) -> Vec<Located> {
-        let query = Query {
-            root: Root::Study,
-            level: Level::Study,
-            keys: vec![MatchKey {
-                tag: tags::STUDY_INSTANCE_UID,
-                vr: VR::UI,
-                matcher: Matcher::Uids(vec![study.to_owned()]),
-            }],
-            returns: Vec::new(),
-            unsupported: Vec::new(),
-        };
-        self.archive.catalogue().locate(self.archive.node(), &query).await.unwrap()
+        locate(&self.archive, study).await
     }
 
     pub(crate) async fn hot_instances(&self, study: &str) -> usize {
@@ -203,9 +211,27 @@ impl Node {
     }
 }
 
+/// The served instances of a study.
+pub(crate) async fn locate(archive: &Archive, study: &str) -> Vec<Located> {
+    let query = Query {
+        root: Root::Study,
+        level: Level::Study,
+        keys: vec![MatchKey {
+            tag: tags::STUDY_INSTANCE_UID,
+            vr: VR::UI,
+            matcher: Matcher::Uids(vec![study.to_owned()]),
+        }],
+        returns: Vec::new(),
+        unsupported: Vec::new(),
+    };
+    archive.catalogue().locate(archive.node(), &query).await.unwrap()
+}
+
+/// Files; those that are removed meanwhile may be among them or not.
 pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
+    let Ok(entries) = std::fs::read_dir(dir) else { return found };
+    for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files_below(&path));

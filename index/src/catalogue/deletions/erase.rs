@@ -26,7 +26,7 @@ use super::super::database::{Connection, again, execute, fetch_all, fetch_option
 use super::super::offload::{MemberRow, member_columns, uids};
 use super::super::rejections::lock_exclusive;
 use super::super::rows::{lock_studies, lock_study_of, node_row, read_pack_state, read_state, recount_hot, signed, unsigned};
-use super::super::{AuditEvent, Catalogue, ErasureClaim, Error, PackKey, ReplacementPack, Result, SeriesKey, audit};
+use super::super::{ArchiveTag, AuditEvent, Catalogue, ErasureClaim, Error, PackKey, ReplacementPack, Result, SeriesKey, audit};
 use super::{COLLISIONS, MAX_REASON};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
@@ -248,8 +248,9 @@ impl Catalogue {
         let Some((Some(node),)) = ours else {
             return Err(Error::LeaseLost);
         };
-        let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, seen_at, archive_clock)
-                   VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $7, $7) ON CONFLICT (cold_key) DO NOTHING";
+        let sql =
+            "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, seen_at, archive_clock, archive_tag)
+                   VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $7, $7, $8) ON CONFLICT (cold_key) DO NOTHING";
         execute!(
             connection,
             sql,
@@ -259,7 +260,8 @@ impl Catalogue {
             signed(new.length),
             claim.serving.as_str(),
             new.crc64.cast_signed(),
-            now.0
+            now.0,
+            new.tag.map(ArchiveTag::as_str)
         )?;
         let sql = "SELECT id FROM packs WHERE cold_key = $1 AND series = $2 AND verified_at IS NOT NULL";
         let row: Option<(i64,)> = fetch_optional!(connection, sql, new.key.as_str(), claim.series.0)?;

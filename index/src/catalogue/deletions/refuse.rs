@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::database::{Connection, Handle, execute, fetch_all, in_list, in_uuids, limited};
 use super::super::lists::{Texts, Uuids};
-use super::super::rows::node_row;
+use super::super::rows::{node_row, read_uid};
 use super::super::{Catalogue, Result};
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
@@ -82,6 +82,21 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let found = tombstones(&mut connection, uids.iter()).await?;
         Ok(uids.iter().filter_map(|uid| Some((uid.clone(), found.why(uid)?))).collect())
+    }
+
+    /// When those of some SOP Instance UIDs were deleted whose deletion cannot be taken back any more, the last time, whether or not they may come again.
+    pub async fn erased_instances(&self, uids: &[Uid]) -> Result<HashMap<Uid, Timestamp>> {
+        let mut connection = self.read().await?;
+        let sql = in_list!(
+            connection,
+            "SELECT t.sop_instance_uid, max(d.asked_at) FROM tombstones t
+             JOIN deletions d ON d.id = t.deletion AND d.state IN ('erasing', 'erased') WHERE t.sop_instance_uid",
+            "$1",
+            " GROUP BY t.sop_instance_uid"
+        );
+        let rows: Vec<(String, i64)> = fetch_all!(connection, sql, uids.iter().map(Uid::as_str).collect::<Texts>())?;
+        let read = |(uid, at): (String, i64)| Ok((read_uid(&uid)?, Timestamp(at)));
+        rows.into_iter().map(read).collect()
     }
 
     /// Lets go of files that came to lie on a node's disk although a deletion forbids them: once this has returned they may be removed.

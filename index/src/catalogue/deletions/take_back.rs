@@ -138,10 +138,12 @@ async fn fates(connection: &mut Connection, deletion: i64, objects: &[HeldRow]) 
         .collect();
     for part in objects.chunks(PART) {
         let uids: Texts = part.iter().map(|object| object.sop_instance_uid.as_str()).collect();
+        // One that was lifted has in hand what it had before: what came since is none of its business.
         let sql = in_list!(
             connection,
             "SELECT t.sop_instance_uid, max(d.id) FROM tombstones t
-             JOIN deletions d ON d.id = t.deletion AND d.state IN ('waiting', 'erasing') AND d.id <> $1 WHERE t.sop_instance_uid",
+             JOIN deletions d ON d.id = t.deletion AND d.state IN ('waiting', 'erasing') AND d.lifted_at IS NULL AND d.id <> $1
+             WHERE t.sop_instance_uid",
             "$2",
             " GROUP BY t.sop_instance_uid"
         );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Member, PackKey, PackState, SeriesKey};
+use super::{ArchiveTag, Member, PackKey, PackState, SeriesKey};
 use crate::model::{NodeId, ObjectId, ServingState, Timestamp, Uid};
 use crate::retention::Retention;
 
@@ -234,6 +234,8 @@ pub struct ReplacementPack {
     pub length: u64,
     /// CRC-64/NVME
     pub crc64: u64,
+    /// The tag that it was put with; none where packs have none
+    pub tag: Option<ArchiveTag>,
     /// Every member that stays, and the first byte of its file in this pack
     pub members: Vec<(ObjectId, u64)>,
 }
