@@ -61,6 +61,7 @@ fn main() {
         opening:
             a_catalogue_is_made_where_there_is_none_and_opened_again,
             a_newer_schema_is_refused,
+            a_digest_may_be_unknown_and_is_no_other_length,
             processes_that_start_together_make_one_schema;
         matching:
             sql_finds_what_the_reference_matcher_finds,
