@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Arrival, Catalogue, Error, NewPack, OffloadClaim, PackClaim, PackState};
+use filmroom_index::catalogue::{Arrival, Catalogue, ColdLayout, Error, NewPack, OffloadClaim, PackClaim, PackState};
 use filmroom_index::model::ServingState;
 
 use crate::database::Database;
@@ -21,6 +21,8 @@ pub(crate) fn packs(claim: &OffloadClaim) -> Vec<NewPack> {
         match packs.iter_mut().find(|pack| pack.state == member.state) {
             Some(pack) => pack.members.push((member.object, offset)),
             None => packs.push(NewPack {
+                layout: ColdLayout::Pack,
+                manifest: None,
                 key: format!("{}/{}/{}.zip", claim.study_uid, claim.series_uid, member.object),
                 length: 5000,
                 state: member.state,

@@ -9,6 +9,7 @@
 mod answering;
 mod archived;
 mod audit;
+mod batches;
 mod cold;
 mod commitments;
 mod copy;
@@ -130,6 +131,10 @@ fn main() {
             members_that_changed_since_the_claim_are_not_planned,
             a_pack_says_of_its_members_what_they_were_when_planned,
             a_rotten_member_dissolves_its_pack_and_is_never_packed;
+        batches:
+            a_batch_is_claimed_as_a_whole_and_verified_in_one,
+            one_that_fails_leaves_its_batch_and_the_others_go_on,
+            what_is_erased_of_a_batch_goes_together_and_the_rest_is_told_anew;
         hot:
             only_what_is_verified_is_evicted_and_what_is_archived_only_where_that_is_said,
             archived_copies_are_let_go_where_that_is_said,

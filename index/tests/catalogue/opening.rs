@@ -48,11 +48,24 @@ pub(crate) async fn a_digest_may_be_unknown_and_is_no_other_length(database: Dat
     store_all(&catalogue, &[slice(1, 1, 1)]).await;
     let unknown = "UPDATE objects SET sha256 = NULL, crc32 = NULL";
     database.run(unknown, unknown).await;
-    assert_eq!(database.number("SELECT count(*) FROM objects WHERE sha256 IS NULL AND crc32 IS NULL").await, 1);
-    let known = database.try_run("UPDATE objects SET sha256 = zeroblob(32)", "UPDATE objects SET sha256 = decode(repeat('00', 32), 'hex')");
+    assert_eq!(
+        database
+            .number("SELECT count(*) FROM objects WHERE sha256 IS NULL AND crc32 IS NULL")
+            .await,
+        1
+    );
+    let known = database.try_run(
+        "UPDATE objects SET sha256 = zeroblob(32)",
+        "UPDATE objects SET sha256 = decode(repeat('00', 32), 'hex')",
+    );
     known.await.unwrap();
-    let short = database.try_run("UPDATE objects SET sha256 = x'00'", "UPDATE objects SET sha256 = '\\x00'").await;
-    assert!(short.unwrap_err().to_lowercase().contains("check constraint"), "an SHA-256 has 32 bytes");
+    let short = database
+        .try_run("UPDATE objects SET sha256 = x'00'", "UPDATE objects SET sha256 = '\\x00'")
+        .await;
+    assert!(
+        short.unwrap_err().to_lowercase().contains("check constraint"),
+        "an SHA-256 has 32 bytes"
+    );
     if let Kind::Sqlite = database.kind {
         assert_eq!(database.text("PRAGMA integrity_check").await, "ok");
         assert_eq!(database.number("SELECT count(*) FROM pragma_foreign_key_check").await, 0);

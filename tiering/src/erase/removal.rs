@@ -11,7 +11,7 @@ use crate::mover::transfer::{Setback, answered};
 use crate::pack;
 
 /// What the cold store keeps of a pack: until when, and how that is said.
-type Kept = (Option<Timestamp>, String);
+pub(super) type Kept = (Option<Timestamp>, String);
 
 pub(super) async fn remove(node: &Inner, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
     // What an earlier attempt has begun to put in its place holds nothing that stays either, by now.
@@ -29,18 +29,26 @@ pub(super) async fn remove(node: &Inner, cold: &ColdStore, claim: &ErasureClaim)
 
 /// Removes a pack and, once that is gone, its manifest.
 pub(super) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
-    for key in [key.to_owned(), pack::manifest_key(key)] {
-        if let Erased::Locked { until, versions } = answered(node, cold.erase(&key).await)? {
-            let until_when = match until {
-                Some(until) => format!("until {}", moment(until)),
-                None => "and does not say until when (a legal hold)".to_owned(),
-            };
-            return Ok(Some((
-                until,
-                format!("Object Lock keeps {versions} versions of {key} {until_when}"),
-            )));
+    for key in [key.to_owned(), pack::manifest_key(key, None)] {
+        if let Some(kept) = object(node, cold, &key).await? {
+            return Ok(Some(kept));
         }
-        fail::fail_point!("erase::after_object");
     }
+    Ok(None)
+}
+
+/// Removes what lies under a key, in every version; or what the cold store keeps of it.
+pub(super) async fn object(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
+    if let Erased::Locked { until, versions } = answered(node, cold.erase(key).await)? {
+        let until_when = match until {
+            Some(until) => format!("until {}", moment(until)),
+            None => "and does not say until when (a legal hold)".to_owned(),
+        };
+        return Ok(Some((
+            until,
+            format!("Object Lock keeps {versions} versions of {key} {until_when}"),
+        )));
+    }
+    fail::fail_point!("erase::after_object");
     Ok(None)
 }

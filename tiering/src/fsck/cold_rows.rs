@@ -140,7 +140,7 @@ impl Walk<'_> {
             ManifestFault::Altered(_) | ManifestFault::Beyond(_) => FindingKind::ManifestAltered,
         };
         Ok(Some(Found {
-            finding: finding(kind, &manifest_key(&kept.key), fault.to_string()),
+            finding: finding(kind, &manifest_key(&kept.key, kept.manifest.as_deref()), fault.to_string()),
             remedy,
         }))
     }
@@ -196,6 +196,7 @@ mod tests {
             length: 1 << 20,
             crc64: None,
             damaged: false,
+            manifest: None,
         };
         let wrong = |state, days: u32, seen| {
             let believed = BelievedTier {

@@ -1,9 +1,11 @@
 //! What a key of the cold store names, by its shape alone. Pure.
 
+use crate::pack::is_instance_name;
+
 /// What lies under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Named {
-    /// `<study>/<series>/<id>.zip`
+    /// `<study>/<series>/<id>.zip`, or `<study>/<series>/<SOPInstanceUID>.<hash>.dcm`
     Pack,
     /// `<study>/<series>/<id>.json.zst`
     Manifest,
@@ -18,7 +20,7 @@ pub(super) fn named(key: &str) -> Named {
     let parts: Vec<&str> = key.split('/').collect();
     match parts.as_slice() {
         [study, name] if is_uid(study) && name.starts_with("journal-") && name.ends_with(".json") => Named::Journal,
-        [study, series, name] if is_uid(study) && is_uid(series) && name.ends_with(".zip") => Named::Pack,
+        [study, series, name] if is_uid(study) && is_uid(series) && (name.ends_with(".zip") || is_instance_name(name)) => Named::Pack,
         [study, series, name] if is_uid(study) && is_uid(series) && name.ends_with(".json.zst") => Named::Manifest,
         _ => Named::Foreign,
     }
@@ -45,6 +47,10 @@ mod tests {
         for (key, expected) in [
             ("1.2/3.4/0a.zip", Named::Pack),
             ("1.2/3.4/0a.superseded.zip", Named::Pack),
+            ("1.2/3.4/5.6.0123456789abcdef.dcm", Named::Pack),
+            ("1.2/3.4/5.6.0123456789abcdef.superseded.dcm", Named::Pack),
+            ("1.2/3.4/5.6.dcm", Named::Foreign),
+            ("1.2/3.4/5.6.0123456789abcdeF.dcm", Named::Foreign),
             ("1.2/3.4/0a.json.zst", Named::Manifest),
             ("1.2/journal-0a.json", Named::Journal),
             ("1.2/journal-0a.txt", Named::Foreign),

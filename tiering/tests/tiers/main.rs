@@ -8,6 +8,7 @@ mod bucket;
 mod crash;
 mod erase;
 mod eviction;
+mod instance;
 mod integrity;
 #[cfg(feature = "failpoints")]
 mod mending;

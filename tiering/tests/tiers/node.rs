@@ -17,6 +17,7 @@ use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use filmroom_tiering::RetrieveError;
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
+use filmroom_tiering::pack::Layout;
 use filmroom_tiering::recall::{Release, Retrieval, RetrieveTerms};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::task::JoinHandle;
@@ -71,6 +72,7 @@ fn settings(dir: &Path, cold: ColdLocation) -> Settings {
             ..ColdSettings::new(cold)
         }),
         offload_after: HOUR,
+        layout: Layout::Pack,
         mover_interval: Duration::from_millis(200),
         rules: filmroom_tiering::rules::Rules::default(),
     }

@@ -1,4 +1,4 @@
-//! A pack that lies in the cold store and is not on record, taken into a catalogue that is in use.
+//! Cold objects that lie in the cold store and are not on record, taken into a catalogue that is in use.
 //!
 //! # Invariants
 //! - What is on record of patient, study and series stays: the catalogue knows better than a manifest of once.
@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::database::{execute, fetch_optional, now};
+use super::super::database::{execute, fetch_optional, in_list, now};
+use super::super::lists::Texts;
 use super::super::rows::{lock_studies, recount_hot, signed};
 use super::super::{Catalogue, Error, RebuiltPart, Result, totals};
 use super::describe::Statement;
@@ -14,10 +15,12 @@ use super::load::{Loaded, load};
 use crate::model::NodeId;
 
 impl Catalogue {
-    /// Puts a pack that the cold store has on record, with those of its members that are not, and gives it those that are in no pack. Returns how many
-    /// objects are on record or in a pack by this.
+    /// Puts cold objects that the cold store has on record, with those of their members that are not, and gives them those that are in none. Returns how many
+    /// objects are on record or in a cold object by this.
     pub async fn adopt_pack(&self, node: NodeId, part: &RebuiltPart) -> Result<u64> {
-        let Some(pack) = &part.pack else { return Ok(0) };
+        if part.packs.is_empty() {
+            return Ok(0);
+        }
         let mut connection = self.write().await?;
         let sql = "SELECT id FROM studies WHERE study_uid = $1";
         let study: Option<(i64,)> = fetch_optional!(connection, sql, part.study.as_str())?;
@@ -25,37 +28,43 @@ impl Catalogue {
             lock_studies(&mut connection, vec![study]).await?;
         }
         Statement::of(part)?.give_way(&mut connection, part).await?;
-        let members = "SELECT count(*) FROM objects WHERE state <> 'deleted' AND pack = (SELECT id FROM packs WHERE cold_key = $1)";
-        let before: Option<(i64,)> = fetch_optional!(connection, members, pack.key.as_str())?;
+        let keys: Texts = part.packs.iter().map(|pack| pack.key.as_str()).collect();
+        let members = in_list!(
+            connection,
+            "SELECT count(*) FROM objects o JOIN packs p ON p.id = o.pack WHERE o.state <> 'deleted' AND p.cold_key",
+            "$1",
+            ""
+        );
+        let before: Option<(i64,)> = fetch_optional!(connection, members, keys.clone())?;
         let (mut studies, mut loaded, now) = (BTreeSet::new(), Loaded::default(), now(&mut connection).await?);
         load(&mut connection, node, part, now, &mut studies, &mut loaded).await?;
         execute!(connection, "DELETE FROM rebuild_described")?;
-        let row: Option<(i64, i64)> = fetch_optional!(connection, "SELECT id, series FROM packs WHERE cold_key = $1", pack.key.as_str())?;
-        let (pack_row, series) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
+        let mut series = None;
+        let mut rows = Vec::with_capacity(part.packs.len());
+        for pack in &part.packs {
+            let row: Option<(i64, i64)> =
+                fetch_optional!(connection, "SELECT id, series FROM packs WHERE cold_key = $1", pack.key.as_str())?;
+            let (pack, of) = row.ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))?;
+            series = Some(of);
+            rows.push((pack, of));
+        }
         let sql = "UPDATE objects SET pack = $1, pack_offset = $2
                    WHERE object_id = $3 AND series = $4 AND state <> 'deleted' AND sha256 = $5 AND length = $6
                    AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
         for object in &part.objects {
-            let (arrival, Some(offset)) = (&object.arrival, object.offset) else {
-                continue;
-            };
+            let Some((index, offset)) = object.place else { continue };
+            let Some((pack, series)) = rows.get(index).copied() else { continue };
+            let arrival = &object.arrival;
             let (id, sha256) = (arrival.object.0, &arrival.sha256.0[..]);
-            execute!(
-                connection,
-                sql,
-                pack_row,
-                signed(offset),
-                id,
-                series,
-                sha256,
-                signed(arrival.length)
-            )?;
+            execute!(connection, sql, pack, signed(offset), id, series, sha256, signed(arrival.length))?;
         }
         for study in studies {
             totals::recount(&mut connection, study).await?;
         }
-        recount_hot(&mut connection, series).await?;
-        let after: Option<(i64,)> = fetch_optional!(connection, members, pack.key.as_str())?;
+        if let Some(series) = series {
+            recount_hot(&mut connection, series).await?;
+        }
+        let after: Option<(i64,)> = fetch_optional!(connection, members, keys)?;
         connection.commit().await?;
         let (before, after) = (before.map_or(0, |(n,)| n), after.map_or(0, |(n,)| n));
         Ok(u64::try_from(after - before).unwrap_or(0))
