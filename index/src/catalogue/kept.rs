@@ -16,7 +16,7 @@ use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 struct PlaceRow {
     object_id: Uuid,
     state: String,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
     length: i64,
     packed: Option<i64>,
     cold_key: Option<String>,
@@ -75,7 +75,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = "SELECT o.id AS row_id, o.object_id, st.study_uid, o.length, o.sha256, h.state FROM studies st JOIN series se ON se.study = st.id
                    JOIN objects o ON o.series = se.id JOIN hot_copies h ON h.object = o.id
-                   WHERE st.study_uid = $1 AND o.id > $2 AND h.state IN ('held', 'rotten')
+                   WHERE st.study_uid = $1 AND o.id > $2 AND h.state IN ('held', 'rotten') AND o.sha256 IS NOT NULL
                    AND h.node = (SELECT id FROM nodes WHERE node_id = $3) ORDER BY o.id LIMIT $4";
         let rows: Vec<CopyRow> = fetch_all!(connection, sql, study.as_str(), after, node.0, i64::from(limit))?;
         rows.into_iter().map(CopyRow::read).collect()
@@ -84,7 +84,7 @@ impl Catalogue {
     /// Verified packs of a study with row ids from `after` on.
     pub async fn packs_of(&self, study: &Uid, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT p.id, p.cold_key, p.length, p.crc64, p.damaged_at, p.manifest FROM studies st JOIN series se ON se.study = st.id
+        let sql = "SELECT p.id, p.cold_key, p.length, p.crc64, p.damaged_at, p.manifest, p.etag FROM studies st JOIN series se ON se.study = st.id
                    JOIN packs p ON p.series = se.id
                    WHERE st.study_uid = $1 AND p.id > $2 AND p.verified_at IS NOT NULL ORDER BY p.id LIMIT $3";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, study.as_str(), after.0, i64::from(limit))?;
@@ -119,7 +119,8 @@ impl Catalogue {
     /// A verified pack by its key.
     pub async fn kept_pack(&self, cold_key: &str) -> Result<Option<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT id, cold_key, length, crc64, damaged_at, manifest FROM packs WHERE cold_key = $1 AND verified_at IS NOT NULL";
+        let sql =
+            "SELECT id, cold_key, length, crc64, damaged_at, manifest, etag FROM packs WHERE cold_key = $1 AND verified_at IS NOT NULL";
         let row: Option<KeptRow> = fetch_optional!(connection, sql, cold_key)?;
         Ok(row.map(KeptRow::read))
     }
@@ -209,7 +210,7 @@ impl PlaceRow {
     fn read(self) -> Result<(ObjectId, KeptPlace)> {
         let place = KeptPlace {
             state: read_state(&self.state)?,
-            sha256: read_digest(&self.sha256)?,
+            sha256: self.sha256.as_deref().map(read_digest).transpose()?,
             length: unsigned(self.length),
             pack: self.cold_key,
             packed: self.packed.is_some(),

@@ -5,7 +5,7 @@
 //! found lost or altered has `damaged_at`: such rows are the queue of what is to be put again, by lease and fence as packs on their way.
 //!
 //! # Invariants
-//! - What is being erased is not made good.
+//! - What is being erased is not made good. Nor is what another program put: its key is never written to.
 //! - Only a pack that is damaged on record is put again, and only all of it: what lies under its key is replaced by the bytes that were verified.
 //! - A member leaves a damaged pack only where a node holds its file: it is packed anew, and what is not at hand stays a member of what was lost.
 //!
@@ -60,7 +60,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = "SELECT o.id AS row_id, o.object_id, s.study_uid, o.length, o.sha256, h.state FROM objects o JOIN hot_copies h ON h.object = o.id
                    JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study
-                   WHERE o.object_id = $2 AND h.state IN ('held', 'rotten') AND h.node = (SELECT id FROM nodes WHERE node_id = $1)";
+                   WHERE o.object_id = $2 AND o.sha256 IS NOT NULL AND h.state IN ('held', 'rotten') AND h.node = (SELECT id FROM nodes WHERE node_id = $1)";
         let row: Option<CopyRow> = fetch_optional!(connection, sql, node.0, object.0)?;
         row.map(CopyRow::read).transpose()
     }
@@ -71,7 +71,7 @@ impl Catalogue {
         let sql = "SELECT o.id AS row_id, o.object_id, s.study_uid, o.length, o.sha256, h.state FROM hot_copies h JOIN objects o ON o.id = h.object
                    JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study
                    WHERE h.object > $2 AND h.object <= $3 AND h.node = (SELECT id FROM nodes WHERE node_id = $1) AND h.state IN ('held', 'rotten')
-                   ORDER BY h.object LIMIT $4";
+                   AND o.sha256 IS NOT NULL ORDER BY h.object LIMIT $4";
         let until = after.saturating_add(stretch);
         let rows: Vec<CopyRow> = fetch_all!(connection, sql, node.0, after, until, i64::from(limit))?;
         let copies = rows.into_iter().map(CopyRow::read).collect::<Result<Vec<_>>>()?;
@@ -132,7 +132,7 @@ impl Catalogue {
     /// Verified packs with row ids from `after` on, but those that are being erased.
     pub async fn packs_after(&self, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT id, cold_key, length, crc64, damaged_at, manifest FROM packs WHERE id > $1 AND verified_at IS NOT NULL
+        let sql = "SELECT id, cold_key, length, crc64, damaged_at, manifest, etag FROM packs WHERE id > $1 AND verified_at IS NOT NULL
                    AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = packs.id) ORDER BY id LIMIT $2";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, after.0, i64::from(limit))?;
         Ok(rows.into_iter().map(KeptRow::read).collect())
@@ -185,7 +185,7 @@ impl Catalogue {
             ($lock:literal) => {
                 concat!(
                     "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
-                     WHERE id = (SELECT p.id FROM packs p WHERE p.damaged_at IS NOT NULL AND p.lease_until <= $2
+                     WHERE id = (SELECT p.id FROM packs p WHERE p.damaged_at IS NOT NULL AND p.layout <> 'foreign' AND p.lease_until <= $2
                                  AND (p.id = $4 OR ($4 = 0 AND p.next_at <= $2))
                                  AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = p.id)
                                  AND EXISTS (SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
@@ -303,6 +303,7 @@ pub(super) struct KeptRow {
     length: i64,
     crc64: Option<i64>,
     damaged_at: Option<i64>,
+    etag: Option<String>,
     manifest: Option<String>,
 }
 
@@ -314,6 +315,7 @@ impl KeptRow {
             length: unsigned(self.length),
             crc64: self.crc64.map(i64::cast_unsigned),
             damaged: self.damaged_at.is_some(),
+            etag: self.etag,
             manifest: self.manifest,
         }
     }

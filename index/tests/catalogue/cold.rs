@@ -64,7 +64,7 @@ pub(crate) async fn a_quiet_series_is_claimed_once(database: Database) {
     let member = &claim.members[1];
     assert_eq!(claim.members.len(), 3);
     assert_eq!(
-        (member.object, &member.sop_instance, member.sha256),
+        (member.object, &member.sop_instance, Some(member.sha256)),
         (batch[1].object, &batch[1].sop_instance, batch[1].sha256)
     );
     assert_eq!(

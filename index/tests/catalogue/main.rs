@@ -6,6 +6,7 @@
 // A panic is how a promise fails.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod adopted;
 mod answering;
 mod archived;
 mod audit;
@@ -64,6 +65,12 @@ fn main() {
             a_newer_schema_is_refused,
             a_digest_may_be_unknown_and_is_no_other_length,
             processes_that_start_together_make_one_schema;
+        adopted:
+            an_adopted_object_is_served_from_where_it_lies,
+            a_digest_is_learnt_once,
+            nothing_gives_way_to_what_is_adopted,
+            who_sends_what_was_adopted_and_never_read_keeps_his_copy,
+            a_record_is_owed_until_it_is_there;
         matching:
             sql_finds_what_the_reference_matcher_finds,
             hostile_keys_find_what_they_say_and_harm_nothing;

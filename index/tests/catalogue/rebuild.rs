@@ -37,10 +37,11 @@ pub(crate) fn part(described: Option<Described>, objects: Vec<Rebuilt>) -> Rebui
             manifest: None,
             key: format!("{}/{}/{}.zip", first.study, first.series, first.object),
             length: 5000,
-            crc64: u64::MAX - 7,
+            crc64: Some(u64::MAX - 7),
             serving: ServingState::Served,
             node: node(5),
             put_at: Timestamp(5),
+            etag: None,
         }],
         objects,
     }

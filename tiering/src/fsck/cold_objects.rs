@@ -61,7 +61,7 @@ impl Walk<'_> {
     async fn known(&self, listed: &[Listed]) -> Result<HashSet<String>, ArchiveError> {
         let packs: HashSet<String> = listed
             .iter()
-            .filter(|listed| named(&listed.key) != Named::Journal)
+            .filter(|listed| !matches!(named(&listed.key), Named::Journal | Named::Adopted))
             .map(|listed| pack_of(&listed.key))
             .collect();
         let packs: Vec<&str> = packs.iter().map(String::as_str).collect();
@@ -84,8 +84,12 @@ impl Walk<'_> {
         match named {
             Named::Pack => self.unknown_pack(listed).await,
             Named::Manifest => self.unknown_manifest(listed).await,
-            Named::Journal => Ok(None),
+            Named::Journal | Named::Adopted => Ok(None),
             Named::Foreign => {
+                let adopted = self.cold()?.absolute(&listed.key);
+                if !self.node.catalogue.known_foreign(&[&adopted]).await?.is_empty() {
+                    return Ok(None);
+                }
                 let still = self.cold()?.head(&listed.key).await?.is_some();
                 let found = || Found {
                     finding: Finding {
@@ -111,5 +115,5 @@ fn pack_of(key: &str) -> String {
 }
 
 fn is_known(key: &str, known: &HashSet<String>) -> bool {
-    named(key) == Named::Journal || known.contains(key) || known.contains(&pack_of(key))
+    matches!(named(key), Named::Journal | Named::Adopted) || known.contains(key) || known.contains(&pack_of(key))
 }

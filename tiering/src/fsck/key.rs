@@ -1,6 +1,8 @@
 //! What a key of the cold store names, by its shape alone. Pure.
 
+use crate::adopt::record;
 use crate::pack::is_instance_name;
+use crate::rebuild::PATIENTS;
 
 /// What lies under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,6 +13,8 @@ pub(super) enum Named {
     Manifest,
     /// `<study>/journal-<id>.json`
     Journal,
+    /// `<study>/adopted-<id>.json.zst`
+    Adopted,
     /// Nothing of ours
     Foreign,
 }
@@ -20,10 +24,16 @@ pub(super) fn named(key: &str) -> Named {
     let parts: Vec<&str> = key.split('/').collect();
     match parts.as_slice() {
         [study, name] if is_uid(study) && name.starts_with("journal-") && name.ends_with(".json") => Named::Journal,
+        [study, name] if is_uid(study) && name.starts_with(record::PREFIX) && name.ends_with(record::SUFFIX) => Named::Adopted,
         [study, series, name] if is_uid(study) && is_uid(series) && (name.ends_with(".zip") || is_instance_name(name)) => Named::Pack,
         [study, series, name] if is_uid(study) && is_uid(series) && name.ends_with(".json.zst") => Named::Manifest,
         _ => Named::Foreign,
     }
+}
+
+/// Whether a key below our prefix is one of ours: an adoption passes over it.
+pub(crate) fn is_ours(key: &str) -> bool {
+    named(key) != Named::Foreign || key.strip_prefix(PATIENTS).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The study that a key belongs to; empty for none.
@@ -54,6 +64,8 @@ mod tests {
             ("1.2/3.4/0a.json.zst", Named::Manifest),
             ("1.2/journal-0a.json", Named::Journal),
             ("1.2/journal-0a.txt", Named::Foreign),
+            ("1.2/adopted-0a.json.zst", Named::Adopted),
+            ("1.2/adopted-0a.json", Named::Foreign),
             ("1.2/x/0a.zip", Named::Foreign),
             ("x/3.4/0a.zip", Named::Foreign),
             ("1.2/3.4/5.6/0a.zip", Named::Foreign),

@@ -31,6 +31,8 @@ pub(super) enum Remedy {
     Pack(PackKey),
     /// A manifest is written anew
     Manifest(PackKey),
+    /// The record of an adopted object is written anew
+    Record(String),
     /// A pack that was put at that time is put on record
     Adopt(Timestamp),
     /// Nothing needs it
@@ -90,6 +92,10 @@ impl Walk<'_> {
                 None => Outcome::Left("no node has the hot files that it was made of".to_owned()),
             }),
             Remedy::Manifest(pack) => Ok(self.archive.mend_manifest(*pack).await?.into()),
+            Remedy::Record(key) => {
+                self.archive.record_again(key).await?;
+                Ok(Outcome::Good("the record of it is written anew".to_owned()))
+            }
             Remedy::Adopt(put_at) => self.adopt(&finding.subject, *put_at).await,
             Remedy::Orphan => self.orphan(finding.kind, &finding.subject).await,
             Remedy::Done(how) => Ok(Outcome::Good(how.clone())),
@@ -103,7 +109,12 @@ impl Walk<'_> {
         let node = self.node;
         let place = node.catalogue.kept_places(&[object]).await?.remove(&object);
         if let Some(place) = place.filter(|place| place.state != ServingState::Deleted) {
-            let fault = self.archive.hot_fault(object, place.length, place.sha256, &self.pace).await;
+            let Some(sha256) = place.sha256 else {
+                return Ok(Outcome::Left(
+                    "its object was adopted and never read whole: nobody knows what its bytes are".to_owned(),
+                ));
+            };
+            let fault = self.archive.hot_fault(object, place.length, sha256, &self.pace).await;
             if let Some(fault) = fault.map_err(ArchiveError::disk(&node.hot.path(object)))? {
                 return Ok(match fault {
                     HotFault::Missing => Outcome::Gone,

@@ -225,7 +225,7 @@ mod tests {
     fn a_member_is_needed_unless_it_is_kept_elsewhere() {
         let place = |state, pack: Option<&str>, packed| KeptPlace {
             state,
-            sha256: Digest([0; 32]),
+            sha256: Some(Digest([0; 32])),
             length: 1,
             pack: pack.map(str::to_owned),
             packed,

@@ -36,10 +36,13 @@ pub enum ManifestFault {
 }
 
 impl Archive {
-    /// Whether the manifest that tells of a pack is there, by a HEAD. Of one that is shared the first that it tells of is asked.
+    /// Whether the manifest that tells of a pack, or the record of an adopted object, is there, by a HEAD. Of one that is shared the first that it tells of is asked.
     pub async fn has_manifest(&self, kept: &KeptPack) -> Result<bool, ArchiveError> {
         if kept.manifest.is_some() && !self.inner.catalogue.tells_of_manifest(kept.pack).await? {
             return Ok(true);
+        }
+        if kept.etag.is_some() && kept.manifest.is_none() {
+            return Ok(false);
         }
         let key = manifest_key(&kept.key, kept.manifest.as_deref());
         let head = answered(&self.inner, self.cold()?.head(&key).await)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use filmroom_index::model::{Timestamp, Uid};
 use futures::{Stream, StreamExt, stream};
 
+use crate::adopt::record;
 use crate::cold::{ColdError, Listed, Listing};
 use crate::pack::is_instance_name;
 
@@ -22,6 +23,8 @@ pub(super) struct StudyKeys {
     pub(super) manifests: BTreeMap<String, u64>,
     /// Entries of the journal
     pub(super) journal: Vec<String>,
+    /// Records of adopted objects
+    pub(super) adopted: Vec<String>,
     /// Objects that are none of these
     pub(super) others: u64,
 }
@@ -33,10 +36,11 @@ impl StudyKeys {
     }
 
     fn add(&mut self, listed: Listed) {
-        let Listed { key, length, put_at } = listed;
+        let Listed { key, length, put_at, .. } = listed;
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
             [_, name] if name.starts_with("journal-") && name.ends_with(".json") => self.journal.push(key),
+            [_, name] if name.starts_with(record::PREFIX) && name.ends_with(record::SUFFIX) => self.adopted.push(key),
             [_, _, name] if name.ends_with(".zip") || is_instance_name(name) => {
                 self.packs.insert(key, (length, put_at));
             }
@@ -100,6 +104,8 @@ mod tests {
                 key: key.to_owned(),
                 length: 7,
                 put_at: Timestamp(9),
+                etag: String::new(),
+                archived: false,
             })
         });
         let found: Vec<StudyKeys> = studies(Box::pin(stream::iter(listed))).try_collect().await.unwrap();

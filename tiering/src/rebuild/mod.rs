@@ -24,6 +24,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+use crate::adopt::record;
 use crate::archive::{Senders, Settings, open_data};
 use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
@@ -199,7 +200,7 @@ impl Rebuild<'_> {
                         self.flush(&mut batch).await?;
                     }
                 }
-                Read::End(study) => self.end(&study, &mut batch).await?,
+                Read::End(study) => self.end(cold, &study, &mut batch).await?,
             }
         }
         self.flush(&mut batch).await
@@ -284,8 +285,27 @@ impl Rebuild<'_> {
         Ok(())
     }
 
+    /// Objects that were adopted where they lie: their records tell, none of them is asked for.
+    async fn adopted(&mut self, cold: &ColdStore, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
+        for key in &study.keys.adopted {
+            match record::parts(cold, key, &study.decided, &self.settings.senders).await? {
+                Ok(parts) => {
+                    self.report.packs += parts.len() as u64;
+                    for part in parts {
+                        batch.add(part);
+                        if batch.parts.len() >= PARTS {
+                            self.flush(batch).await?;
+                        }
+                    }
+                }
+                Err(why) => self.report.damage([Damage::new(Kind::Manifest, key, why)]),
+            }
+        }
+        Ok(())
+    }
+
     /// What the journal says beside the manifests.
-    async fn end(&mut self, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
+    async fn end(&mut self, cold: &ColdStore, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
         let decided = &study.decided;
         let told = std::mem::take(&mut self.told);
         let manifested = |key: &String| told.contains(key) || study.keys.manifests.contains_key(&pack::manifest_key(key, None));
@@ -294,6 +314,7 @@ impl Rebuild<'_> {
             self.report.damage([Damage::new(Kind::ManifestMissing, key, why)]);
         }
         self.look_for_missing(batch).await?;
+        self.adopted(cold, study, batch).await?;
         if decided.verdicts.is_empty() && decided.notes.is_empty() && decided.resolved.is_empty() {
             return Ok(());
         }

@@ -320,6 +320,11 @@ impl Slice {
         }
     }
 
+    /// The whole file, as another program may have written it.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        [self.meta().encode(), self.data_set()].concat()
+    }
+
     pub(crate) fn data_set(&self) -> Vec<u8> {
         let mut data_set = Vec::new();
         let mut put = |group: u16, element: u16, vr: &str, value: &[u8]| {

@@ -52,8 +52,8 @@ impl Catalogue {
         let Some((pack, fence, attempts, replacement)) = claimed else {
             return Ok(None);
         };
-        let sql =
-            "SELECT id, series, cold_key, length, serving, state, crc64, archive_clock, damaged_at, manifest FROM packs WHERE id = $1";
+        let sql = "SELECT id, series, cold_key, length, serving, state, crc64, archive_clock, damaged_at,
+                          CASE WHEN layout <> 'foreign' THEN manifest END AS manifest FROM packs WHERE id = $1";
         let row: Option<ClaimedRow> = fetch_optional!(connection, sql, pack)?;
         let row = row.ok_or_else(|| Error::Corrupt("a pack's row is gone".to_owned()))?;
         let Some(together) = together(&mut connection, &row, node, now, until).await? else {

@@ -55,7 +55,7 @@ impl Catalogue {
             let Some((index, offset)) = object.place else { continue };
             let Some((pack, series)) = rows.get(index).copied() else { continue };
             let arrival = &object.arrival;
-            let (id, sha256) = (arrival.object.0, &arrival.sha256.0[..]);
+            let (id, sha256) = (arrival.object.0, arrival.sha256.map(|digest| digest.0.to_vec()));
             execute!(connection, sql, pack, signed(offset), id, series, sha256, signed(arrival.length))?;
         }
         for study in studies {

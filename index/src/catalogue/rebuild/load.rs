@@ -129,8 +129,9 @@ async fn name_source(connection: &mut Connection, series: i64) -> Result<()> {
 
 async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPack, now: Timestamp) -> Result<i64> {
     let node = node_row(connection, pack.node).await?;
-    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, archive_clock, layout, manifest)
-               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $8, $9, $10) ON CONFLICT (cold_key) DO NOTHING";
+    let sql =
+        "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, archive_clock, layout, manifest, etag)
+               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $8, $9, $10, $11) ON CONFLICT (cold_key) DO NOTHING";
     execute!(
         connection,
         sql,
@@ -139,11 +140,12 @@ async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPac
         pack.key.as_str(),
         signed(pack.length),
         pack.serving.as_str(),
-        pack.crc64.cast_signed(),
+        pack.crc64.map(u64::cast_signed),
         now.0,
         pack.put_at.0,
         pack.layout.as_str(),
-        pack.manifest.as_deref()
+        pack.manifest.as_deref(),
+        pack.etag.as_deref()
     )?;
     let row: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM packs WHERE cold_key = $1", pack.key.as_str())?;
     row.map(|(id,)| id).ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))
@@ -160,7 +162,7 @@ async fn known(connection: &mut Connection, objects: &[Rebuilt]) -> Result<HashS
 /// An object on record that is in no pack, for the one of the manifest that was read before is gone, is in this one.
 async fn put_in_place(connection: &mut Connection, series: i64, (pack, offset): (i64, u64), object: &Rebuilt) -> Result<()> {
     let sql = "UPDATE objects SET pack = $1, pack_offset = $2 WHERE object_id = $3 AND series = $4 AND sha256 = $5 AND pack IS NULL";
-    let (id, sha256) = (object.arrival.object.0, &object.arrival.sha256.0[..]);
+    let (id, sha256) = (object.arrival.object.0, object.arrival.sha256.map(|digest| digest.0.to_vec()));
     execute!(connection, sql, pack, signed(offset), id, series, sha256)?;
     Ok(())
 }

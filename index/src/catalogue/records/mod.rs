@@ -1,6 +1,7 @@
 //! The rows of the catalogue as its callers see them.
 
 mod admin;
+mod adopted;
 mod audit;
 mod cold;
 mod commitment;
@@ -20,6 +21,7 @@ mod store;
 mod withdrawn;
 
 pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
+pub use adopted::{Adopted, AdoptedObject, ForeignObject, KnownForeign};
 pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
 pub use cold::{ColdLayout, Evictable, EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
 pub use commitment::{
