@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::actions::{Action, Node};
+use crate::adoptions;
 use crate::audit::Warnings;
 use crate::certificates;
 use crate::fscks::{self, Step};
@@ -81,6 +82,7 @@ pub(crate) async fn serve(
         .route("/actions", post(act))
         .route("/imports", post(import))
         .route("/fsck", post(fsck))
+        .route("/adoptions", post(adopt))
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(Shared {
             node,
@@ -157,6 +159,17 @@ async fn import(State(shared): State<Shared>, headers: HeaderMap, Json(import): 
     match actor(&shared, &headers) {
         Ok(actor) => Json(shared.node.import(&import, actor).await).into_response(),
         Err(refused) => *refused,
+    }
+}
+
+async fn adopt(State(shared): State<Shared>, headers: HeaderMap, Json(step): Json<adoptions::Step>) -> Response {
+    let actor = match actor(&shared, &headers) {
+        Ok(actor) => actor,
+        Err(refused) => return *refused,
+    };
+    match shared.node.archive.adopt(&step.order, step.place, actor).await {
+        Ok(stride) => Json(stride).into_response(),
+        Err(error) => (StatusCode::CONFLICT, Json(json!({ "error": error.to_string() }))).into_response(),
     }
 }
 

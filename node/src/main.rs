@@ -12,6 +12,7 @@
 #[cfg(feature = "failpoints")]
 mod abort_at;
 mod actions;
+mod adoptions;
 mod audit;
 mod authority;
 mod certificates;

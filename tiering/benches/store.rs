@@ -21,6 +21,7 @@ use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, DuplicatePolicy, Uid};
 use filmroom_index::part10::FileMeta;
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
+use filmroom_tiering::pack::Layout;
 
 /// Bytes of pixels: a CT slice of 512 by 512.
 const PIXELS: usize = 512 * 512 * 2;
@@ -94,6 +95,7 @@ async fn store(directory: &Path, tasks: u32, header: Vec<u8>) -> Duration {
         },
         cold: None,
         offload_after: Duration::from_secs(3600),
+        layout: Layout::Pack,
         mover_interval: Duration::from_secs(60),
         rules: filmroom_tiering::rules::Rules::default(),
     };

@@ -18,6 +18,7 @@ use filmroom_index::part10::FileMeta;
 use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
+use filmroom_tiering::pack::Layout;
 use filmroom_tiering::recall::{Release, RetrieveTerms};
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +114,7 @@ fn settings(data_dir: &Path, cold: std::path::PathBuf) -> Settings {
             ..ColdSettings::new(ColdLocation::Directory(cold))
         }),
         offload_after: Duration::from_secs(3600),
+        layout: Layout::Pack,
         mover_interval: Duration::from_secs(60),
         rules: filmroom_tiering::rules::Rules::default(),
     }

@@ -19,6 +19,7 @@ use crate::durable;
 use crate::error::{ArchiveError, StoreError};
 use crate::hot::{HotStore, Incoming, Received, Spool, Sweep};
 use crate::mover::Signals;
+use crate::pack::Layout;
 use crate::recall::Recalls;
 use crate::restore::{Forecast, Restores};
 use crate::rules::Rules;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub cold: Option<ColdSettings>,
     /// A series quiet for this long is packed
     pub offload_after: Duration,
+    /// How what is offloaded from now on lies in the cold store
+    pub layout: Layout,
     /// How often the mover looks for work when nothing wakes it
     pub mover_interval: Duration,
     /// What is otherwise for some series

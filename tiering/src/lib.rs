@@ -7,7 +7,7 @@
 //! - [`hot`]: files on local disk: staged, committed, opened, removed; the sweep at start-up.
 //! - [`commit`]: the committer: durability paid once for many.
 //! - [`pack`]: the ZIP layout as a pure function of its members; [`manifest`]: the object beside it.
-//! - [`import`]: files from elsewhere, by the same path.
+//! - [`import`]: files from elsewhere, by the same path. [`adopt`]: objects that another program put into the cold store, indexed where they lie.
 //! - [`rules`]: which series stay hot longer, are never archived, leave at once: pure.
 //! - `erase`: what was deleted on purpose, out of the cold store.
 //! - [`cold`]: the cold store, S3 or a directory. [`bandwidth`]: how many bytes a second, by the hour.
@@ -23,6 +23,7 @@
 //! - [`withdraw`]: rejection notes, obeyed.
 
 mod admission;
+pub mod adopt;
 pub mod archive;
 pub mod bandwidth;
 pub mod cold;

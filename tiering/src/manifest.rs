@@ -1,4 +1,4 @@
-//! The manifest beside a pack: enough to rebuild the catalogue without reading the pack.
+//! The manifest beside a pack, or of a batch of objects of one instance each: enough to rebuild the catalogue without reading them.
 //!
 //! # Format
 //! One JSON document, compressed with zstd:
@@ -21,41 +21,46 @@
 //!
 //! Format 1 has no `described`, no `reason` and no `counterpart`, and its `base` is the header of the first instance.
 //!
+//! Format 3 is that of a batch. In the place of `pack` it has what its objects have in common, each of which has its instance's length:
+//! ```json
+//! "batch":{"key":"<study>/<series>/<id>.json.zst","layout":"instance","version":1,"node":"<uuid>","study_uid":"1","series_uid":"2"}
+//! ```
+//! and each instance has beside the others `"key":"<study>/<series>/<SOPInstanceUID>.<hash>.dcm","crc64nvme":"<hex>"`, and the `offset` 0.
+//!
 //! A manifest that is put again may say something newer of the series than the one before; of the pack and its members it says the same.
 //!
 //! # Limits
 //! A manifest is written instance by instance, so only its compressed form is in memory. Instances beyond [`MAX_HEADERS`] have none here and are marked
 //! partial: those headers have to be read from the pack. So [`decode`] can have a limit too.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::num::ParseIntError;
 
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{Described, Member, PackClaim, PatientText, SeriesText, StudyText};
-use filmroom_index::dataset::{DataSet, Element, JsonError};
+use filmroom_index::catalogue::{ColdLayout, Described, Member};
+use filmroom_index::dataset::{DataSet, JsonError};
 use filmroom_index::header::Header;
-use filmroom_index::model::{AeTitle, Digest, Level, NodeId, ObjectId, ServingState, Timestamp, Uid};
+use filmroom_index::model::{Digest, Level, NodeId, ServingState, Uid};
 use filmroom_index::query::attributes::level;
-use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde::Deserialize;
 
-use crate::pack::{LAYOUT_VERSION, planned_state};
+use crate::pack::manifest_key;
+use document::{BatchEntry, Document, InstanceEntry, PackEntry};
 
-/// Version of the format.
-pub const FORMAT_VERSION: u32 = 2;
+mod document;
+mod write;
+
+pub use write::{Whose, Writer};
+
+/// Newest version of the format: that of a batch.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// A manifest has at most this many bytes of JSON of headers, the base included.
 pub const MAX_HEADERS: usize = 32 * 1024 * 1024;
 
 /// A manifest is not read beyond this many bytes of JSON: its headers, and [`crate::pack::MAX_MEMBERS`] times the rest.
 const MAX_DECODED: u64 = 2 * MAX_HEADERS as u64;
-
-/// What a tag in `without` takes.
-const WITHOUT_LENGTH: usize = "\"00080018\",".len();
-
-/// Compression level of zstd.
-const LEVEL: i32 = 6;
 
 /// Why a manifest cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +80,9 @@ pub enum ManifestError {
     /// A number in hexadecimal digits is none.
     #[error("the manifest's checksum is unreadable: {0}")]
     Number(#[from] ParseIntError),
+    /// It tells neither of a pack nor of a batch, or not of all that it should.
+    #[error("the manifest does not tell {0}")]
+    Incomplete(&'static str),
     /// A digest or a tag is none.
     #[error("the manifest has {0:?} where a digest or a tag should be")]
     Hexadecimal(String),
@@ -83,35 +91,50 @@ pub enum ManifestError {
 /// A manifest that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
-    /// The node that wrote the pack
-    pub node: NodeId,
-    /// Key of the pack
+    /// Its own key
     pub key: String,
-    /// Size of the pack in bytes
-    pub length: u64,
-    /// CRC-64/NVME of the pack
-    pub crc64: u64,
-    /// Version of its layout
-    pub layout: u32,
-    /// Serving state of its members when it was planned
-    pub state: ServingState,
+    /// It tells of a batch: its key does not follow from those of its objects
+    pub shared: bool,
+    /// The node that wrote it
+    pub node: NodeId,
+    /// Version of the layout
+    pub version: u32,
     /// Study Instance UID
     pub study_uid: Uid,
     /// Series Instance UID
     pub series_uid: Uid,
     /// What the catalogue said of patient, study and series; not in format 1
     pub described: Option<Described>,
-    /// Members in the order of their offsets
+    /// The cold objects that it tells of: one pack, or those of a batch
+    pub objects: Vec<Told>,
+    /// Their members in the order of their offsets, object by object
     pub instances: Vec<Instance>,
     base: DataSet,
 }
 
-/// A member of a pack as its manifest tells it.
+/// A cold object as its manifest tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its key
+    pub key: String,
+    /// What it is
+    pub layout: ColdLayout,
+    /// Size in bytes
+    pub length: u64,
+    /// CRC-64/NVME
+    pub crc64: u64,
+    /// Serving state of its members when it was planned
+    pub state: ServingState,
+}
+
+/// A member of a pack, or the instance of an object, as its manifest tells it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
     /// The member
     pub member: Member,
-    /// First byte of its file in the pack
+    /// Index of the object that it is in
+    pub object: usize,
+    /// First byte of its file in that
     pub offset: u64,
     difference: Option<DataSet>,
     without: Vec<Tag>,
@@ -119,6 +142,16 @@ pub struct Instance {
 }
 
 impl Manifest {
+    /// The members of one of its objects.
+    pub fn members(&self, object: usize) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(move |instance| instance.object == object)
+    }
+
+    /// The object that has a key, with its index.
+    pub fn object(&self, key: &str) -> Option<(usize, &Told)> {
+        self.objects.iter().enumerate().find(|(_, told)| told.key == key)
+    }
+
     /// The header of one of the instances. Of one that is not here: what it has in common with its series, and what is known of it beside.
     pub fn header(&self, instance: &Instance) -> Header {
         let attributes = match &instance.difference {
@@ -151,162 +184,6 @@ impl Manifest {
     }
 }
 
-/// The document. What is optional was or will be.
-#[derive(Serialize, Deserialize)]
-struct Document {
-    format: u32,
-    pack: PackEntry,
-    #[serde(default)]
-    described: Option<DescribedEntry>,
-    base: Json,
-    instances: Vec<InstanceEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct DescribedEntry {
-    at: Timestamp,
-    patient: PatientText,
-    study: StudyText,
-    series: SeriesText,
-    study_header: Json,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PackEntry {
-    key: String,
-    length: u64,
-    crc64nvme: String,
-    layout: u32,
-    state: ServingState,
-    node: NodeId,
-    study_uid: Uid,
-    series_uid: Uid,
-}
-
-#[derive(Serialize, Deserialize)]
-struct InstanceEntry {
-    object: ObjectId,
-    received_at: Timestamp,
-    source: AeTitle,
-    state: ServingState,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    reason: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    counterpart: Option<ObjectId>,
-    sop_class: Uid,
-    sop_instance: Uid,
-    transfer_syntax: Uid,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    instance_number: Option<i64>,
-    offset: u64,
-    length: u64,
-    sha256: String,
-    crc32: String,
-    header: Option<Json>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    without: Vec<String>,
-    #[serde(default)]
-    partial: bool,
-}
-
-/// Writes a manifest, instance by instance.
-pub struct Writer {
-    out: zstd::Encoder<'static, Vec<u8>>,
-    base: DataSet,
-    headers: usize,
-    first: bool,
-}
-
-impl Writer {
-    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`. What study and series are answered with is kept whole, but for the SOP Instance UID of whom it was taken from: that one may be erased one day.
-    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described) -> io::Result<Writer> {
-        let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;
-        out.include_checksum(true)?;
-        let pack = PackEntry {
-            key: claim.key.clone(),
-            length: claim.length,
-            crc64nvme: format!("{crc64:016x}"),
-            layout: LAYOUT_VERSION,
-            state: planned_state(&claim.key),
-            node,
-            study_uid: claim.study_uid.clone(),
-            series_uid: claim.series_uid.clone(),
-        };
-        let named = |(tag, _): &(Tag, &Element)| *tag != tags::SOP_INSTANCE_UID;
-        let of_series = described.series_header.iter().filter(named);
-        let base: DataSet = of_series.map(|(tag, element)| (tag, element.clone())).collect();
-        let of_study = described.study_header.iter().filter(named);
-        let study_header: DataSet = of_study.map(|(tag, element)| (tag, element.clone())).collect();
-        let described = DescribedEntry {
-            at: described.at,
-            patient: described.patient,
-            study: described.study,
-            series: described.series,
-            study_header: study_header.to_json(),
-        };
-        let (pack, described) = (serde_json::to_string(&pack)?, serde_json::to_string(&described)?);
-        let text = base.to_json().to_string();
-        write!(
-            out,
-            "{{\"format\":{FORMAT_VERSION},\n\"pack\":{pack},\n\"described\":{described},\n\"base\":{text},\n\"instances\":["
-        )?;
-        Ok(Writer {
-            out,
-            base,
-            headers: text.len() + described.len(),
-            first: true,
-        })
-    }
-
-    /// Adds the next member. Members are added in the order of their offsets.
-    pub fn add(&mut self, member: &Member, offset: u64, header: &Header) -> io::Result<()> {
-        let attributes = &header.attributes;
-        let differing = attributes.iter().filter(|(tag, e)| self.base.get(*tag) != Some(*e));
-        let difference: DataSet = differing.map(|(tag, e)| (tag, e.clone())).collect();
-        let lacking = self.base.iter().filter(|(tag, _)| attributes.get(*tag).is_none());
-        let mut without: Vec<String> = lacking.map(|(tag, _)| hexadecimal(tag)).collect();
-        self.out.write_all(if self.first { b"\n" } else { b",\n" })?;
-        self.first = false;
-        let mut difference = Some(difference.to_json());
-        let mut partial = header.partial;
-        let length = difference.as_ref().map_or(0, |json| json.to_string().len()) + without.len() * WITHOUT_LENGTH;
-        if self.headers + length > MAX_HEADERS {
-            difference = None;
-            without.clear();
-            partial = true;
-        } else {
-            self.headers += length;
-        }
-        let entry = InstanceEntry {
-            object: member.object,
-            received_at: member.received_at,
-            source: member.source.clone(),
-            state: member.state,
-            reason: member.reason.clone(),
-            counterpart: member.counterpart,
-            sop_class: member.sop_class.clone(),
-            sop_instance: member.sop_instance.clone(),
-            transfer_syntax: member.transfer_syntax.clone(),
-            instance_number: member.instance_number,
-            offset,
-            length: member.length,
-            sha256: member.sha256.to_string(),
-            crc32: format!("{:08x}", member.crc32),
-            header: difference,
-            without,
-            partial,
-        };
-        serde_json::to_writer(&mut self.out, &entry)?;
-        Ok(())
-    }
-
-    /// The whole manifest, compressed.
-    pub fn finish(mut self) -> io::Result<Vec<u8>> {
-        self.out.write_all(b"]}\n")?;
-        self.out.finish()
-    }
-}
-
 /// Reads a manifest.
 pub fn decode(compressed: &[u8]) -> Result<Manifest, ManifestError> {
     let mut text = Vec::new();
@@ -324,7 +201,6 @@ pub fn decode(compressed: &[u8]) -> Result<Manifest, ManifestError> {
     }
     let document: Document = serde_json::from_slice(&text)?;
     drop(text);
-    let pack = document.pack;
     let base = DataSet::from_json(&document.base)?;
     let described = match document.described {
         None => None,
@@ -337,22 +213,79 @@ pub fn decode(compressed: &[u8]) -> Result<Manifest, ManifestError> {
             series_header: base.clone(),
         }),
     };
-    Ok(Manifest {
-        node: pack.node,
-        key: pack.key,
-        length: pack.length,
-        crc64: u64::from_str_radix(&pack.crc64nvme, 16)?,
-        layout: pack.layout,
-        state: pack.state,
-        study_uid: pack.study_uid,
-        series_uid: pack.series_uid,
+    let about = about(document.pack, document.batch)?;
+    let mut manifest = Manifest {
+        key: about.key,
+        shared: about.alone.is_none(),
+        node: about.node,
+        version: about.version,
+        study_uid: about.study_uid,
+        series_uid: about.series_uid,
         described,
         base,
-        instances: document.instances.into_iter().map(instance).collect::<Result<_, _>>()?,
-    })
+        objects: about.alone.into_iter().collect(),
+        instances: Vec::with_capacity(document.instances.len()),
+    };
+    for mut entry in document.instances {
+        let mut object = 0;
+        if manifest.shared {
+            object = manifest.objects.len();
+            manifest.objects.push(Told {
+                key: entry.key.take().ok_or(ManifestError::Incomplete("where an instance is"))?,
+                layout: about.layout,
+                length: entry.length,
+                crc64: u64::from_str_radix(entry.crc64nvme.as_deref().unwrap_or_default(), 16)?,
+                state: entry.state,
+            });
+        }
+        manifest.instances.push(instance(entry, object)?);
+    }
+    Ok(manifest)
 }
 
-fn instance(entry: InstanceEntry) -> Result<Instance, ManifestError> {
+/// What a manifest is about.
+struct About {
+    key: String,
+    layout: ColdLayout,
+    node: NodeId,
+    version: u32,
+    study_uid: Uid,
+    series_uid: Uid,
+    /// The pack, of which alone it tells
+    alone: Option<Told>,
+}
+
+fn about(pack: Option<PackEntry>, batch: Option<BatchEntry>) -> Result<About, ManifestError> {
+    match (pack, batch) {
+        (Some(pack), None) => Ok(About {
+            key: manifest_key(&pack.key, None),
+            layout: ColdLayout::Pack,
+            node: pack.node,
+            version: pack.layout,
+            study_uid: pack.study_uid,
+            series_uid: pack.series_uid,
+            alone: Some(Told {
+                layout: ColdLayout::Pack,
+                length: pack.length,
+                crc64: u64::from_str_radix(&pack.crc64nvme, 16)?,
+                state: pack.state,
+                key: pack.key,
+            }),
+        }),
+        (None, Some(batch)) => Ok(About {
+            layout: ColdLayout::parse(&batch.layout).ok_or(ManifestError::Incomplete("a layout that is known"))?,
+            key: batch.key,
+            node: batch.node,
+            version: batch.version,
+            study_uid: batch.study_uid,
+            series_uid: batch.series_uid,
+            alone: None,
+        }),
+        _ => Err(ManifestError::Incomplete("of either a pack or a batch")),
+    }
+}
+
+fn instance(entry: InstanceEntry, object: usize) -> Result<Instance, ManifestError> {
     let sha256 = Digest::from_hex(&entry.sha256).ok_or(ManifestError::Hexadecimal(entry.sha256))?;
     Ok(Instance {
         member: Member {
@@ -370,6 +303,7 @@ fn instance(entry: InstanceEntry) -> Result<Instance, ManifestError> {
             received_at: entry.received_at,
             source: entry.source,
         },
+        object,
         offset: entry.offset,
         difference: entry.header.as_ref().map(DataSet::from_json).transpose()?,
         without: entry.without.into_iter().map(tag).collect::<Result<_, _>>()?,

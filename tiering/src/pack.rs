@@ -1,7 +1,7 @@
 //! The pack: some instances of one series in an uncompressed ZIP, a pure function of its members.
 //!
 //! # Mechanics
-//! [`plan`] divides the members of a claimed series into packs and names each one. [`segments`] lays a pack's bytes out, and [`stream`] produces them from
+//! [`plan`] divides the members of a claimed series into packs and names each one; or into objects of one instance each ([`instance`]). [`segments`] lays a pack's bytes out, and [`stream`] produces them from
 //! the hot files in one pass, for the lengths and CRC-32s that a ZIP puts in front of each file come from the catalogue.
 //!
 //! # Invariants
@@ -15,15 +15,16 @@
 //! Nothing here has effects but reading. A pack that was planned is uploaded again from its first byte; until that is complete nothing lies under its key.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
 
-use filmroom_index::catalogue::{Member, NewPack, OffloadClaim};
+use filmroom_index::catalogue::{ColdLayout, Member, NewPack, OffloadClaim};
 use filmroom_index::model::{Hexadecimal, ObjectId, ServingState, Uid};
 use sha2::{Digest, Sha256};
 
+mod instance;
 mod layout;
 mod stream;
 
+pub use instance::{MAX_BATCH, batch_manifest, is_instance_name};
 pub use layout::{Segment, segments};
 pub use stream::{Rotten, stream};
 
@@ -37,10 +38,40 @@ pub const MAX_MEMBERS: usize = 10_000;
 /// Version of the layout, part of a pack's key.
 pub const LAYOUT_VERSION: u32 = 1;
 
-/// Divides the members of a claimed series into packs and lays each out. One version of a SOP Instance UID per pack; members that are not served go to
-/// packs of their own state. Within a pack they lie by Instance Number (those without one last), then SOP Instance UID.
-pub fn plan(claim: &OffloadClaim) -> Vec<NewPack> {
+/// How what is offloaded from now on lies in the cold store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Layout {
+    /// Instances of a series together in packs
+    #[default]
+    Pack,
+    /// One object per instance, for sites whose other software reads the bucket
+    Instance,
+}
+
+impl Layout {
+    /// Its word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Layout::Pack => "pack",
+            Layout::Instance => "instance",
+        }
+    }
+}
+
+/// Divides the members of a claimed series into cold objects. Members lie by Instance Number (those without one last), then SOP Instance UID. Of packs there are
+/// some for each serving state, each with one version of a SOP Instance UID at most.
+pub fn plan(claim: &OffloadClaim, layout: Layout) -> Vec<NewPack> {
     let mut members: Vec<&Member> = claim.members.iter().filter(|m| m.state != ServingState::Deleted).collect();
+    match layout {
+        Layout::Pack => packs(claim, members),
+        Layout::Instance => {
+            members.sort_by(|a, b| place(a).cmp(&place(b)));
+            instance::batches(&claim.study_uid, &claim.series_uid, &members)
+        }
+    }
+}
+
+fn packs(claim: &OffloadClaim, mut members: Vec<&Member>) -> Vec<NewPack> {
     members.sort_by_key(|m| (m.received_at, m.object));
     let mut versions: HashMap<(ServingState, &Uid), usize> = HashMap::new();
     let mut groups: BTreeMap<(&str, usize), (ServingState, Vec<&Member>)> = BTreeMap::new();
@@ -91,6 +122,8 @@ pub(crate) fn of_members(study: &Uid, series: &Uid, state: ServingState, members
     let (offsets, length) = layout::measure(state, members);
     let directory = format!("{study}/{series}");
     NewPack {
+        layout: ColdLayout::Pack,
+        manifest: None,
         key: format!("{directory}/{}", name(&directory, state, members)),
         length,
         state,
@@ -116,32 +149,50 @@ fn name(directory: &str, state: ServingState, members: &[&Member]) -> String {
         hash.update(member.length.to_le_bytes());
         hash.update(member.crc32.to_le_bytes());
     }
-    let digest = hash.finalize();
-    let mut name = Hexadecimal(digest.get(..16).unwrap_or_default()).to_string();
-    if state != ServingState::Served {
-        let _ = write!(name, ".{}", state.as_str());
+    format!("{}{}.zip", hexadecimal(&hash.finalize(), 16), mark(state))
+}
+
+/// The first bytes of a hash.
+fn hexadecimal(hash: &[u8], bytes: usize) -> String {
+    Hexadecimal(hash.get(..bytes).unwrap_or(hash)).to_string()
+}
+
+/// What of a key tells that its members are not served.
+fn mark(state: ServingState) -> String {
+    match state {
+        ServingState::Served => String::new(),
+        state => format!(".{}", state.as_str()),
     }
-    name + ".zip"
 }
 
 /// Whether a key is the one that these members have in this layout version.
-fn belongs(key: &str, members: &[Member]) -> bool {
-    let members: Vec<&Member> = members.iter().collect();
-    key.rsplit_once('/')
-        .is_some_and(|(directory, last)| last == name(directory, planned_state(key), &members))
+fn belongs(layout: ColdLayout, key: &str, members: &[Member]) -> bool {
+    match (layout, members) {
+        (ColdLayout::Instance, [member]) => instance::belongs(key, member),
+        (ColdLayout::Pack, members) => {
+            let members: Vec<&Member> = members.iter().collect();
+            key.rsplit_once('/')
+                .is_some_and(|(directory, last)| last == name(directory, planned_state(key), &members))
+        }
+        _ => false,
+    }
 }
 
-/// The serving state that a pack's key is marked with: that of its members when it was planned.
-pub fn planned_state(pack_key: &str) -> ServingState {
-    let name = pack_key.rsplit('/').next().unwrap_or(pack_key);
-    let mark = name.strip_suffix(".zip").and_then(|name| name.split_once('.'));
+/// The serving state that the key of an object of ours is marked with: that of its members when it was planned.
+pub fn planned_state(key: &str) -> ServingState {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    let name = name.strip_suffix(".zip").or_else(|| name.strip_suffix(".dcm"));
+    let mark = name.and_then(|name| name.rsplit_once('.'));
     mark.and_then(|(_, state)| ServingState::parse(state))
         .unwrap_or(ServingState::Served)
 }
 
-/// The key of the manifest beside a pack.
-pub fn manifest_key(pack_key: &str) -> String {
-    format!("{}.json.zst", pack_key.strip_suffix(".zip").unwrap_or(pack_key))
+/// The key of the manifest that tells of a cold object: the one that it shares with others, or the one beside it.
+pub fn manifest_key(key: &str, shared: Option<&str>) -> String {
+    match shared {
+        Some(shared) => shared.to_owned(),
+        None => format!("{}.json.zst", key.strip_suffix(".zip").unwrap_or(key)),
+    }
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ mod tests {
             longer: keep != Keep::For(Duration::from_micros(50)),
             archive: true,
             offload_after: Duration::ZERO,
+            layout: crate::pack::Layout::Pack,
         }
     }
 

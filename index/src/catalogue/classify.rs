@@ -17,7 +17,9 @@ pub(super) struct Version {
     pub(super) state: ServingState,
     pub(super) reason: String,
     pub(super) counterpart: Option<ObjectId>,
-    pub(super) sha256: Digest,
+    /// None: adopted, and never read whole
+    pub(super) sha256: Option<Digest>,
+    pub(super) lengths: Lengths,
     pub(super) source: String,
     /// Whose it is
     pub(super) patient: PatientIdentity,
@@ -31,10 +33,29 @@ pub(super) struct Version {
     pub(super) note: bool,
 }
 
+/// What tells of bytes that nobody has read, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Lengths {
+    /// Of the whole file
+    pub(super) file: u64,
+    /// Of its data set, where that is known without reading the file
+    pub(super) data_set: Option<u64>,
+}
+
+impl Lengths {
+    /// Whether two files, or their data sets behind what different programs write in front of them, are as long.
+    fn match_those_of(self, other: Lengths) -> bool {
+        self.file == other.file || (self.data_set.is_some() && self.data_set == other.data_set)
+    }
+}
+
 /// What is judged of an arrival.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Candidate<'a> {
-    pub(super) sha256: Digest,
+    /// None, if it lies where another program put it and was not read whole
+    pub(super) sha256: Option<Digest>,
+    /// Its lengths, if it lies where another program put it
+    pub(super) adopted: Option<Lengths>,
     pub(super) source: &'a AeTitle,
     /// Whose it is, which is whom it names unless patients were merged or its study relinked
     pub(super) patient: &'a PatientIdentity,
@@ -67,6 +88,9 @@ pub(super) enum Decision {
 
 /// Judges an arrival against all versions of its SOP Instance UID, oldest first.
 pub(super) fn classify(versions: &[Version], arrival: &Candidate<'_>) -> Decision {
+    if let Some(lengths) = arrival.adopted {
+        return classify_adopted(versions, arrival, lengths);
+    }
     let served = versions.iter().find(|version| version.state == ServingState::Served);
     if let Some(served) = served.filter(|served| served.sha256 == arrival.sha256) {
         return if served.safe || arrival.confirmed_copy == Some(served.object) {
@@ -107,12 +131,50 @@ pub(super) fn classify(versions: &[Version], arrival: &Candidate<'_>) -> Decisio
     }
 }
 
+/// Judges an object that another program put. It takes nobody's place, whatever it is: what is served stays, and what is as long and stands where that one does is
+/// taken for the same, for its bytes are not at hand.
+fn classify_adopted(versions: &[Version], arrival: &Candidate<'_>, lengths: Lengths) -> Decision {
+    if let Some(reason) = &arrival.withdrawn {
+        return withhold(versions, arrival, reason);
+    }
+    let there: Vec<&Version> = versions.iter().filter(|version| version.state != ServingState::Deleted).collect();
+    if let Some(served) = there.iter().find(|version| version.state == ServingState::Served) {
+        let same_place = place(served, arrival).is_none() && served.patient == *arrival.patient;
+        let equal = match (served.sha256, arrival.sha256) {
+            (Some(kept), Some(adopted)) => kept == adopted,
+            _ => lengths.match_those_of(served.lengths),
+        };
+        return match (equal && same_place, place(served, arrival)) {
+            (true, _) => Decision::Redundant { kept: served.object },
+            (false, Some(elsewhere)) => elsewhere,
+            (false, None) if !same_place => quarantine("SOP Instance UID is taken by another patient"),
+            (false, None) => quarantine("differs in length from the instance held under this UID"),
+        };
+    }
+    if let Some(version) = there.iter().find(|version| version.state == ServingState::Quarantined) {
+        return quarantine(&version.reason);
+    }
+    if !there.is_empty() {
+        return quarantine("versions of it were here, and none of them is served");
+    }
+    match versions.iter().find_map(withdrawal) {
+        Some(discarded) => discarded,
+        None => Decision::Serve,
+    }
+}
+
 /// What becomes of an arrival that a rejection note in force lists. IHE RAD TF-2 4.66.4: instances that are hidden are not
 /// accepted again. The first that comes is kept, as withdrawn, for the note may be undone; the same bytes again are not kept twice;
 /// other bytes are for a person.
 fn withhold(versions: &[Version], arrival: &Candidate<'_>, reason: &str) -> Decision {
     let there = |version: &&Version| version.state != ServingState::Deleted && !version.rotten;
-    let equal = || versions.iter().rev().filter(|version| version.sha256 == arrival.sha256);
+    let equal = || {
+        let known = arrival.sha256.is_some();
+        versions
+            .iter()
+            .rev()
+            .filter(move |version| known && version.sha256 == arrival.sha256)
+    };
     if let Some(kept) = equal().find(there) {
         return Decision::Reject {
             kept: kept.object,
@@ -159,6 +221,9 @@ fn objection(reference: &Version, arrival: &Candidate<'_>) -> Option<Decision> {
     }
     if reference.patient != *arrival.patient {
         return Some(quarantine("SOP Instance UID is taken by another patient"));
+    }
+    if reference.sha256.is_none() {
+        return Some(quarantine("the adopted copy was never read: it may be the same, or not"));
     }
     if reference.source != arrival.source.as_str() {
         return Some(quarantine(&format!("differs from the instance stored by {}", reference.source)));

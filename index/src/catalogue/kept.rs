@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::database::{fetch_all, fetch_optional, in_uuids};
-use super::lists::Uuids;
+use super::database::{fetch_all, fetch_optional, in_list, in_uuids};
+use super::lists::{Texts, Uuids};
 use super::mending::{CopyRow, KeptRow};
 use super::rows::{read_digest, read_pack_state, read_state, unsigned};
 use super::{ArchiveTag, BelievedTier, Catalogue, HotCopy, KeptPack, KeptPlace, LostObject, PackKey, Pass, Result};
@@ -16,7 +16,7 @@ use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 struct PlaceRow {
     object_id: Uuid,
     state: String,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
     length: i64,
     packed: Option<i64>,
     cold_key: Option<String>,
@@ -75,7 +75,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = "SELECT o.id AS row_id, o.object_id, st.study_uid, o.length, o.sha256, h.state FROM studies st JOIN series se ON se.study = st.id
                    JOIN objects o ON o.series = se.id JOIN hot_copies h ON h.object = o.id
-                   WHERE st.study_uid = $1 AND o.id > $2 AND h.state IN ('held', 'rotten')
+                   WHERE st.study_uid = $1 AND o.id > $2 AND h.state IN ('held', 'rotten') AND o.sha256 IS NOT NULL
                    AND h.node = (SELECT id FROM nodes WHERE node_id = $3) ORDER BY o.id LIMIT $4";
         let rows: Vec<CopyRow> = fetch_all!(connection, sql, study.as_str(), after, node.0, i64::from(limit))?;
         rows.into_iter().map(CopyRow::read).collect()
@@ -84,7 +84,7 @@ impl Catalogue {
     /// Verified packs of a study with row ids from `after` on.
     pub async fn packs_of(&self, study: &Uid, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT p.id, p.cold_key, p.length, p.crc64, p.damaged_at FROM studies st JOIN series se ON se.study = st.id
+        let sql = "SELECT p.id, p.cold_key, p.length, p.crc64, p.damaged_at, p.manifest, p.etag FROM studies st JOIN series se ON se.study = st.id
                    JOIN packs p ON p.series = se.id
                    WHERE st.study_uid = $1 AND p.id > $2 AND p.verified_at IS NOT NULL ORDER BY p.id LIMIT $3";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, study.as_str(), after.0, i64::from(limit))?;
@@ -100,6 +100,14 @@ impl Catalogue {
         Ok(old.or(new).is_some())
     }
 
+    /// Which of these manifests tell of cold objects that share them and are on record, in whatever state.
+    pub async fn known_manifests(&self, keys: &[&str]) -> Result<HashSet<String>> {
+        let mut connection = self.read().await?;
+        let sql = in_list!(connection, "SELECT DISTINCT manifest FROM packs WHERE manifest", "$1", "");
+        let rows: Vec<(String,)> = fetch_all!(connection, sql, keys.iter().collect::<Texts>())?;
+        Ok(rows.into_iter().map(|(key,)| key).collect())
+    }
+
     /// Which of these files a deletion forbids to be here: the mover removes them.
     pub async fn refused_files(&self, objects: &[ObjectId]) -> Result<HashSet<ObjectId>> {
         let mut connection = self.read().await?;
@@ -111,7 +119,8 @@ impl Catalogue {
     /// A verified pack by its key.
     pub async fn kept_pack(&self, cold_key: &str) -> Result<Option<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT id, cold_key, length, crc64, damaged_at FROM packs WHERE cold_key = $1 AND verified_at IS NOT NULL";
+        let sql =
+            "SELECT id, cold_key, length, crc64, damaged_at, manifest, etag FROM packs WHERE cold_key = $1 AND verified_at IS NOT NULL";
         let row: Option<KeptRow> = fetch_optional!(connection, sql, cold_key)?;
         Ok(row.map(KeptRow::read))
     }
@@ -201,7 +210,7 @@ impl PlaceRow {
     fn read(self) -> Result<(ObjectId, KeptPlace)> {
         let place = KeptPlace {
             state: read_state(&self.state)?,
-            sha256: read_digest(&self.sha256)?,
+            sha256: self.sha256.as_deref().map(read_digest).transpose()?,
             length: unsigned(self.length),
             pack: self.cold_key,
             packed: self.packed.is_some(),

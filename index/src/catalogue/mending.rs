@@ -5,7 +5,7 @@
 //! found lost or altered has `damaged_at`: such rows are the queue of what is to be put again, by lease and fence as packs on their way.
 //!
 //! # Invariants
-//! - What is being erased is not made good.
+//! - What is being erased is not made good. Nor is what another program put: its key is never written to.
 //! - Only a pack that is damaged on record is put again, and only all of it: what lies under its key is replaced by the bytes that were verified.
 //! - A member leaves a damaged pack only where a node holds its file: it is packed anew, and what is not at hand stays a member of what was lost.
 //!
@@ -13,18 +13,18 @@
 //! Every transition is one transaction, and what it leaves behind is found by the next look: a rotten copy whose file is good again, a damaged pack that is
 //! as it was put.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::columns::clean;
-use super::database::{Connection, execute, fetch_all, fetch_optional, held, in_uuids, now};
+use super::database::{Connection, execute, fetch_all, fetch_optional, held, in_list, in_uuids, now};
 use super::find::locate_kept;
-use super::lists::Uuids;
-use super::offload::uids;
-use super::packs::{ClaimedRow, claimed_columns, members};
-use super::rows::{lock_study_of, node_row, read_digest, read_pack_state, read_uid, recount_hot, unsigned};
+use super::lists::{Ids, Uuids};
+use super::packs::{ClaimedRow, claimed_columns, claims};
+use super::rows::{lock_study_of, node_row, read_digest, read_uid, recount_hot, unsigned};
 use super::{Catalogue, DamagedPack, Error, HotCopy, KeptPack, Located, PackClaim, PackKey, Result};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
@@ -60,7 +60,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = "SELECT o.id AS row_id, o.object_id, s.study_uid, o.length, o.sha256, h.state FROM objects o JOIN hot_copies h ON h.object = o.id
                    JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study
-                   WHERE o.object_id = $2 AND h.state IN ('held', 'rotten') AND h.node = (SELECT id FROM nodes WHERE node_id = $1)";
+                   WHERE o.object_id = $2 AND o.sha256 IS NOT NULL AND h.state IN ('held', 'rotten') AND h.node = (SELECT id FROM nodes WHERE node_id = $1)";
         let row: Option<CopyRow> = fetch_optional!(connection, sql, node.0, object.0)?;
         row.map(CopyRow::read).transpose()
     }
@@ -71,7 +71,7 @@ impl Catalogue {
         let sql = "SELECT o.id AS row_id, o.object_id, s.study_uid, o.length, o.sha256, h.state FROM hot_copies h JOIN objects o ON o.id = h.object
                    JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study
                    WHERE h.object > $2 AND h.object <= $3 AND h.node = (SELECT id FROM nodes WHERE node_id = $1) AND h.state IN ('held', 'rotten')
-                   ORDER BY h.object LIMIT $4";
+                   AND o.sha256 IS NOT NULL ORDER BY h.object LIMIT $4";
         let until = after.saturating_add(stretch);
         let rows: Vec<CopyRow> = fetch_all!(connection, sql, node.0, after, until, i64::from(limit))?;
         let copies = rows.into_iter().map(CopyRow::read).collect::<Result<Vec<_>>>()?;
@@ -132,7 +132,7 @@ impl Catalogue {
     /// Verified packs with row ids from `after` on, but those that are being erased.
     pub async fn packs_after(&self, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT id, cold_key, length, crc64, damaged_at FROM packs WHERE id > $1 AND verified_at IS NOT NULL
+        let sql = "SELECT id, cold_key, length, crc64, damaged_at, manifest, etag FROM packs WHERE id > $1 AND verified_at IS NOT NULL
                    AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = packs.id) ORDER BY id LIMIT $2";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, after.0, i64::from(limit))?;
         Ok(rows.into_iter().map(KeptRow::read).collect())
@@ -148,9 +148,31 @@ impl Catalogue {
         );
         let row: Option<ClaimedRow> = fetch_optional!(connection, sql, pack.0)?;
         match row {
-            Some(row) => Ok(Some(as_put(&mut connection, row).await?)),
+            Some(row) => as_put(&mut connection, vec![row]).await.map(|put| put.into_iter().next()),
             None => Ok(None),
         }
+    }
+
+    /// All verified cold objects that a shared manifest tells of, as they were put, by their rows: but for those of `gone`.
+    pub async fn batch_as_put(&self, manifest: &str, gone: &[PackKey]) -> Result<Vec<(PackClaim, NodeId)>> {
+        let mut connection = self.read().await?;
+        let sql = concat!(
+            "SELECT ",
+            claimed_columns!(),
+            " FROM packs WHERE manifest = $1 AND verified_at IS NOT NULL ORDER BY id"
+        );
+        let rows: Vec<ClaimedRow> = fetch_all!(connection, sql, manifest)?;
+        let rows = rows.into_iter().filter(|row| !gone.contains(&PackKey(row.id))).collect();
+        as_put(&mut connection, rows).await
+    }
+
+    /// Whether a cold object is the first of those that share its manifest, so that what is said of the manifest is said once.
+    pub async fn tells_of_manifest(&self, pack: PackKey) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT b.id FROM packs p JOIN packs b ON b.manifest = p.manifest AND b.id < p.id AND b.verified_at IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = b.id) WHERE p.id = $1 LIMIT 1";
+        let before: Option<(i64,)> = fetch_optional!(connection, sql, pack.0)?;
+        Ok(before.is_none())
     }
 
     /// Leases a damaged pack of which this node holds members: one that is due, or, if it is free, the one that is named.
@@ -163,7 +185,7 @@ impl Catalogue {
             ($lock:literal) => {
                 concat!(
                     "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
-                     WHERE id = (SELECT p.id FROM packs p WHERE p.damaged_at IS NOT NULL AND p.lease_until <= $2
+                     WHERE id = (SELECT p.id FROM packs p WHERE p.damaged_at IS NOT NULL AND p.layout <> 'foreign' AND p.lease_until <= $2
                                  AND (p.id = $4 OR ($4 = 0 AND p.next_at <= $2))
                                  AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = p.id)
                                  AND EXISTS (SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
@@ -179,7 +201,8 @@ impl Catalogue {
         let row: Option<ClaimedRow> = fetch_optional!(connection, sql, here, now.0, now.after(lease).0, only.map_or(0, |pack| pack.0))?;
         let Some(row) = row else { return Ok(None) };
         let (pack, series) = (row.id, row.series);
-        let (claim, put_by) = as_put(&mut connection, row).await?;
+        let put = as_put(&mut connection, vec![row]).await?.into_iter().next();
+        let (claim, put_by) = put.ok_or_else(|| Error::Corrupt("a pack's row is gone".to_owned()))?;
         let sql = "SELECT h.node, o.object_id FROM objects o JOIN hot_copies h ON h.object = o.id AND h.state = 'held'
                    WHERE o.series = $1 AND o.pack = $2";
         let copies: Vec<(i64, Uuid)> = fetch_all!(connection, sql, series, pack)?;
@@ -255,15 +278,22 @@ impl Catalogue {
     }
 }
 
-/// The pack of a row with its members, and the node that put it.
-async fn as_put(connection: &mut Connection, row: ClaimedRow) -> Result<(PackClaim, NodeId)> {
-    let sql = "SELECT n.node_id FROM packs p JOIN nodes n ON n.id = p.node WHERE p.id = $1";
-    let node: Option<(Uuid,)> = fetch_optional!(connection, sql, row.id)?;
-    let (node,) = node.ok_or_else(|| Error::Corrupt("the node of a pack is gone".to_owned()))?;
-    let members = members(connection, &row).await?;
-    let (study_uid, series_uid) = uids(connection, row.series).await?;
-    let state = read_pack_state(&row.state)?;
-    Ok((row.claim(state, study_uid, series_uid, members), NodeId(node)))
+/// The cold objects of rows of one series with their members, and the nodes that put them.
+async fn as_put(connection: &mut Connection, rows: Vec<ClaimedRow>) -> Result<Vec<(PackClaim, NodeId)>> {
+    let sql = in_list!(
+        connection,
+        "SELECT p.id, n.node_id FROM packs p JOIN nodes n ON n.id = p.node WHERE p.id",
+        "$1",
+        ""
+    );
+    let found: Vec<(i64, Uuid)> = fetch_all!(connection, sql, Ids(rows.iter().map(|row| row.id).collect()))?;
+    let nodes: HashMap<i64, Uuid> = found.into_iter().collect();
+    let put = claims(connection, rows).await?.into_iter().map(|claim| {
+        let node = nodes.get(&claim.pack.0).copied();
+        let node = node.ok_or_else(|| Error::Corrupt("the node of a pack is gone".to_owned()))?;
+        Ok((claim, NodeId(node)))
+    });
+    put.collect()
 }
 
 #[derive(FromRow)]
@@ -273,6 +303,8 @@ pub(super) struct KeptRow {
     length: i64,
     crc64: Option<i64>,
     damaged_at: Option<i64>,
+    etag: Option<String>,
+    manifest: Option<String>,
 }
 
 impl KeptRow {
@@ -283,6 +315,8 @@ impl KeptRow {
             length: unsigned(self.length),
             crc64: self.crc64.map(i64::cast_unsigned),
             damaged: self.damaged_at.is_some(),
+            etag: self.etag,
+            manifest: self.manifest,
         }
     }
 }

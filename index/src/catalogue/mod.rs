@@ -74,21 +74,22 @@ pub use migration::MIGRATION_ATTEMPTS;
 pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
 pub use records::{
-    Acceptance, AcceptedRestore, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent, AuditLag, AuditOutcome,
-    AuditRecord, BelievedTier, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, ConflictRecord, Counts, DamagedPack,
-    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict,
-    DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
-    Described, EndedDelivery, ErasureClaim, Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, FoundFile, FoundStudy,
-    HeldCopy, HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownObject,
-    ListedInstance, Located, LostObject, MIN_ARCHIVED, Member, MigrationClaim, MigrationKey, MigrationState, MigrationStudy,
-    MigrationSummary, MigrationTally, NewCommitment, NewDelivery, NewMigration, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim,
-    OpenErasures, OpenRestores, OpenWindow, OpenedDelivery, Origin, Outcome, Overlaid, OverlayEvent, OverlayKind, OverlayRefusal,
-    PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass, PassState, PatientDecision, PatientOverlay,
-    PatientText, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, RecordedVersion, Reference, References,
-    RejectionNote, RemainingPack, ReplacementPack, ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState,
-    RestoreSummary, RestoreTime, RestoreWish, RetrieveService, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, Selection, SeriesKey,
-    SeriesText, ServedVersion, SizeGroup, SizeSample, Standing, StudyClaim, StudyDecisions, StudyEnd, StudySummary, StudyText,
-    StudyVerdict, StudyWindow, Subject, TagWalk, TaggedPack, TakenBack, Undone, Verdict, WaitingNote, WindowOutcome,
+    Acceptance, AcceptedRestore, Adopted, AdoptedObject, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent,
+    AuditLag, AuditOutcome, AuditRecord, BelievedTier, ColdLayout, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary,
+    ConflictRecord, Counts, DamagedPack, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState,
+    DeletionSubject, DeletionTerms, DeletionVerdict, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey,
+    DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, ErasedObject, ErasureClaim, Evictable,
+    EvictionCandidate, Finding, FindingKind, FindingRecord, ForeignObject, FoundFile, FoundStudy, HeldCopy, HotCopy, HotFile, HotSeries,
+    ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownForeign, KnownObject, ListedInstance, Located, LostObject,
+    MIN_ARCHIVED, Member, MigrationClaim, MigrationKey, MigrationState, MigrationStudy, MigrationSummary, MigrationTally, NewCommitment,
+    NewDelivery, NewMigration, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenWindow,
+    OpenedDelivery, Origin, Outcome, Overlaid, OverlayEvent, OverlayKind, OverlayRefusal, PackClaim, PackGroup, PackKey, PackRestore,
+    PackState, Packed, PacksByTag, Pass, PassState, PatientDecision, PatientOverlay, PatientText, Quarantined, QuietSeries, RebuildStart,
+    Rebuilt, RebuiltPack, RebuiltPart, RecordedVersion, Reference, References, RejectionNote, RemainingPack, ReplacementPack,
+    ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish,
+    RetrieveService, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, Selection, SeriesKey, SeriesText, ServedVersion, SizeGroup,
+    SizeSample, Standing, StudyClaim, StudyDecisions, StudyEnd, StudySummary, StudyText, StudyVerdict, StudyWindow, Subject, TagWalk,
+    TaggedPack, TakenBack, Undone, Verdict, WaitingNote, WindowOutcome,
 };
 
 /// The catalogue's database.

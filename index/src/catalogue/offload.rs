@@ -214,10 +214,21 @@ impl Catalogue {
 /// Makes one pack, unless it is made already, and gives its members their places. False if a member is not any more what the
 /// pack would say of it.
 async fn plan(connection: &mut Connection, node: i64, series: i64, pack: &NewPack) -> Result<bool> {
-    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state) VALUES ($1, $2, $3, $4, $5, 'planned')
+    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, layout, manifest) VALUES ($1, $2, $3, $4, $5, 'planned', $6, $7)
                ON CONFLICT (cold_key) DO NOTHING";
     let state = pack.state.as_str();
-    execute!(connection, sql, series, node, pack.key.as_str(), signed(pack.length), state)?;
+    let (layout, manifest) = (pack.layout.as_str(), pack.manifest.as_deref());
+    execute!(
+        connection,
+        sql,
+        series,
+        node,
+        pack.key.as_str(),
+        signed(pack.length),
+        state,
+        layout,
+        manifest
+    )?;
     let sql = "SELECT id FROM packs WHERE cold_key = $1 AND series = $2 AND serving = $3";
     let row: Option<(i64,)> = fetch_optional!(connection, sql, pack.key.as_str(), series, state)?;
     let (id,) = row.ok_or_else(|| Error::Corrupt(format!("pack {} is another series'", pack.key)))?;
@@ -243,7 +254,7 @@ pub(super) async fn uids(connection: &mut Connection, series: i64) -> Result<(Ui
 macro_rules! member_columns {
     () => {
         "o.object_id, o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax, o.instance_number, o.state, o.reason, o.counterpart, o.length, o.sha256,
-         o.crc32, o.received_at, o.source, o.pack_offset"
+         o.crc32, o.received_at, o.source, o.pack, o.pack_offset"
     };
 }
 
@@ -263,6 +274,8 @@ pub(super) struct MemberRow {
     crc32: i64,
     received_at: i64,
     source: String,
+    /// Row of the cold object that it is in
+    pub(super) pack: Option<i64>,
     pack_offset: Option<i64>,
 }
 

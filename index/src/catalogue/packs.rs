@@ -2,7 +2,8 @@
 //!
 //! # Mechanics
 //! Whoever works on a pack holds its lease; each claim has a higher fencing number than the one before, and every transition
-//! asks for the number it was claimed with. Leases go by the database's clock.
+//! asks for the number it was claimed with. Leases go by the database's clock. Objects of one instance each are claimed by the batch
+//! of which one manifest tells.
 //!
 //! # Invariants
 //! - Only a verified pack is a place to evict to, and verified is never unsaid.
@@ -11,6 +12,7 @@
 //! # Crash story
 //! What was claimed is due again when the lease runs out, or when the node that held it starts again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::FromRow;
@@ -18,9 +20,10 @@ use sqlx::FromRow;
 use super::columns::clean;
 use super::database::{Connection, execute, fetch_all, fetch_optional, held, now};
 use super::journal::{self, Transition};
+use super::lists::Ids;
 use super::offload::{MemberRow, member_columns, uids};
-use super::rows::{lock_study_of, node_row, read_pack_state, read_state, recount_hot, unsigned};
-use super::{Catalogue, Error, Member, PackClaim, PackKey, PackState, Result, SeriesKey, totals};
+use super::rows::{lock_study_of, node_row, read_layout, read_pack_state, read_state, recount_hot, unsigned};
+use super::{Catalogue, Error, Member, PackClaim, PackKey, Result, SeriesKey, totals};
 use crate::model::{NodeId, ObjectId, Timestamp, Uid};
 
 /// Longest error on record, in characters.
@@ -29,7 +32,7 @@ const MAX_ERROR: usize = 1024;
 /// Columns of [`ClaimedRow`].
 macro_rules! claimed_columns {
     () => {
-        "id, series, cold_key, length, serving, state, crc64, attempts, fence"
+        "id, series, cold_key, length, serving, state, crc64, attempts, fence, layout, manifest"
     };
 }
 
@@ -41,18 +44,22 @@ pub(super) struct ClaimedRow {
     cold_key: String,
     length: i64,
     serving: String,
-    pub(super) state: String,
+    state: String,
     crc64: Option<i64>,
     attempts: i64,
     fence: i64,
+    layout: String,
+    manifest: Option<String>,
 }
 
 impl ClaimedRow {
-    pub(super) fn claim(self, state: PackState, study_uid: Uid, series_uid: Uid, members: Vec<(Member, u64)>) -> PackClaim {
-        PackClaim {
+    fn claim(self, study_uid: Uid, series_uid: Uid, members: Vec<(Member, u64)>) -> Result<PackClaim> {
+        Ok(PackClaim {
             pack: PackKey(self.id),
+            layout: read_layout(&self.layout)?,
+            state: read_pack_state(&self.state)?,
+            manifest: self.manifest,
             key: self.cold_key,
-            state,
             series: SeriesKey(self.series),
             study_uid,
             series_uid,
@@ -61,33 +68,56 @@ impl ClaimedRow {
             attempts: self.attempts,
             fence: self.fence,
             members,
-        }
+            batch: Vec::new(),
+        })
     }
 }
 
-/// The members of a pack by their offsets, with the serving state that they had when it was planned.
-pub(super) async fn members(connection: &mut Connection, row: &ClaimedRow) -> Result<Vec<(Member, u64)>> {
-    let serving = read_state(&row.serving)?;
-    let sql = concat!(
-        "SELECT ",
-        member_columns!(),
-        " FROM objects o WHERE o.series = $1 AND o.pack = $2 ORDER BY o.pack_offset"
-    );
-    let members: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
-    let mut members = members.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
-    for (member, _) in &mut members {
-        // What became of one since is in the journal.
-        if member.state != serving {
-            member.state = serving;
-            member.reason = String::new();
+/// Claims on cold objects of one series, in the order of the rows. Members are by their offsets, with the serving state that they had when their object
+/// was planned.
+pub(super) async fn claims(connection: &mut Connection, rows: Vec<ClaimedRow>) -> Result<Vec<PackClaim>> {
+    let Some(series) = rows.first().map(|row| row.series) else {
+        return Ok(Vec::new());
+    };
+    macro_rules! of_packs {
+        ($among:literal) => {
+            concat!(
+                "SELECT ",
+                member_columns!(),
+                " FROM objects o WHERE o.series = $1 AND o.pack ",
+                $among,
+                " ORDER BY o.pack_offset"
+            )
+        };
+    }
+    let sql = connection.pick(of_packs!("IN (SELECT value FROM json_each($2))"), of_packs!("= ANY ($2)"));
+    let found: Vec<MemberRow> = fetch_all!(connection, sql, series, Ids(rows.iter().map(|row| row.id).collect()))?;
+    let mut members: HashMap<i64, Vec<(Member, u64)>> = HashMap::new();
+    for row in found {
+        if let Some(pack) = row.pack {
+            members.entry(pack).or_default().push(row.read()?);
         }
     }
-    Ok(members)
+    let (study_uid, series_uid) = uids(connection, series).await?;
+    let mut claims = Vec::with_capacity(rows.len());
+    for row in rows {
+        let serving = read_state(&row.serving)?;
+        let mut members = members.remove(&row.id).unwrap_or_default();
+        for (member, _) in &mut members {
+            // What became of one since is in the journal.
+            if member.state != serving {
+                member.state = serving;
+                member.reason = String::new();
+            }
+        }
+        claims.push(row.claim(study_uid.clone(), series_uid.clone(), members)?);
+    }
+    Ok(claims)
 }
 
 impl Catalogue {
-    /// Leases the next pack of this node's objects that is planned or uploaded and due. Its members have the serving state that
-    /// they had when it was planned, so that whatever is made of them twice is the same.
+    /// Leases the next pack of this node's objects that is planned or uploaded and due; of a batch all that are, by the one that was planned first. Its
+    /// members have the serving state that they had when it was planned, so that whatever is made of them twice is the same.
     pub async fn claim_pack(&self, node: NodeId, lease: Duration) -> Result<Option<PackClaim>> {
         let mut connection = self.write().await?;
         let node = node_row(&mut connection, node).await?;
@@ -97,6 +127,8 @@ impl Catalogue {
                 concat!(
                     "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
                      WHERE id = (SELECT id FROM packs WHERE node = $1 AND state IN ('planned', 'uploaded') AND next_at <= $2 AND lease_until <= $2
+                                 AND NOT EXISTS (SELECT 1 FROM packs b WHERE b.manifest = packs.manifest AND b.id < packs.id
+                                                 AND b.state IN ('planned', 'uploaded'))
                                  ORDER BY next_at, id LIMIT 1",
                     $lock,
                     ") RETURNING ",
@@ -105,50 +137,100 @@ impl Catalogue {
             };
         }
         let sql = connection.pick(claim!(""), claim!(" FOR UPDATE SKIP LOCKED"));
-        let row: Option<ClaimedRow> = fetch_optional!(connection, sql, node, now.0, now.after(lease).0)?;
-        let Some(row) = row else {
+        let until = now.after(lease).0;
+        let first: Option<ClaimedRow> = fetch_optional!(connection, sql, node, now.0, until)?;
+        let Some(first) = first else {
             return Ok(None);
         };
-        let members = members(&mut connection, &row).await?;
-        let (study_uid, series_uid) = uids(&mut connection, row.series).await?;
+        let mut rows = Vec::new();
+        if let Some(manifest) = first.manifest.clone() {
+            // Who has the first one has them all: nobody else gets at the others.
+            let sql = concat!(
+                "UPDATE packs SET lease_until = $3, fence = fence + 1, attempts = attempts + 1
+                 WHERE manifest = $1 AND id <> $2 AND state IN ('planned', 'uploaded') RETURNING ",
+                claimed_columns!()
+            );
+            rows = fetch_all!(connection, sql, manifest, first.id, until)?;
+            rows.sort_by_key(|row: &ClaimedRow| row.id);
+        }
+        rows.insert(0, first);
+        let mut claims = claims(&mut connection, rows).await?.into_iter();
         connection.commit().await?;
-        let state = read_pack_state(&row.state)?;
-        Ok(Some(row.claim(state, study_uid, series_uid, members)))
+        let claim = claims.next();
+        Ok(claim.map(|claim| PackClaim {
+            batch: claims.collect(),
+            ..claim
+        }))
     }
 
-    /// Extends the lease of a pack while its bytes leave.
+    /// Extends the lease of a pack, and of the others of its batch, while their bytes leave.
     pub async fn renew_pack(&self, claim: &PackClaim, lease: Duration) -> Result<()> {
         let mut connection = self.write().await?;
         let until = now(&mut connection).await?.after(lease);
         let sql = "UPDATE packs SET lease_until = $3 WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, until.0)?;
+        let mut changed = 0;
+        for one in claim.leased() {
+            changed += execute!(connection, sql, one.pack.0, one.fence, until.0)?;
+        }
+        // Some of a batch may have left it.
         held(connection, changed).await
     }
 
     /// The pack and its manifest were put: `planned → uploaded`.
     pub async fn pack_uploaded(&self, claim: &PackClaim, crc64: u64) -> Result<()> {
+        self.batch_uploaded(&[(claim, crc64)]).await
+    }
+
+    /// Cold objects and the manifest that tells of all of them were put: `planned → uploaded`.
+    pub async fn batch_uploaded(&self, put: &[(&PackClaim, u64)]) -> Result<()> {
         let mut connection = self.write().await?;
         let sql = "UPDATE packs SET state = 'uploaded', crc64 = $3 WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, crc64.cast_signed())?;
-        held(connection, changed).await
+        for (claim, crc64) in put {
+            if execute!(connection, sql, claim.pack.0, claim.fence, crc64.cast_signed())? == 0 {
+                return Err(Error::LeaseLost);
+            }
+        }
+        connection.commit().await
     }
 
     /// The cold store's copy was compared: `uploaded → verified`.
     pub async fn pack_verified(&self, claim: &PackClaim, now: Timestamp) -> Result<()> {
+        self.batch_verified(&[claim], now).await
+    }
+
+    /// The cold store's copies were compared: `uploaded → verified`, all or none.
+    pub async fn batch_verified(&self, compared: &[&PackClaim], now: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;
         let sql = "UPDATE packs SET state = 'verified', verified_at = $3, seen_at = $3, archive_clock = $3, lease_until = 0, error = ''
                    WHERE id = $1 AND fence = $2 AND state = 'uploaded'";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, now.0)?;
-        held(connection, changed).await
+        for claim in compared {
+            if execute!(connection, sql, claim.pack.0, claim.fence, now.0)? == 0 {
+                return Err(Error::LeaseLost);
+            }
+        }
+        connection.commit().await
     }
 
-    /// An attempt failed: back to `planned`, due again after a pause, by the database's clock as all that is due.
+    /// An attempt failed: back to `planned`, with the others of its batch, due again after a pause, by the database's clock as all that is due.
     pub async fn pack_failed(&self, claim: &PackClaim, error: &str, pause: Duration) -> Result<()> {
         let mut connection = self.write().await?;
         let due = now(&mut connection).await?.after(pause);
         let sql = "UPDATE packs SET state = 'planned', crc64 = NULL, error = $3, next_at = $4, lease_until = 0
                    WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, clean(error, MAX_ERROR), due.0)?;
+        let mut changed = 0;
+        for one in claim.leased() {
+            changed += execute!(connection, sql, one.pack.0, one.fence, clean(error, MAX_ERROR), due.0)?;
+        }
+        held(connection, changed).await
+    }
+
+    /// One object of a batch fails, however often it is tried: it leaves the batch for one of its own, with this manifest, and is due again after a pause.
+    pub async fn leave_batch(&self, claim: &PackClaim, manifest: &str, error: &str, pause: Duration) -> Result<()> {
+        let mut connection = self.write().await?;
+        let due = now(&mut connection).await?.after(pause);
+        let sql = "UPDATE packs SET state = 'planned', crc64 = NULL, error = $3, next_at = $4, lease_until = 0, manifest = $5
+                   WHERE id = $1 AND fence = $2 AND state IN ('planned', 'uploaded')";
+        let changed = execute!(connection, sql, claim.pack.0, claim.fence, clean(error, MAX_ERROR), due.0, manifest)?;
         held(connection, changed).await
     }
 

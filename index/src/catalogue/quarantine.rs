@@ -33,8 +33,8 @@ struct ObjectRow {
     sop_instance_uid: String,
     sop_class_uid: String,
     transfer_syntax: String,
-    sha256: Vec<u8>,
-    crc32: i64,
+    sha256: Option<Vec<u8>>,
+    crc32: Option<i64>,
     length: i64,
     received_at: i64,
     pack: Option<i64>,
@@ -182,7 +182,7 @@ impl ObjectRow {
         json!({
             "sop_class": self.sop_class_uid,
             "transfer_syntax": self.transfer_syntax,
-            "sha256": Hexadecimal(&self.sha256).to_string(),
+            "sha256": self.sha256.as_deref().map(|digest| Hexadecimal(digest).to_string()),
             "crc32": self.crc32,
             "length": self.length,
             "received_at": self.received_at,
@@ -214,7 +214,7 @@ impl ObjectRow {
             counterpart,
             reason,
             actor,
-            sha256: Some(&self.sha256),
+            sha256: self.sha256.as_deref(),
             instance,
         };
         journal::write(connection, &transition).await?;

@@ -2,7 +2,7 @@
 
 use super::database::{Connection, execute, fetch_all, fetch_optional, in_list, now};
 use super::lists::Ids;
-use super::{Error, PackState, Result};
+use super::{ColdLayout, Error, PackState, Result};
 use crate::model::{AeTitle, Digest, NodeId, ServingState, Timestamp, Uid};
 
 /// Microseconds of an hour: how exactly last use is known.
@@ -37,6 +37,10 @@ pub(super) fn read_digest(bytes: &[u8]) -> Result<Digest> {
 
 pub(super) fn read_title(text: &str) -> Result<AeTitle> {
     AeTitle::parse(text).map_err(|error| Error::Corrupt(format!("an AE title: {error}")))
+}
+
+pub(super) fn read_layout(text: &str) -> Result<ColdLayout> {
+    ColdLayout::parse(text).ok_or_else(|| Error::Corrupt(format!("layout {text:?} of a cold object")))
 }
 
 pub(super) fn read_pack_state(text: &str) -> Result<PackState> {

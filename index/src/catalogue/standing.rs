@@ -29,7 +29,7 @@ struct VersionRow {
     sop_class_uid: String,
     state: String,
     object_id: Uuid,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
     length: i64,
     series: i64,
     verified_at: Option<i64>,
@@ -57,7 +57,7 @@ impl Catalogue {
         let texts: Texts = uids.iter().collect();
         let rows: Vec<VersionRow> = fetch_all!(connection, sql, node.0, texts)?;
         let mut standings: HashMap<String, Standing> = HashMap::new();
-        let mut doubted: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut doubted: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for row in rows {
             let standing = standings.entry(row.sop_instance_uid.clone()).or_default();
             let state = read_state(&row.state)?;
@@ -65,11 +65,13 @@ impl Catalogue {
             if state == ServingState::Quarantined {
                 doubted.push((row.sop_instance_uid.clone(), row.sha256.clone()));
             }
+            // What was adopted and never read whole is on record; nobody can promise that it is what the requester has.
+            let Some(sha256) = row.sha256 else { continue };
             if state == ServingState::Served {
                 standing.served = Some(HeldCopy {
                     object: ObjectId(row.object_id),
                     sop_class: row.sop_class_uid,
-                    sha256: read_digest(&row.sha256)?,
+                    sha256: read_digest(&sha256)?,
                     length: unsigned(row.length),
                     series: SeriesKey(row.series),
                     verified: row.verified_at.is_some(),
@@ -81,7 +83,10 @@ impl Catalogue {
         // The requester may have the other bytes of another version. What was damaged here and sent again is the same.
         for (sop_instance, sha256) in doubted {
             if let Some(standing) = standings.get_mut(&sop_instance) {
-                standing.quarantined |= standing.served.as_ref().is_none_or(|served| served.sha256.0 != sha256.as_slice());
+                standing.quarantined |= standing
+                    .served
+                    .as_ref()
+                    .is_none_or(|served| Some(&served.sha256.0[..]) != sha256.as_deref());
             }
         }
         Ok(standings)

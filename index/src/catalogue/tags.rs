@@ -117,7 +117,8 @@ impl Catalogue {
     /// Verified packs after one, by row.
     pub async fn packs_to_tag(&self, after: PackKey, limit: u32) -> Result<Vec<TaggedPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT id, series, cold_key, archive_tag FROM packs WHERE id > $1 AND verified_at IS NOT NULL ORDER BY id LIMIT $2";
+        let sql = "SELECT id, series, cold_key, archive_tag FROM packs
+                   WHERE id > $1 AND verified_at IS NOT NULL AND layout <> 'foreign' ORDER BY id LIMIT $2";
         let rows: Vec<(i64, i64, String, Option<String>)> = fetch_all!(connection, sql, after.0, i64::from(limit))?;
         let read = |(id, series, key, tag): (i64, i64, String, Option<String>)| TaggedPack {
             pack: PackKey(id),

@@ -89,6 +89,11 @@ impl Scanner {
         self.walker.past_pixels
     }
 
+    /// Bytes that the value under way still has, as its length says, where the data set is not deflated: it is cut short if so many do not come.
+    pub fn owed(&self) -> u64 {
+        if self.inflater.is_some() { 0 } else { self.walker.owed() }
+    }
+
     /// The header as far as it was pushed; whole if [`Scanner::is_past_header`].
     pub fn so_far(self) -> Header {
         self.walker.so_far()

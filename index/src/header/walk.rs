@@ -98,6 +98,15 @@ impl Walker {
         Ok(())
     }
 
+    /// Bytes that the value under way still has.
+    pub(super) fn owed(&self) -> u64 {
+        match self.state {
+            State::Fields(_) => 0,
+            State::Value(_, missing, then) => then.saturating_add(missing as u64),
+            State::Skip(length) => length,
+        }
+    }
+
     /// The header, if the data set is whole.
     pub(super) fn finish(self) -> Result<Header, ScanError> {
         let whole = match self.state {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Arrival, Catalogue, Error, NewPack, OffloadClaim, PackClaim, PackState};
+use filmroom_index::catalogue::{Arrival, Catalogue, ColdLayout, Error, NewPack, OffloadClaim, PackClaim, PackState};
 use filmroom_index::model::ServingState;
 
 use crate::database::Database;
@@ -21,6 +21,8 @@ pub(crate) fn packs(claim: &OffloadClaim) -> Vec<NewPack> {
         match packs.iter_mut().find(|pack| pack.state == member.state) {
             Some(pack) => pack.members.push((member.object, offset)),
             None => packs.push(NewPack {
+                layout: ColdLayout::Pack,
+                manifest: None,
                 key: format!("{}/{}/{}.zip", claim.study_uid, claim.series_uid, member.object),
                 length: 5000,
                 state: member.state,
@@ -62,7 +64,7 @@ pub(crate) async fn a_quiet_series_is_claimed_once(database: Database) {
     let member = &claim.members[1];
     assert_eq!(claim.members.len(), 3);
     assert_eq!(
-        (member.object, &member.sop_instance, member.sha256),
+        (member.object, &member.sop_instance, Some(member.sha256)),
         (batch[1].object, &batch[1].sop_instance, batch[1].sha256)
     );
     assert_eq!(

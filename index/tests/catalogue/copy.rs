@@ -168,7 +168,7 @@ pub(crate) async fn a_copy_that_was_interrupted_goes_on(target: Database) {
         .unwrap();
     assert_eq!(source.copy_standing().await.unwrap(), CopyStanding::InUse);
     let mut arrival = slice(5, 5, 5);
-    arrival.sha256 = bytes("as ever");
+    arrival.sha256 = Some(bytes("as ever"));
     assert_eq!(store(&source, &arrival).await, Outcome::Served);
     let refused = begin(&source, &target).await;
     assert!(matches!(refused, Err(CopyError::OtherCopy)), "{refused:?}");

@@ -56,16 +56,23 @@ impl Database {
 
     /// Runs SQL behind the catalogue's back: the words for SQLite, the words for PostgreSQL.
     pub(crate) async fn run(&self, sqlite: &str, postgres: &str) {
+        self.try_run(sqlite, postgres).await.unwrap();
+    }
+
+    /// The same, where the database may refuse: what it says then.
+    pub(crate) async fn try_run(&self, sqlite: &str, postgres: &str) -> Result<(), String> {
         match &self.kind {
             Kind::Sqlite => {
                 let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(sqlite)).execute(&mut connection).await.unwrap();
+                let done = sqlx::raw_sql(AssertSqlSafe(sqlite)).execute(&mut connection).await;
                 connection.close().await.unwrap();
+                done.map(drop).map_err(|error| error.to_string())
             }
             Kind::Postgres(_) => {
                 let mut connection = PgConnection::connect(&self.url()).await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(postgres)).execute(&mut connection).await.unwrap();
+                let done = sqlx::raw_sql(AssertSqlSafe(postgres)).execute(&mut connection).await;
                 connection.close().await.unwrap();
+                done.map(drop).map_err(|error| error.to_string())
             }
         }
     }

@@ -35,11 +35,11 @@ fn study(number: u32) -> DeletionSubject {
     DeletionSubject::Study(uid(&format!("1.2.{number}")))
 }
 
-fn instance(arrival: &Arrival) -> DeletionSubject {
+pub(crate) fn instance(arrival: &Arrival) -> DeletionSubject {
     DeletionSubject::Instance(arrival.sop_instance.clone())
 }
 
-async fn delete(catalogue: &Catalogue, subject: &DeletionSubject) -> Deletion {
+pub(crate) async fn delete(catalogue: &Catalogue, subject: &DeletionSubject) -> Deletion {
     match catalogue
         .delete(subject, "sent by mistake", "admin", tick(), &terms())
         .await
@@ -51,7 +51,7 @@ async fn delete(catalogue: &Catalogue, subject: &DeletionSubject) -> Deletion {
 }
 
 /// Carries the journal to the cold store.
-async fn journal(catalogue: &Catalogue) -> Vec<serde_json::Value> {
+pub(crate) async fn journal(catalogue: &Catalogue) -> Vec<serde_json::Value> {
     let pending = catalogue.journal_pending(10_000).await.unwrap();
     let ids: Vec<i64> = pending.iter().map(|entry| entry.id).collect();
     catalogue.journal_written(&ids).await.unwrap();
@@ -330,7 +330,7 @@ pub(crate) async fn a_pack_goes_or_is_replaced_without_what_is_deleted(database:
     let claim = catalogue.claim_erasure(node(2), tick(), LEASE).await.unwrap().unwrap();
     assert!(claim.keep.is_empty());
     let until = Timestamp(tick().0 + 1_000_000_000_000);
-    catalogue.erasure_put_off(&claim, until, "locked").await.unwrap();
+    catalogue.erasure_put_off(&claim.leased(), until, "locked").await.unwrap();
     assert_eq!(catalogue.claim_erasure(node(1), tick(), LEASE).await.unwrap(), None);
     let remains = catalogue.deletion_remains(&deletion).await.unwrap();
     assert_eq!(

@@ -206,7 +206,7 @@ fn study(runner: &mut TestRunner, above: &DataSet, number: u32, arrivals: &mut V
                 .put_text(tags::SOP_INSTANCE_UID, VR::UI, arrival.sop_instance.as_str());
             arrival.sop_class = uid(class);
             arrival.header.attributes = image.attributes.clone();
-            arrival.sha256 = bytes(arrival.sop_instance.as_str());
+            arrival.sha256 = Some(bytes(arrival.sop_instance.as_str()));
             arrivals.push(arrival);
             series.below.push(image);
         }

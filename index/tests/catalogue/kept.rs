@@ -97,7 +97,7 @@ pub(crate) async fn a_pack_is_adopted_and_the_catalogue_knows_better_than_its_ma
         .kept_places(&[known.object, unknown.object, deleted.object])
         .await
         .unwrap();
-    let key = &adopted.pack.as_ref().unwrap().key;
+    let key = &adopted.packs[0].key;
     assert_eq!(places[&unknown.object].pack.as_ref(), Some(key));
     assert_eq!(
         (places[&known.object].packed, places[&deleted.object].state),

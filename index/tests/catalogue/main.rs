@@ -6,9 +6,11 @@
 // A panic is how a promise fails.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod adopted;
 mod answering;
 mod archived;
 mod audit;
+mod batches;
 mod cold;
 mod commitments;
 mod copy;
@@ -61,7 +63,14 @@ fn main() {
         opening:
             a_catalogue_is_made_where_there_is_none_and_opened_again,
             a_newer_schema_is_refused,
+            a_digest_may_be_unknown_and_is_no_other_length,
             processes_that_start_together_make_one_schema;
+        adopted:
+            an_adopted_object_is_served_from_where_it_lies,
+            a_digest_is_learnt_once,
+            nothing_gives_way_to_what_is_adopted,
+            who_sends_what_was_adopted_and_never_read_keeps_his_copy,
+            a_record_is_owed_until_it_is_there;
         matching:
             sql_finds_what_the_reference_matcher_finds,
             hostile_keys_find_what_they_say_and_harm_nothing;
@@ -129,6 +138,10 @@ fn main() {
             members_that_changed_since_the_claim_are_not_planned,
             a_pack_says_of_its_members_what_they_were_when_planned,
             a_rotten_member_dissolves_its_pack_and_is_never_packed;
+        batches:
+            a_batch_is_claimed_as_a_whole_and_verified_in_one,
+            one_that_fails_leaves_its_batch_and_the_others_go_on,
+            what_is_erased_of_a_batch_goes_together_and_the_rest_is_told_anew;
         hot:
             only_what_is_verified_is_evicted_and_what_is_archived_only_where_that_is_said,
             archived_copies_are_let_go_where_that_is_said,

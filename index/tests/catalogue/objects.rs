@@ -60,8 +60,8 @@ pub(crate) fn slice(study: u32, series: u32, instance: u32) -> Arrival {
         study: uid(&study_uid),
         series: uid(&series_uid),
         transfer_syntax: uid("1.2.840.10008.1.2.1"),
-        sha256: bytes(&sop_uid),
-        crc32: 0xdead_beef,
+        sha256: Some(bytes(&sop_uid)),
+        crc32: Some(0xdead_beef),
         length: 1000,
         header: Header {
             attributes: header,
@@ -107,7 +107,7 @@ impl Changed for Arrival {
     }
 
     fn with_bytes(mut self, word: &str) -> Arrival {
-        self.sha256 = bytes(word);
+        self.sha256 = Some(bytes(word));
         self
     }
 

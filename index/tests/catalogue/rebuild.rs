@@ -3,8 +3,8 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{
-    Arrival, Catalogue, Described, FoundFile, HotFile, Loaded, NoteState, NoteVerdict, Outcome, RebuildStart, Rebuilt, RebuiltPack,
-    RebuiltPart, StudyDecisions, Verdict,
+    Arrival, Catalogue, ColdLayout, Described, FoundFile, HotFile, Loaded, NoteState, NoteVerdict, Outcome, RebuildStart, Rebuilt,
+    RebuiltPack, RebuiltPart, StudyDecisions, Verdict,
 };
 use filmroom_index::model::{ObjectId, ServingState, Timestamp};
 use filmroom_index::rejection;
@@ -20,7 +20,7 @@ pub(crate) fn rebuilt(arrival: &Arrival, state: ServingState) -> Rebuilt {
         state,
         reason: String::new(),
         counterpart: None,
-        offset: Some(70),
+        place: Some((0, 70)),
         hot: None,
         deletion: None,
     }
@@ -32,14 +32,17 @@ pub(crate) fn part(described: Option<Described>, objects: Vec<Rebuilt>) -> Rebui
         study: first.study.clone(),
         series: first.series.clone(),
         described,
-        pack: Some(RebuiltPack {
+        packs: vec![RebuiltPack {
+            layout: ColdLayout::Pack,
+            manifest: None,
             key: format!("{}/{}/{}.zip", first.study, first.series, first.object),
             length: 5000,
-            crc64: u64::MAX - 7,
+            crc64: Some(u64::MAX - 7),
             serving: ServingState::Served,
             node: node(5),
             put_at: Timestamp(5),
-        }),
+            etag: None,
+        }],
         objects,
     }
 }
@@ -127,7 +130,7 @@ pub(crate) async fn what_is_loaded_twice_is_there_once(database: Database) {
     assert_eq!(load(&catalogue, &parts).await.objects, 0);
     assert_eq!(database.number("SELECT count(*) FROM objects").await, 3);
     assert_eq!(database.number("SELECT count(*) FROM packs").await, 1);
-    let key = &parts[0].pack.as_ref().unwrap().key;
+    let key = &parts[0].packs[0].key;
     assert_eq!(catalogue.rebuild_known(&[key, "other.zip"]).await.unwrap().len(), 1);
     database.counts_are_right().await;
 }
@@ -266,9 +269,9 @@ pub(crate) async fn what_the_journal_said_of_a_file_is_kept_until_it_is_found(da
     assert_eq!(kept.len(), 1, "what is on record is as it should be");
     assert_eq!(kept[&loose.object], said);
     let mut found = rebuilt(&loose, ServingState::Quarantined);
-    (found.offset, found.hot) = (None, Some(HotFile::Rotten));
+    (found.place, found.hot) = (None, Some(HotFile::Rotten));
     let mut files = part(None, vec![found]);
-    files.pack = None;
+    files.packs.clear();
     load(&catalogue, &[files]).await;
     assert_eq!(database.text("SELECT state FROM hot_copies").await, "rotten");
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The command line: what there is to say, and who does it.
 
 mod act;
+mod adopt;
 mod bucket;
 mod catalogue;
 mod conformance;
@@ -90,6 +91,8 @@ enum Command {
     },
     /// Take in the DICOM files of folders, ZIP archives and media; stopped and started again, it goes on where it ended
     Import(import::Options),
+    /// Index DICOM objects that another program put into the cold store's bucket, where they lie; started again, it reads nothing that is on record
+    Adopt(adopt::Options),
     /// Move in from another PACS: have its studies sent here, and compare what has come
     Migrate {
         #[command(subcommand)]
@@ -260,6 +263,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Echo { ae } => echo(&config, &ae).await,
         Command::Send { ae, study, no_wait } => act::run(&config, Action::Send { ae, study }, no_wait).await,
         Command::Import(options) => import::run(&config, options).await,
+        Command::Adopt(options) => adopt::run(&config, options).await,
         Command::Migrate { command } => migrate::run(&config, command).await,
         Command::Rebuild { despite_damage, json } => rebuild::run(&config, despite_damage, json).await,
         Command::Catalogue { command } => catalogue::run(&config, command).await,

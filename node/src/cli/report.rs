@@ -35,6 +35,7 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
     let spools = audit::lag(&catalogue).await?;
     let scrubs = catalogue.scrubs(node).await?;
     let findings = catalogue.findings_open(node).await?;
+    let (adopted, adopted_bytes) = catalogue.foreign_count().await?;
     let rows = [
         ("patients", counts.patients),
         ("studies", counts.studies),
@@ -44,6 +45,8 @@ pub(crate) async fn status(config: &Config, as_json: bool) -> anyhow::Result<()>
         ("hot bytes", counts.hot_bytes),
         ("packs verified", counts.packs_verified),
         ("pack bytes", counts.pack_bytes),
+        ("objects adopted", adopted),
+        ("adopted bytes", adopted_bytes),
         ("packs pending", counts.packs_pending),
         ("packs damaged", counts.packs_damaged),
         ("findings open", findings.iter().map(|(_, count)| count).sum()),

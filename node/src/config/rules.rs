@@ -7,16 +7,18 @@ use dicom_dictionary_std::StandardSopClassDictionary;
 use filmroom_index::model::Uid;
 use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
+use filmroom_tiering::pack::Layout;
 use filmroom_tiering::rules::{AgeRange, Condition, Effects, Keep, Rule, Rules};
 
 use super::source::Section;
+use super::storage::layout;
 use super::{Reader, ae_title, values};
 
 /// Each is asked for every series.
 const MAX_RULES: usize = 1000;
 
 /// Keys that do something.
-const EFFECTS: [&str; 3] = ["evict_after", "archive", "offload_after"];
+const EFFECTS: [&str; 4] = ["evict_after", "archive", "offload_after", "layout"];
 
 const DAY: u64 = 86_400;
 
@@ -46,6 +48,7 @@ impl Reader {
                 evict_after: self.of_rule(&mut entry, "evict_after", keep),
                 archive: self.of_rule(&mut entry, "archive", values::truth),
                 offload_after: self.of_rule(&mut entry, "offload_after", values::duration),
+                layout: self.of_rule(&mut entry, "layout", layout),
             };
             rules.push(Rule { name, conditions, effects });
         }
@@ -103,6 +106,26 @@ pub(super) fn warn(archive: &ArchiveSettings, warnings: &mut Vec<String>) {
     for rule in archive.rules.iter() {
         warn_of(rule, archive.cold.as_ref(), warnings);
     }
+    warn_of_layout(archive, warnings);
+}
+
+/// What one object per instance costs in S3.
+fn warn_of_layout(archive: &ArchiveSettings, warnings: &mut Vec<String>) {
+    let in_s3 = archive
+        .cold
+        .as_ref()
+        .is_some_and(|cold| matches!(cold.location, ColdLocation::S3 { .. }));
+    let by_rule = archive.rules.iter().find(|rule| rule.effects.layout == Some(Layout::Instance));
+    let what = match (archive.layout, by_rule) {
+        _ if !in_s3 => return,
+        (Layout::Instance, _) => "cold.layout = \"instance\"".to_owned(),
+        (Layout::Pack, Some(rule)) => format!("the rule {:?}: layout = \"instance\"", rule.name),
+        (Layout::Pack, None) => return,
+    };
+    warnings.push(format!(
+        "{what} puts one object per instance: S3 Intelligent-Tiering never moves an object under 128 KB to a cheaper tier, bills monitoring for each one above, \
+         and each is a request of its own when it is put, read or restored: packs are for that (filmroom cost compares both)"
+    ));
 }
 
 fn warn_of(rule: &Rule, cold: Option<&ColdSettings>, warnings: &mut Vec<String>) {
@@ -191,14 +214,14 @@ mod tests {
     fn a_rule_reads_as_people_write_it() {
         let text = format!(
             "{S3}[[rule]]\nname = \"children\"\nmodality = [\"CT\", \"MR\"]\nsop_class = \"CTImageStorage\"\nstudy_description = \"*kopf*\"\n\
-             patient_age = \"<18y\"\nsource = \"CT1\"\nstudy_age = \"<=10y\"\nevict_after = \"never\"\narchive = false\noffload_after = \"0s\"\n\
+             patient_age = \"<18y\"\nsource = \"CT1\"\nstudy_age = \"<=10y\"\nevict_after = \"never\"\narchive = false\noffload_after = \"0s\"\nlayout = \"pack\"\n\
              [[rule]]\nevict_after = \"60d\"\n"
         );
         let config = parse(&text).unwrap();
         assert_eq!(config.warnings, Vec::<String>::new());
         let rules: Vec<_> = config.archive.rules.iter().collect();
         assert_eq!((rules[0].name.as_str(), rules[0].conditions.len()), ("children", 6));
-        assert_eq!((rules[1].name.as_str(), rules[1].conditions.len()), ("rule of line 18", 0));
+        assert_eq!((rules[1].name.as_str(), rules[1].conditions.len()), ("rule of line 19", 0));
         assert!(config.archive.rules.forbid_archive());
     }
 
@@ -221,6 +244,7 @@ mod tests {
             ("modalty = \"CT\"", "line 2: [rule] has no key modalty: did you mean modality?"),
             ("evict_after = \"ever\"", "line 3: rule.evict_after: \"ever\" is not a duration"),
             ("archive = \"no\"", "line 3: rule.archive: \"no\" is neither true nor false"),
+            ("layout = \"zip\"", "line 2: rule.layout: \"zip\" is no layout: write \"pack\""),
             ("name = \"\"", "line 2: rule.name: "),
         ] {
             let effect = if line.starts_with("evict") || line.starts_with("archive") {

@@ -42,6 +42,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "url",
             "endpoint",
             "region",
+            "layout",
             "offload_after",
             "kms_key",
             "access_key_id",
@@ -124,12 +125,10 @@ const KNOWN: &[(&str, &[&str])] = &[
             "evict_after",
             "archive",
             "offload_after",
+            "layout",
         ],
     ),
 ];
-
-/// Keys of the design that this version does not honour yet. A setting that silently does nothing would be a lie.
-const LATER: &[(&str, &str, &str)] = &[("cold", "layout", "other layout than packs")];
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,15 +331,8 @@ fn check_key(section: &str, key: &str, keys: &[&str], place: &str, problems: &mu
     if keys.contains(&key) {
         return true;
     }
-    match LATER.iter().find(|(name, later, _)| *name == section && *later == key) {
-        Some((_, _, what)) => problems.push(format!(
-            "{place}: {section}.{key}: this version has no {what} yet: take the line out"
-        )),
-        None => {
-            let nearest = nearest(key, keys.iter().copied());
-            problems.push(format!("{place}: [{section}] has no key {key}: did you mean {nearest}?"));
-        }
-    }
+    let nearest = nearest(key, keys.iter().copied());
+    problems.push(format!("{place}: [{section}] has no key {key}: did you mean {nearest}?"));
     false
 }
 
@@ -393,11 +385,6 @@ mod tests {
             problems_of("[dicm]\n"),
             ["line 1: there is no section [dicm]: did you mean [dicom]?"]
         );
-    }
-
-    #[test]
-    fn a_key_of_a_later_version_is_refused_rather_than_ignored() {
-        assert!(problems_of("[cold]\nlayout = \"instance\"\n")[0].starts_with("line 2: cold.layout: this version has no other layout"));
     }
 
     #[test]

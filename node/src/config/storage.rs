@@ -6,8 +6,20 @@ use std::time::Duration;
 use filmroom_tiering::Settings as ArchiveSettings;
 use filmroom_tiering::archive::Senders;
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
+use filmroom_tiering::pack::Layout;
 
 use super::{Reader, count, first, values};
+
+/// How what is offloaded lies in the cold store.
+pub(super) fn layout(text: &str) -> Result<Layout, String> {
+    match text.trim() {
+        "pack" => Ok(Layout::Pack),
+        "instance" => Ok(Layout::Instance),
+        _ => Err(format!(
+            "{text:?} is no layout: write \"pack\" (instances of a series together in a ZIP) or \"instance\" (one object per instance)"
+        )),
+    }
+}
 
 impl Reader {
     /// Both sections.
@@ -22,6 +34,7 @@ impl Reader {
             senders,
             cold: self.cold(),
             offload_after: self.value("cold", "offload_after", values::duration, Duration::from_secs(3600)),
+            layout: self.value("cold", "layout", layout, Layout::Pack),
             mover_interval: self.value("cold", "check_interval", values::duration, Duration::from_secs(60)),
             rules: self.rules(),
         }

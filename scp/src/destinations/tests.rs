@@ -48,7 +48,7 @@ fn located(number: u32, sop_class: &str, transfer_syntax: &str) -> Located {
         transfer_syntax: uid(transfer_syntax),
         object: ObjectId::new(Timestamp(1)),
         length: 0,
-        sha256: Digest([0; 32]),
+        sha256: Some(Digest([0; 32])),
         hot: true,
         packed: None,
     }

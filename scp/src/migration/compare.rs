@@ -321,7 +321,7 @@ impl Comparing<'_> {
                 let mut silent = 0u64;
                 for image in images {
                     match (hashing.digests.get(image.as_str()), served.get(image)) {
-                        (Some((digest, _)), Some(version)) if *digest == version.sha256 => compared.same_bytes += 1,
+                        (Some((digest, _)), Some(version)) if Some(*digest) == version.sha256 => compared.same_bytes += 1,
                         (Some((_, syntax)), Some(version)) if *syntax != version.transfer_syntax => compared.other_syntax += 1,
                         (Some(_), _) => compared.other_bytes.push(image.clone()),
                         (None, _) => silent += 1,

@@ -193,7 +193,7 @@ mod tests {
             state,
             reason: "because".into(),
             transfer_syntax: uid("1.2.840.10008.1.2"),
-            sha256: Digest([0; 32]),
+            sha256: Some(Digest([0; 32])),
         }
     }
 

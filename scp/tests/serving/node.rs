@@ -76,6 +76,7 @@ pub(crate) async fn start(settings: Settings, reserve: u64) -> Node {
             may_reject: vec![],
         },
         cold: None,
+        layout: filmroom_tiering::pack::Layout::Pack,
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),
         rules: filmroom_tiering::rules::Rules::default(),

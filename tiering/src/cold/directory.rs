@@ -7,7 +7,7 @@
 //! # Invariants
 //! - The root is never made. If it is not there, the store is not available: an unmounted mount point must not be taken for an empty archive, nor be written
 //!   to. So the root should be a directory *on* the mounted file system, not the mount point.
-//! - A directory keeps no checksums. A HEAD tells the length only, and who wants to verify has to read.
+//! - A directory keeps no checksums. A HEAD tells the length, and when the file was written to last, which stands for an entity tag; who wants to verify has to read.
 //!
 //! # Crash story
 //! A process that dies leaves `.<name>.<uuid>.part`. The next put of the same key removes those that nobody wrote to for a day.
@@ -64,6 +64,7 @@ impl Directory {
 
     /// The file of a key, which must not lead out of the root.
     fn path(&self, key: &str) -> Result<PathBuf, ColdError> {
+        let key = key.strip_prefix('/').unwrap_or(key);
         if Path::new(key).components().all(|part| matches!(part, Component::Normal(_))) {
             Ok(self.root.join(key))
         } else {
@@ -95,7 +96,7 @@ impl Directory {
             io::ErrorKind::NotFound => ColdError::NotFound { key: key.to_owned() },
             io::ErrorKind::UnexpectedEof => ColdError::Differs {
                 key: key.to_owned(),
-                what: "it is shorter than what was asked for".to_owned(),
+                what: "it is shorter than what was asked for, or was written to since".to_owned(),
             },
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
@@ -139,17 +140,22 @@ impl Directory {
                 crc64: None,
                 archived: None,
                 restoring: false,
+                etag: Some(etag(&metadata)),
             })),
             Err(ColdError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, ColdError> {
-        let (root, path) = (self.root.clone(), self.path(key)?);
+    pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>, matching: Option<&str>) -> Result<ByteStream, ColdError> {
+        let (root, path, matching) = (self.root.clone(), self.path(key)?, matching.map(str::to_owned));
         let opened = self.step(key, move || {
             let mut file = present(&root, File::open(path))?;
-            let length = file.metadata()?.len();
+            let metadata = file.metadata()?;
+            if matching.is_some_and(|wanted| wanted != etag(&metadata)) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let length = metadata.len();
             let range = range.unwrap_or(0..length);
             if range.end > length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -173,6 +179,12 @@ impl Directory {
         });
         Ok(chunks.boxed())
     }
+}
+
+/// What stands for an entity tag: when the file was written to last, to the nanosecond.
+fn etag(metadata: &fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt;
+    format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// Says "not found" only if the root is there: otherwise everything would be missing that is only out of reach.

@@ -4,7 +4,8 @@
 //! - Puts are idempotent: a key is derived from its content, so the same key always means the same bytes. A put that is repeated overwrites bytes with the
 //!   same bytes; no conditional request is needed, which not every server with S3's protocol honours.
 //! - An object is there whole or not at all.
-//! - Keys are relative. Each store has its own prefix or root, and puts it in front.
+//! - Keys are relative. Each store has its own prefix or root, and puts it in front. A key that begins with a slash is that of an object which another program
+//!   put: what follows the slash is its key in the bucket (or its path below the root), wherever our prefix is. Such objects are read, never put.
 //! - Every wait for the store has a time limit that starts again when bytes move.
 //!
 //! # Crash story
@@ -30,6 +31,7 @@ mod archive;
 pub mod directory;
 mod erase;
 pub mod events;
+mod foreign;
 pub mod s3;
 
 pub use archive::{ArchiveDays, ArchiveRule, RestoreAnswer};
@@ -123,6 +125,8 @@ pub struct Head {
     pub archived: Option<ArchiveTier>,
     /// A restore is running
     pub restoring: bool,
+    /// What the store calls these bytes: other bytes have another one
+    pub etag: Option<String>,
 }
 
 /// An object as a listing tells of it: nothing of it was read.
@@ -134,6 +138,10 @@ pub struct Listed {
     pub length: u64,
     /// When it was put; the epoch where the store does not say
     pub put_at: Timestamp,
+    /// What the store calls these bytes: other bytes have another one. Empty where it does not say
+    pub etag: String,
+    /// Whether its storage class alone says that it has to be restored first. Intelligent-Tiering's archive tiers are not told by a listing
+    pub archived: bool,
 }
 
 /// Objects of a listing, page by page. An error ends them.
@@ -261,7 +269,7 @@ impl ColdStore {
         measured("head", head).await
     }
 
-    /// What is below a prefix, which is empty or ends with a slash. What lies in one folder of the first level comes together, and within it in the order of the keys. Memory
+    /// What is below a prefix, which is empty or ends with a slash; one that begins with a slash is a prefix in the bucket, and so are the keys then. What lies in one folder of the first level comes together, and within it in the order of the keys. Memory
     /// is bounded whatever the number of objects, but for the names in one folder of a directory. No object is opened, no archive clock touched.
     pub fn list(&self, prefix: &str) -> Listing {
         self.list_after(prefix, None)
@@ -283,10 +291,15 @@ impl ColdStore {
 
     /// Reads an object or a range of its bytes. The stream fails rather than end early.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, ColdError> {
+        self.get_matching(key, range, None).await
+    }
+
+    /// The same, if the object still has the bytes that the store called so (RFC 9110 13.1.1, If-Match); [`ColdError::Differs`] where it has others.
+    pub async fn get_matching(&self, key: &str, range: Option<Range<u64>>, etag: Option<&str>) -> Result<ByteStream, ColdError> {
         let get = async {
             match self {
-                ColdStore::S3(store) => store.get(key, range).await,
-                ColdStore::Directory(store) => store.get(key, range).await,
+                ColdStore::S3(store) => store.get(key, range, etag).await,
+                ColdStore::Directory(store) => store.get(key, range, etag).await,
             }
         };
         let body = measured("get", get).await?;

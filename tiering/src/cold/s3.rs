@@ -140,10 +140,24 @@ impl S3 {
 
     /// The key in the bucket.
     fn full_key(&self, key: &str) -> String {
-        match &*self.prefix {
-            "" => key.to_owned(),
-            prefix => format!("{prefix}/{key}"),
+        match (key.strip_prefix('/'), &*self.prefix) {
+            (Some(foreign), _) => foreign.to_owned(),
+            (None, "") => key.to_owned(),
+            (None, prefix) => format!("{prefix}/{key}"),
         }
+    }
+
+    /// What follows our prefix in a key of the bucket.
+    pub(super) fn below_root<'a>(&self, key: &'a str) -> Option<&'a str> {
+        match &*self.prefix {
+            "" => Some(key),
+            prefix => key.strip_prefix(prefix)?.strip_prefix('/'),
+        }
+    }
+
+    /// The key in the bucket.
+    pub(super) fn in_bucket(&self, key: &str) -> String {
+        self.full_key(key)
     }
 
     /// What differs from the client's settings for a request that carries `length` bytes.
@@ -203,11 +217,11 @@ impl S3 {
         }
     }
 
-    pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, ColdError> {
+    pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>, etag: Option<&str>) -> Result<ByteStream, ColdError> {
         if range.as_ref().is_some_and(Range::is_empty) {
             return Ok(Box::pin(futures::stream::empty()));
         }
-        reading::start(self.clone(), key, range).await
+        reading::start(self.clone(), key, range, etag.map(|etag| format!("\"{etag}\""))).await
     }
 
     /// One GET. With `etag`, of that very object.
@@ -265,6 +279,7 @@ fn understand(key: &str, head: &HeadObjectOutput) -> Result<Head, ColdError> {
         crc64,
         archived,
         restoring: restore.contains("ongoing-request=\"true\""),
+        etag: head.e_tag().map(bare),
     })
 }
 
@@ -273,6 +288,11 @@ fn storage_class(class: Class) -> StorageClass {
         Class::Pack | Class::TaggedPack(_) => StorageClass::IntelligentTiering,
         Class::Record => StorageClass::Standard,
     }
+}
+
+/// An entity tag without the quotes that headers have around it.
+fn bare(etag: &str) -> String {
+    etag.trim_matches('"').to_owned()
 }
 
 /// A CRC-64 as S3's headers have it: big endian in base64.

@@ -3,7 +3,7 @@
 //! # Mechanics
 //! One loop takes the next pack that is due by lease and fence (`index::catalogue::deletions`). A pack of which nothing stays is removed ([`removal`]), every
 //! version of it, then its manifest; of another one the members that stay are put into a new pack and verified ([`rewrite`]), the catalogue lets them
-//! belong to that one in one transaction, and the old pack is due to be removed. What the cold store does not let go is due again when it does.
+//! belong to that one in one transaction, and the old pack is due to be removed. Objects of one instance each go by the [`batch`]. What the cold store does not let go is due again when it does.
 //!
 //! # Invariants
 //! - Nothing is removed from the cold store whose bytes anything that stays needs: the catalogue says so durably before.
@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use filmroom_index::catalogue::{self, ErasureClaim};
+use filmroom_index::catalogue::{self, ErasedObject, ErasureClaim};
 use filmroom_index::model::Timestamp;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use tokio::time::sleep;
@@ -31,6 +31,7 @@ use crate::cold::{ColdError, ColdStore};
 use crate::mover::transfer::Setback;
 use crate::policy;
 
+mod batch;
 mod kept;
 mod removal;
 mod rewrite;
@@ -55,6 +56,8 @@ enum Outcome {
     Replaced,
     /// The cold store keeps it; none: nobody knows for how long.
     Locked(Option<Timestamp>, String),
+    /// The same of these; the others of their batch are erased
+    SomeLocked(Vec<ErasedObject>, Option<Timestamp>, String),
     /// What stays has to be restored first.
     Restoring(Timestamp),
     /// Nothing may be sent to the cold store at this hour.
@@ -121,10 +124,10 @@ async fn attempt(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> C
 }
 
 async fn step(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
-    if claim.keep.is_empty() {
-        removal::remove(node, cold, claim).await
-    } else {
-        rewrite::rewrite(node, cold, claim).await
+    match &claim.manifest {
+        _ if !claim.keep.is_empty() => rewrite::rewrite(node, cold, claim).await,
+        Some(manifest) => batch::remove(node, cold, claim, manifest).await,
+        None => removal::remove(node, cold, claim).await,
     }
 }
 
@@ -132,8 +135,9 @@ async fn record(node: &Inner, claim: &ErasureClaim, outcome: Result<Outcome, Set
     let (key, now) = (&claim.key, node.clock.now());
     let error = match outcome {
         Ok(Outcome::Erased) => {
-            counter!("filmroom_packs_erased_total").increment(1);
-            tracing::info!(key, "a pack is erased from the cold store, in every version");
+            let objects = claim.leased().len();
+            counter!("filmroom_packs_erased_total").increment(objects as u64);
+            tracing::info!(key, objects, "erased from the cold store, in every version");
             return Ok(ControlFlow::Continue(true));
         }
         Ok(Outcome::Replaced) => {
@@ -141,26 +145,25 @@ async fn record(node: &Inner, claim: &ErasureClaim, outcome: Result<Outcome, Set
             return Ok(ControlFlow::Continue(false));
         }
         Ok(Outcome::Locked(until, why)) => {
-            tracing::warn!(key, why, "the cold store keeps what is to be erased");
-            counter!("filmroom_erasures_put_off_total", "reason" => "locked").increment(1);
-            match until.filter(|until| *until > now) {
-                Some(until) => node.catalogue.erasure_put_off(claim, until, &why).await?,
-                None => node.catalogue.erasure_failed(claim, &why, ENDLESS, now).await?,
-            }
+            put_off(node, claim, &claim.leased(), until, &why).await?;
             return Ok(ControlFlow::Continue(false));
+        }
+        Ok(Outcome::SomeLocked(locked, until, why)) => {
+            put_off(node, claim, &locked, until, &why).await?;
+            return Ok(ControlFlow::Continue(locked.len() < claim.leased().len()));
         }
         Ok(Outcome::Restoring(at)) => {
             let pause = Duration::from_micros(u64::try_from(at.0.saturating_sub(now.0)).unwrap_or_default()).max(Duration::from_secs(1));
             tracing::info!(key, ?pause, "what stays of a pack is restored, then put anew");
             counter!("filmroom_erasures_put_off_total", "reason" => "restoring").increment(1);
             let why = "what stays in this pack is archived and being restored, to be put anew without what is to go";
-            node.catalogue.erasure_failed(claim, why, pause, now).await?;
+            node.catalogue.erasure_failed(&claim.leased(), why, pause, now).await?;
             return Ok(ControlFlow::Continue(false));
         }
         Ok(Outcome::Paused) => {
             counter!("filmroom_erasures_put_off_total", "reason" => "paused").increment(1);
             let why = "what stays in this pack is put anew when anything may be sent to the cold store again";
-            node.catalogue.erasure_failed(claim, why, PAUSE, now).await?;
+            node.catalogue.erasure_failed(&claim.leased(), why, PAUSE, now).await?;
             return Ok(ControlFlow::Continue(false));
         }
         Err(Setback::Cold(error)) => error,
@@ -173,13 +176,29 @@ async fn record(node: &Inner, claim: &ErasureClaim, outcome: Result<Outcome, Set
     counter!("filmroom_erasures_put_off_total", "reason" => "failed").increment(1);
     let pause = policy::backoff(u32::try_from(claim.attempts).unwrap_or(u32::MAX), policy::jitter());
     let text = error.to_string();
-    node.catalogue.erasure_failed(claim, &text, pause, now).await?;
+    node.catalogue.erasure_failed(&claim.leased(), &text, pause, now).await?;
     if matches!(error, ColdError::Unavailable(_)) {
         tracing::info!(key, error = text, ?pause, "an erasure waits for the cold store");
         return Ok(ControlFlow::Break(()));
     }
     tracing::error!(key, error = text, ?pause, "what is deleted on purpose cannot be erased");
     Ok(ControlFlow::Continue(false))
+}
+
+/// The cold store keeps something: until when that is looked at again.
+async fn put_off(node: &Inner, claim: &ErasureClaim, kept: &[ErasedObject], until: Option<Timestamp>, why: &str) -> catalogue::Result<()> {
+    let now = node.clock.now();
+    tracing::warn!(
+        key = claim.key,
+        objects = kept.len(),
+        why,
+        "the cold store keeps what is to be erased"
+    );
+    counter!("filmroom_erasures_put_off_total", "reason" => "locked").increment(1);
+    match until.filter(|until| *until > now) {
+        Some(until) => node.catalogue.erasure_put_off(kept, until, why).await,
+        None => node.catalogue.erasure_failed(kept, why, ENDLESS, now).await,
+    }
 }
 
 /// Renews the lease for ever; ends when it is lost.

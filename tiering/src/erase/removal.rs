@@ -4,14 +4,15 @@ use filmroom_index::catalogue::ErasureClaim;
 use filmroom_index::model::Timestamp;
 
 use super::Outcome;
+use crate::adopt::record;
 use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore, Erased};
-use crate::error::moment;
+use crate::error::{ArchiveError, moment};
 use crate::mover::transfer::{Setback, answered};
 use crate::pack;
 
 /// What the cold store keeps of a pack: until when, and how that is said.
-type Kept = (Option<Timestamp>, String);
+pub(super) type Kept = (Option<Timestamp>, String);
 
 pub(super) async fn remove(node: &Inner, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
     // What an earlier attempt has begun to put in its place holds nothing that stays either, by now.
@@ -27,20 +28,46 @@ pub(super) async fn remove(node: &Inner, cold: &ColdStore, claim: &ErasureClaim)
     Ok(Outcome::Erased)
 }
 
-/// Removes a pack and, once that is gone, its manifest.
-pub(super) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
-    for key in [key.to_owned(), pack::manifest_key(key)] {
-        if let Erased::Locked { until, versions } = answered(node, cold.erase(&key).await)? {
-            let until_when = match until {
-                Some(until) => format!("until {}", moment(until)),
-                None => "and does not say until when (a legal hold)".to_owned(),
-            };
-            return Ok(Some((
-                until,
-                format!("Object Lock keeps {versions} versions of {key} {until_when}"),
-            )));
-        }
-        fail::fail_point!("erase::after_object");
+/// Removes an object that was adopted, as any other that is deleted on purpose; then what its record tells of it.
+async fn foreign(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, Setback> {
+    if let Some(kept) = object(node, cold, key).await? {
+        return Ok(Some(kept));
     }
+    match record::forget(node, cold, key).await {
+        Ok(Some(Erased::Locked { until, versions })) => Ok(Some(locked("the record of it", until, versions))),
+        Ok(Some(Erased::Gone) | None) => Ok(None),
+        Err(ArchiveError::Cold(error)) => Err(error.into()),
+        Err(ArchiveError::Catalogue(error)) => Err(error.into()),
+        Err(error) => Err(ColdError::Source(std::io::Error::other(error)).into()),
+    }
+}
+
+fn locked(key: &str, until: Option<Timestamp>, versions: u64) -> Kept {
+    let until_when = match until {
+        Some(until) => format!("until {}", moment(until)),
+        None => "and does not say until when (a legal hold)".to_owned(),
+    };
+    (until, format!("Object Lock keeps {versions} versions of {key} {until_when}"))
+}
+
+/// Removes a pack and, once that is gone, its manifest.
+pub(super) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, Setback> {
+    if key.starts_with('/') {
+        return foreign(node, cold, key).await;
+    }
+    for key in [key.to_owned(), pack::manifest_key(key, None)] {
+        if let Some(kept) = object(node, cold, &key).await? {
+            return Ok(Some(kept));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes what lies under a key, in every version; or what the cold store keeps of it.
+pub(super) async fn object(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
+    if let Erased::Locked { until, versions } = answered(node, cold.erase(key).await)? {
+        return Ok(Some(locked(key, until, versions)));
+    }
+    fail::fail_point!("erase::after_object");
     Ok(None)
 }

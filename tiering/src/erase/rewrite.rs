@@ -31,7 +31,7 @@ pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &Erasure
         Kept::Archived(at) => return Ok(Outcome::Restoring(at)),
     };
     fail::fail_point!("erase::after_put");
-    put_manifest(node, cold, node.node, &new, crc64).await?;
+    put_manifest(node, cold, node.node, &[(&new, crc64)]).await?;
     fail::fail_point!("erase::after_manifest");
     verify(node, cold, &new, crc64).await?;
     let replaced = ReplacementPack {
@@ -54,6 +54,8 @@ fn replacement(claim: &ErasureClaim) -> PackClaim {
     let offsets = planned.members.into_iter().map(|(_, offset)| offset);
     PackClaim {
         pack: claim.pack,
+        layout: planned.layout,
+        manifest: None,
         key: planned.key,
         state: PackState::Planned,
         series: claim.series,
@@ -64,6 +66,7 @@ fn replacement(claim: &ErasureClaim) -> PackClaim {
         attempts: claim.attempts,
         fence: claim.fence,
         members: claim.keep.iter().map(|(member, _)| member.clone()).zip(offsets).collect(),
+        batch: Vec::new(),
     }
 }
 
@@ -84,7 +87,7 @@ async fn put(
         let paths = copies.paths();
         let hot_store = node.hot.clone();
         let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_else(|| hot_store.path(object));
-        let put = put_tagged(node, cold, new, pack::stream(&new.key, members, path)).await;
+        let put = put_tagged(node, cold, new, pack::stream(new.layout, &new.key, members, path)).await;
         drop(copies);
         let error = match put {
             Ok(put) => return Ok(Kept::Here(put)),

@@ -57,28 +57,39 @@ impl Walk<'_> {
         Ok(cold.list_after(&prefix, after))
     }
 
-    /// Keys of packs that are on record, in whatever state: whatever is put is planned before.
+    /// Keys of packs, and of manifests that several objects share, that are on record, in whatever state: whatever is put is planned before.
     async fn known(&self, listed: &[Listed]) -> Result<HashSet<String>, ArchiveError> {
         let packs: HashSet<String> = listed
             .iter()
-            .filter(|listed| named(&listed.key) != Named::Journal)
+            .filter(|listed| !matches!(named(&listed.key), Named::Journal | Named::Adopted))
             .map(|listed| pack_of(&listed.key))
             .collect();
         let packs: Vec<&str> = packs.iter().map(String::as_str).collect();
-        Ok(self.node.catalogue.rebuild_known(&packs).await?)
+        let mut known = self.node.catalogue.rebuild_known(&packs).await?;
+        let manifests = listed.iter().filter(|listed| named(&listed.key) == Named::Manifest);
+        let manifests: Vec<&str> = manifests.map(|listed| listed.key.as_str()).collect();
+        known.extend(self.node.catalogue.known_manifests(&manifests).await?);
+        Ok(known)
     }
 
     /// What is there and on no record.
     async fn stranger(&self, listed: Listed) -> Result<Option<Found>, ArchiveError> {
         let named = named(&listed.key);
-        if matches!(named, Named::Pack | Named::Manifest) && self.node.catalogue.is_erasing(&pack_of(&listed.key)).await? {
-            return Ok(None);
+        if matches!(named, Named::Pack | Named::Manifest) {
+            let catalogue = &self.node.catalogue;
+            if catalogue.is_erasing(&pack_of(&listed.key)).await? || catalogue.is_erasing(&listed.key).await? {
+                return Ok(None);
+            }
         }
         match named {
             Named::Pack => self.unknown_pack(listed).await,
             Named::Manifest => self.unknown_manifest(listed).await,
-            Named::Journal => Ok(None),
+            Named::Journal | Named::Adopted => Ok(None),
             Named::Foreign => {
+                let adopted = self.cold()?.absolute(&listed.key);
+                if !self.node.catalogue.known_foreign(&[&adopted]).await?.is_empty() {
+                    return Ok(None);
+                }
                 let still = self.cold()?.head(&listed.key).await?.is_some();
                 let found = || Found {
                     finding: Finding {
@@ -104,5 +115,5 @@ fn pack_of(key: &str) -> String {
 }
 
 fn is_known(key: &str, known: &HashSet<String>) -> bool {
-    named(key) == Named::Journal || known.contains(&pack_of(key))
+    matches!(named(key), Named::Journal | Named::Adopted) || known.contains(key) || known.contains(&pack_of(key))
 }

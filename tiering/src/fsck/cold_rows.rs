@@ -128,6 +128,9 @@ impl Walk<'_> {
     }
 
     async fn manifest(&self, kept: &KeptPack) -> Result<Option<Found>, ArchiveError> {
+        if kept.etag.is_some() {
+            return self.record(kept).await;
+        }
         let Some(fault) = self.archive.check_manifest(kept.pack).await? else {
             return Ok(None);
         };
@@ -140,8 +143,22 @@ impl Walk<'_> {
             ManifestFault::Altered(_) | ManifestFault::Beyond(_) => FindingKind::ManifestAltered,
         };
         Ok(Some(Found {
-            finding: finding(kind, &manifest_key(&kept.key), fault.to_string()),
+            finding: finding(kind, &manifest_key(&kept.key, kept.manifest.as_deref()), fault.to_string()),
             remedy,
+        }))
+    }
+}
+
+impl Walk<'_> {
+    /// The record that tells of an adopted object. Where it is not there, nobody would know of the object after the catalogue is lost.
+    async fn record(&self, kept: &KeptPack) -> Result<Option<Found>, ArchiveError> {
+        if self.archive.has_manifest(kept).await? {
+            return Ok(None);
+        }
+        let detail = "no record in the cold store tells of it".to_owned();
+        Ok(Some(Found {
+            finding: finding(FindingKind::ManifestMissing, &kept.key, detail),
+            remedy: Remedy::Record(kept.key.clone()),
         }))
     }
 }
@@ -196,6 +213,8 @@ mod tests {
             length: 1 << 20,
             crc64: None,
             damaged: false,
+            etag: None,
+            manifest: None,
         };
         let wrong = |state, days: u32, seen| {
             let believed = BelievedTier {

@@ -41,6 +41,7 @@ mod remedy;
 mod stranger;
 mod tell;
 
+pub(crate) use key::is_ours;
 pub(crate) use tell::{count, describe_metrics};
 
 /// How long a stride takes, about: one thing is looked at whole, however large it is.

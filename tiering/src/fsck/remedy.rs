@@ -13,7 +13,6 @@ use super::Walk;
 use crate::cold::{ColdError, Erased};
 use crate::error::ArchiveError;
 use crate::integrity::{HotFault, Mended};
-use crate::pack::manifest_key;
 use crate::rebuild::{self, pack_key};
 
 /// Something that was found, and what can be done about it.
@@ -32,6 +31,8 @@ pub(super) enum Remedy {
     Pack(PackKey),
     /// A manifest is written anew
     Manifest(PackKey),
+    /// The record of an adopted object is written anew
+    Record(String),
     /// A pack that was put at that time is put on record
     Adopt(Timestamp),
     /// Nothing needs it
@@ -91,6 +92,10 @@ impl Walk<'_> {
                 None => Outcome::Left("no node has the hot files that it was made of".to_owned()),
             }),
             Remedy::Manifest(pack) => Ok(self.archive.mend_manifest(*pack).await?.into()),
+            Remedy::Record(key) => {
+                self.archive.record_again(key).await?;
+                Ok(Outcome::Good("the record of it is written anew".to_owned()))
+            }
             Remedy::Adopt(put_at) => self.adopt(&finding.subject, *put_at).await,
             Remedy::Orphan => self.orphan(finding.kind, &finding.subject).await,
             Remedy::Done(how) => Ok(Outcome::Good(how.clone())),
@@ -104,7 +109,12 @@ impl Walk<'_> {
         let node = self.node;
         let place = node.catalogue.kept_places(&[object]).await?.remove(&object);
         if let Some(place) = place.filter(|place| place.state != ServingState::Deleted) {
-            let fault = self.archive.hot_fault(object, place.length, place.sha256, &self.pace).await;
+            let Some(sha256) = place.sha256 else {
+                return Ok(Outcome::Left(
+                    "its object was adopted and never read whole: nobody knows what its bytes are".to_owned(),
+                ));
+            };
+            let fault = self.archive.hot_fault(object, place.length, sha256, &self.pace).await;
             if let Some(fault) = fault.map_err(ArchiveError::disk(&node.hot.path(object)))? {
                 return Ok(match fault {
                     HotFault::Missing => Outcome::Gone,
@@ -138,7 +148,12 @@ impl Walk<'_> {
     /// A pack that is not on record becomes one that is, with what the journal of its study says of its members.
     async fn adopt(&self, key: &str, put_at: Timestamp) -> Result<Outcome, ArchiveError> {
         let node = self.node;
-        let part = match rebuild::part_of(self.archive.cold()?, &node.catalogue, &node.settings.senders, key, put_at).await? {
+        let cold = self.archive.cold()?;
+        let manifest = match self.telling(key).await? {
+            Ok(manifest) => manifest.key,
+            Err(why) => return Ok(Outcome::Left(why)),
+        };
+        let part = match rebuild::part_of(cold, &node.catalogue, &node.settings.senders, &manifest, put_at).await? {
             Ok(part) => part,
             Err(why) => return Ok(Outcome::Left(why)),
         };
@@ -157,19 +172,34 @@ impl Walk<'_> {
     /// What nothing needs is removed, right after it was looked at again: each pack that has a member of it is there, as it was verified.
     async fn orphan(&self, kind: FindingKind, key: &str) -> Result<Outcome, ArchiveError> {
         let (node, cold) = (self.node, self.archive.cold()?);
-        let pack = if kind == FindingKind::ManifestOrphan {
-            pack_key(key)
+        let is_manifest = kind == FindingKind::ManifestOrphan;
+        let read = if is_manifest {
+            rebuild::manifest(cold, key).await?
         } else {
-            key.to_owned()
+            self.telling(key).await?
         };
-        let manifest = match rebuild::manifest(cold, &manifest_key(&pack)).await? {
+        let manifest = match read {
             Ok(manifest) => manifest,
             Err(why) => return Ok(Outcome::Left(why)),
         };
-        if !node.catalogue.rebuild_known(&[&pack]).await?.is_empty() {
+        // What is removed in this order. A manifest that is shared goes alone, and stays when one of its objects goes.
+        let pack = if is_manifest { pack_key(key) } else { key.to_owned() };
+        let going = match (manifest.shared, is_manifest) {
+            (true, _) => vec![key.to_owned()],
+            // The manifest last: it says what the pack was as long as that is there.
+            (false, _) => vec![pack.clone(), manifest.key.clone()],
+        };
+        let known = node.catalogue.rebuild_known(&[&pack]).await?;
+        if !known.is_empty() || !node.catalogue.known_manifests(&[key]).await?.is_empty() {
             return Ok(Outcome::Gone);
         }
-        let objects: Vec<ObjectId> = manifest.instances.iter().map(|instance| instance.member.object).collect();
+        let index = manifest.object(key).map(|(index, _)| index);
+        let objects: Vec<ObjectId> = manifest
+            .instances
+            .iter()
+            .filter(|instance| index.is_none_or(|index| instance.object == index))
+            .map(|instance| instance.member.object)
+            .collect();
         let places = node.catalogue.kept_places(&objects).await?;
         let erased = self.erased(&manifest).await?;
         let mut elsewhere = BTreeSet::new();
@@ -188,8 +218,7 @@ impl Walk<'_> {
                 return Ok(Outcome::Left(format!("{other}, which has instances of it, {why}")));
             }
         }
-        // The manifest last: it says what the pack was as long as that is there.
-        for key in [pack.as_str(), &manifest_key(&pack)] {
+        for key in &going {
             if let Erased::Locked { versions, .. } = cold.erase(key).await? {
                 return Ok(Outcome::Left(format!("Object Lock keeps {versions} versions of {key}")));
             }

@@ -8,15 +8,16 @@ use std::collections::HashSet;
 
 use filmroom_index::catalogue::{self, Finding, FindingKind, KeptPlace};
 use filmroom_index::model::{ObjectId, ServingState, Uid};
+use futures::StreamExt;
 
 use super::Walk;
-use super::key::study_of;
+use super::key::{Named, named, study_of};
 use super::remedy::{Found, Remedy};
 use crate::cold::{Head, Listed};
 use crate::error::ArchiveError;
 use crate::manifest::Manifest;
 use crate::mover::transfer::answered;
-use crate::pack::manifest_key;
+use crate::pack::{is_instance_name, manifest_key};
 use crate::rebuild::{self, pack_key};
 
 impl Walk<'_> {
@@ -31,7 +32,7 @@ impl Walk<'_> {
             return Ok(None);
         };
         let unknown = |detail: String, remedy: Remedy| Some(found(FindingKind::PackUnknown, &key, detail, remedy));
-        let manifest = match rebuild::manifest(self.cold()?, &manifest_key(&key)).await? {
+        let manifest = match self.telling(&key).await? {
             Ok(manifest) => manifest,
             Err(why) => {
                 let detail = format!("the catalogue does not have it, and its manifest does not tell of it: {why}");
@@ -49,7 +50,7 @@ impl Walk<'_> {
         if let Some(why) = self.anothers(&manifest).await? {
             return Ok(unknown(why, Remedy::None("it may be another catalogue's".to_owned())));
         }
-        let members = self.members(&manifest).await?;
+        let members = self.members(&manifest, Some(&key)).await?;
         let total = members.len();
         let needed = members.iter().filter(|member| **member == Member::Needed).count();
         if needed > 0 {
@@ -66,11 +67,35 @@ impl Walk<'_> {
         Ok(Some(found(FindingKind::PackOrphan, &key, detail, Remedy::Orphan)))
     }
 
+    /// The manifest that tells of a cold object: the one beside a pack, or the first of its series that tells of an instance's object.
+    pub(super) async fn telling(&self, key: &str) -> Result<Result<Box<Manifest>, String>, ArchiveError> {
+        let cold = self.cold()?;
+        if !key.rsplit('/').next().is_some_and(is_instance_name) {
+            return rebuild::manifest(cold, &manifest_key(key, None)).await;
+        }
+        let directory = key.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let mut listing = cold.list(&format!("{directory}/"));
+        while let Some(listed) = listing.next().await.transpose()? {
+            if named(&listed.key) != Named::Manifest {
+                continue;
+            }
+            if let Ok(manifest) = rebuild::manifest(cold, &listed.key).await?
+                && manifest.object(key).is_some()
+            {
+                return Ok(Ok(manifest));
+            }
+        }
+        Ok(Err("no manifest of its series does".to_owned()))
+    }
+
     /// A manifest without a row. That of a pack that is there is told with it.
     pub(super) async fn unknown_manifest(&self, listed: Listed) -> Result<Option<Found>, ArchiveError> {
         let pack = pack_key(&listed.key);
         let key = listed.key;
-        if answered(self.node, self.cold()?.head(&pack).await)?.is_some() || !self.node.catalogue.rebuild_known(&[&pack]).await?.is_empty()
+        let catalogue = &self.node.catalogue;
+        if answered(self.node, self.cold()?.head(&pack).await)?.is_some()
+            || !catalogue.rebuild_known(&[&pack]).await?.is_empty()
+            || !catalogue.known_manifests(&[&key]).await?.is_empty()
         {
             return Ok(None);
         }
@@ -89,12 +114,15 @@ impl Walk<'_> {
                 )));
             }
         };
+        if manifest.shared && self.strangers_of(&manifest).await? {
+            return Ok(None);
+        }
         let another = self.anothers(&manifest).await?;
-        let members = self.members(&manifest).await?;
+        let members = self.members(&manifest, None).await?;
         let elsewhere = members.iter().filter(|member| **member == Member::Kept).count();
         let lost = members.len() - elsewhere;
         let detail = format!(
-            "its pack is neither there nor on record; of its {} instances {lost} are in no verified pack",
+            "what it tells of is not on record by it; of its {} instances {lost} are in no verified pack",
             members.len()
         );
         let remedy = match (another, lost) {
@@ -113,14 +141,32 @@ impl Walk<'_> {
         Ok(Some(format!("node {} wrote it, which this catalogue does not know", manifest.node)))
     }
 
-    /// How the members of a manifest stand in the catalogue.
-    pub(super) async fn members(&self, manifest: &Manifest) -> Result<Vec<Member>, ArchiveError> {
-        let objects: Vec<ObjectId> = manifest.instances.iter().map(|instance| instance.member.object).collect();
+    /// Whether any object of a batch is there that is not on record: then it is told with that.
+    async fn strangers_of(&self, manifest: &Manifest) -> Result<bool, ArchiveError> {
+        let keys: Vec<&str> = manifest.objects.iter().map(|told| told.key.as_str()).collect();
+        let known = self.node.catalogue.rebuild_known(&keys).await?;
+        for key in keys.into_iter().filter(|key| !known.contains(*key)) {
+            if answered(self.node, self.cold()?.head(key).await)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How the members of a manifest stand in the catalogue: those of one cold object that is not on record, or all.
+    async fn members(&self, manifest: &Manifest, of: Option<&str>) -> Result<Vec<Member>, ArchiveError> {
+        let index = of.and_then(|key| manifest.object(key)).map(|(index, _)| index);
+        let objects: Vec<ObjectId> = manifest
+            .instances
+            .iter()
+            .filter(|instance| index.is_none_or(|index| instance.object == index))
+            .map(|instance| instance.member.object)
+            .collect();
         let places = self.node.catalogue.kept_places(&objects).await?;
         let erased = self.erased(manifest).await?;
         let member = |object: &ObjectId| match places.get(object) {
             None if erased.contains(object) => Member::Kept,
-            place => member(place, &manifest.key),
+            place => member(place, of.unwrap_or_default()),
         };
         Ok(objects.iter().map(member).collect())
     }
@@ -159,16 +205,19 @@ fn member(place: Option<&KeptPlace>, key: &str) -> Member {
     }
 }
 
-/// Why a pack is not what its manifest tells of.
+/// Why a cold object is not what its manifest tells of.
 fn contradiction(manifest: &Manifest, key: &str, head: &Head) -> Option<String> {
-    if let Some(why) = rebuild::contradiction(manifest, key) {
+    if let Some(why) = rebuild::contradiction(manifest, &manifest.key) {
         return Some(why);
     }
-    if head.length != manifest.length {
-        return Some(format!("it has {} bytes instead of {}", head.length, manifest.length));
+    let Some((_, told)) = manifest.object(key) else {
+        return Some("its manifest is about something else".to_owned());
+    };
+    if head.length != told.length {
+        return Some(format!("it has {} bytes instead of {}", head.length, told.length));
     }
-    let found = head.crc64.filter(|found| *found != manifest.crc64)?;
-    Some(format!("its CRC-64 is {found:016x} instead of {:016x}", manifest.crc64))
+    let found = head.crc64.filter(|found| *found != told.crc64)?;
+    Some(format!("its CRC-64 is {found:016x} instead of {:016x}", told.crc64))
 }
 
 fn found(kind: FindingKind, subject: &str, detail: String, remedy: Remedy) -> Found {
@@ -193,7 +242,7 @@ mod tests {
     fn a_member_is_needed_unless_it_is_kept_elsewhere() {
         let place = |state, pack: Option<&str>, packed| KeptPlace {
             state,
-            sha256: Digest([0; 32]),
+            sha256: Some(Digest([0; 32])),
             length: 1,
             pack: pack.map(str::to_owned),
             packed,

@@ -192,21 +192,21 @@ impl Sweep<'_> {
         let mut hot = HotFile::Held;
         if state == ServingState::Deleted {
             hot = HotFile::Doomed;
-        } else if let Some(received) = verdict.sha256.filter(|received| *received != arrival.sha256) {
-            (hot, arrival.sha256) = (HotFile::Rotten, received);
+        } else if let Some(received) = verdict.sha256.filter(|received| Some(*received) != arrival.sha256) {
+            (hot, arrival.sha256) = (HotFile::Rotten, Some(received));
         }
         let object = arrival.object;
         let part = RebuiltPart {
             study: arrival.study.clone(),
             series: arrival.series.clone(),
             described: None,
-            pack: None,
+            packs: Vec::new(),
             objects: vec![Rebuilt {
                 arrival,
                 state,
                 reason,
                 counterpart,
-                offset: None,
+                place: None,
                 hot: Some(hot),
                 deletion: verdict.deletion,
             }],
@@ -232,8 +232,8 @@ impl Sweep<'_> {
             study: file.study,
             series: file.series,
             transfer_syntax: file.meta.transfer_syntax,
-            sha256: file.sha256,
-            crc32: file.crc32,
+            sha256: Some(file.sha256),
+            crc32: Some(file.crc32),
             length: file.length,
             header: file.header,
             default_issuer: sender.default_issuer,

@@ -290,7 +290,7 @@ fn read_preface(path: &Path, member: Option<&Member>) -> Result<Opened, ImportEr
 
 /// Whether bytes that are no Part 10 file begin as a data set does, or as File Meta Information without its preamble: with one of the elements that stand
 /// first in practice, and a length that such an element has.
-fn looks_bare(head: &[u8]) -> bool {
+pub(crate) fn looks_bare(head: &[u8]) -> bool {
     let head = head.strip_prefix(b"DICM").unwrap_or(head);
     let Some((&[g0, g1, e0, e1, a, b, c, d], _)) = head.split_first_chunk() else {
         return false;
@@ -312,7 +312,7 @@ fn looks_bare(head: &[u8]) -> bool {
 }
 
 /// Refuses objects that are no patient's.
-fn check_class(sop_class: &Uid) -> Result<(), ImportError> {
+pub(crate) fn check_class(sop_class: &Uid) -> Result<(), ImportError> {
     if sop_class.as_str() == uids::MEDIA_STORAGE_DIRECTORY_STORAGE {
         return Err(ImportError::Directory);
     }
@@ -322,7 +322,7 @@ fn check_class(sop_class: &Uid) -> Result<(), ImportError> {
     Ok(())
 }
 
-fn uid(header: &Header, tag: Tag, name: &str) -> Result<Uid, StoreError> {
+pub(crate) fn uid(header: &Header, tag: Tag, name: &str) -> Result<Uid, StoreError> {
     let text = header.attributes.text(tag).unwrap_or_default();
     Uid::parse(text).map_err(|error| StoreError::Mismatch(format!("{name}: {error}")))
 }

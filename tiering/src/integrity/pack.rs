@@ -186,7 +186,10 @@ async fn put_again(node: &Arc<Inner>, cold: &ColdStore, damaged: &DamagedPack) -
     }
     fail::fail_point!("mend::after_put");
     verify(node, cold, claim, crc64).await?;
-    put_manifest(node, cold, damaged.put_by, claim, crc64).await?;
+    // Of a batch it says what it said.
+    if claim.manifest.is_none() {
+        put_manifest(node, cold, damaged.put_by, &[(claim, crc64)]).await?;
+    }
     fail::fail_point!("mend::after_manifest");
     node.catalogue.pack_put_again(claim, crc64, node.clock.now()).await?;
     let members = claim.members.len();
@@ -196,10 +199,11 @@ async fn put_again(node: &Arc<Inner>, cold: &ColdStore, damaged: &DamagedPack) -
 /// Members that are here leave a pack that cannot be put again, and are packed anew.
 async fn leave(node: &Arc<Inner>, cold: &ColdStore, damaged: &DamagedPack, here: &HashSet<ObjectId>) -> Result<Mended, Setback> {
     let claim = &damaged.claim;
-    if let Some(crc64) = claim.crc64 {
+    // An object of one instance has none that is here, or it is put again.
+    if let (Some(crc64), None) = (claim.crc64, &claim.manifest) {
         let mut without = claim.clone();
         without.members.retain(|(member, _)| !here.contains(&member.object));
-        put_manifest(node, cold, damaged.put_by, &without, crc64).await?;
+        put_manifest(node, cold, damaged.put_by, &[(&without, crc64)]).await?;
     }
     fail::fail_point!("mend::before_leave");
     let left = node.catalogue.leave_damaged(claim, node.node, &damaged.here).await?;

@@ -1,7 +1,8 @@
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use filmroom_index::catalogue::{Described, PackKey, PackState, PatientText, SeriesKey, SeriesText, StudyText};
+use filmroom_index::catalogue::{Described, PackClaim, PackKey, PackState, PatientText, SeriesKey, SeriesText, StudyText};
 use filmroom_index::dataset::Value;
+use filmroom_index::model::{AeTitle, ObjectId, Timestamp};
 use uuid::Uuid;
 
 use super::*;
@@ -13,6 +14,8 @@ fn uid(text: &str) -> Uid {
 fn claim() -> PackClaim {
     PackClaim {
         pack: PackKey(1),
+        layout: ColdLayout::Pack,
+        manifest: None,
         key: "1.2/3.4/abc.superseded.zip".to_owned(),
         state: PackState::Planned,
         series: SeriesKey(1),
@@ -23,6 +26,7 @@ fn claim() -> PackClaim {
         attempts: 0,
         fence: 1,
         members: Vec::new(),
+        batch: Vec::new(),
     }
 }
 
@@ -105,7 +109,7 @@ fn node() -> NodeId {
 fn write(headers: &[(Member, Header)]) -> Vec<u8> {
     let mut writer = Writer::new(node(), &claim(), u64::MAX - 1, described()).unwrap();
     for ((member, header), offset) in headers.iter().zip(100..) {
-        writer.add(member, offset, header).unwrap();
+        writer.add(Whose::Pack, member, offset, header).unwrap();
     }
     writer.finish().unwrap()
 }
@@ -116,11 +120,11 @@ fn what_is_written_is_read_back() {
         let instances: Vec<_> = (1..=count).map(|n| (member(n), header(n))).collect();
         let manifest = decode(&write(&instances)).unwrap();
         assert_eq!(
-            (manifest.node, manifest.length, manifest.crc64),
+            (manifest.node, manifest.objects[0].length, manifest.objects[0].crc64),
             (node(), 12_345_678_901, u64::MAX - 1)
         );
         assert_eq!(
-            (manifest.key.as_str(), manifest.state),
+            (manifest.objects[0].key.as_str(), manifest.objects[0].state),
             ("1.2/3.4/abc.superseded.zip", ServingState::Superseded)
         );
         assert_eq!((&manifest.study_uid, &manifest.series_uid), (&uid("1.2"), &uid("3.4")));
@@ -144,6 +148,43 @@ fn what_is_written_is_read_back() {
             assert_eq!(&manifest.header(read), header);
         }
     }
+}
+
+#[test]
+fn the_manifest_of_a_batch_tells_of_each_object() {
+    for count in [1, 2, 50] {
+        let of_batch = |n: u128| PackClaim {
+            key: format!("1.2/3.4/1.2.3.{n}.0123456789abcdef.dcm"),
+            layout: ColdLayout::Instance,
+            manifest: Some("1.2/3.4/batch.json.zst".to_owned()),
+            length: member(n).length,
+            ..claim()
+        };
+        let mut writer = Writer::new(node(), &of_batch(1), 1, described()).unwrap();
+        for n in 1..=count {
+            writer.add(Whose::of(&of_batch(n), n as u64), &member(n), 0, &header(n)).unwrap();
+        }
+        let manifest = decode(&writer.finish().unwrap()).unwrap();
+        assert_eq!(
+            (manifest.key.as_str(), manifest.shared, manifest.node),
+            ("1.2/3.4/batch.json.zst", true, node())
+        );
+        assert_eq!((&manifest.study_uid, &manifest.series_uid), (&uid("1.2"), &uid("3.4")));
+        assert_eq!((manifest.objects.len(), manifest.instances.len()), (count as usize, count as usize));
+        for n in 1..=count {
+            let (index, told) = manifest.object(&of_batch(n).key).unwrap();
+            assert_eq!(
+                (told.length, told.crc64, told.layout),
+                (member(n).length, n as u64, ColdLayout::Instance)
+            );
+            assert_eq!(told.state, member(n).state);
+            let members: Vec<&Instance> = manifest.members(index).collect();
+            assert_eq!((members.len(), &members[0].member, members[0].offset), (1, &member(n), 0));
+            assert_eq!(manifest.header(members[0]), header(n));
+        }
+    }
+    let neither = zstd::encode_all("{\"format\":3,\"base\":{},\"instances\":[]}".as_bytes(), 1).unwrap();
+    assert!(matches!(decode(&neither), Err(ManifestError::Incomplete(_))));
 }
 
 #[test]
@@ -203,7 +244,7 @@ fn what_is_no_manifest_of_ours_is_an_error() {
     let pack = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
     assert!(matches!(decode(b"no zstd"), Err(ManifestError::Compression(_))));
     assert!(matches!(decode(&pack("{")), Err(ManifestError::Shape(_))));
-    assert!(matches!(decode(&pack("{\"format\":3,\"new\":1}")), Err(ManifestError::Format(3))));
+    assert!(matches!(decode(&pack("{\"format\":4,\"new\":1}")), Err(ManifestError::Format(4))));
     let good = write(&[(member(1), header(1))]);
     assert!(decode(&good[..good.len() - 5]).is_err());
     let text = String::from_utf8(zstd::decode_all(good.as_slice()).unwrap()).unwrap();
@@ -230,7 +271,10 @@ fn a_manifest_of_format_1_is_read() {
 "instances":[
 {"object":"00000000-0000-0000-0000-000000000001","received_at":5,"source":"CT1","state":"served","sop_class":"1.2","sop_instance":"1.2.3","transfer_syntax":"1.2","offset":70,"length":9,"sha256":"0101010101010101010101010101010101010101010101010101010101010101","crc32":"00000001","header":{},"partial":false}]}"#;
     let manifest = decode(&zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
-    assert_eq!((manifest.described.as_ref(), manifest.crc64, manifest.node), (None, 255, node()));
+    assert_eq!(
+        (manifest.described.as_ref(), manifest.objects[0].crc64, manifest.node),
+        (None, 255, node())
+    );
     let instance = &manifest.instances[0];
     assert_eq!((instance.member.reason.as_str(), instance.member.counterpart), ("", None));
     assert_eq!(manifest.header(instance).attributes.text(tags::MODALITY), Some("CT"));

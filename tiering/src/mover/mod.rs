@@ -30,6 +30,7 @@ use crate::fsck;
 use crate::policy::Reason;
 use crate::{erase, restore};
 
+mod batch;
 mod evict;
 mod journal;
 mod offload;

@@ -13,6 +13,7 @@
 //! After planning, putting or recording an upload the next start goes on from the state in the catalogue: leases of this node are released at start, those of
 //! a dead node run out. A pack that was put and not recorded is found by its HEAD and not put again.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +21,13 @@ use std::time::Duration;
 use filmroom_index::catalogue::{self, OffloadClaim, PackClaim};
 use tokio_util::sync::CancellationToken;
 
+use super::batch;
 use super::quiet::Quiet;
 use super::signals::What;
 use super::transfer::{Setback, transfer};
 use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
-use crate::pack::{self, Rotten};
+use crate::pack::{self, Layout, Rotten};
 use crate::policy;
 
 /// Packs that are uploaded at once.
@@ -82,7 +84,7 @@ async fn drain(node: &Arc<Inner>, cold: &ColdStore, quiet: &mut Quiet) -> catalo
 
 /// Divides a series into packs.
 async fn plan(node: &Inner, claim: &OffloadClaim) -> catalogue::Result<()> {
-    let packs = pack::plan(claim);
+    let packs = pack::plan(claim, layout(node, claim).await?);
     match node.catalogue.plan_packs(claim, &packs).await {
         // A member has changed since, or another worker was faster: the series is due again.
         Err(catalogue::Error::LeaseLost) => return Ok(()),
@@ -97,18 +99,35 @@ async fn plan(node: &Inner, claim: &OffloadClaim) -> catalogue::Result<()> {
     Ok(())
 }
 
+/// How a series lies in the cold store from now on.
+async fn layout(node: &Inner, claim: &OffloadClaim) -> catalogue::Result<Layout> {
+    let subjects = node.catalogue.subjects(&BTreeSet::from([claim.series])).await?;
+    let treatment = |subject| node.settings.treatment(subject, node.clock.now()).layout;
+    Ok(subjects.get(&claim.series).map_or(node.settings.layout, treatment))
+}
+
 /// Tries to get a pack verified. Breaks when there is no use in trying another one now.
 async fn attempt(node: &Arc<Inner>, cold: &ColdStore, claim: PackClaim) -> ControlFlow<()> {
+    let bytes = claim.leased().map(|one| one.length).sum();
+    let verified = async {
+        match &claim.manifest {
+            None => transfer(node, cold, &claim).await.map(|()| 1),
+            Some(manifest) => batch::transfer(node, cold, &claim, manifest).await,
+        }
+    };
     let outcome = tokio::select! {
-        outcome = transfer(node, cold, &claim) => outcome,
+        outcome = verified => outcome,
         lost = keep_lease(node, &claim) => Err(Setback::Catalogue(lost)),
     };
-    let Err(setback) = outcome else {
-        metrics::counter!("filmroom_packs_verified_total").increment(1);
-        metrics::counter!("filmroom_offloaded_bytes_total").increment(claim.length);
-        tracing::info!(study = %claim.study_uid, key = claim.key, bytes = claim.length, "a pack is verified");
-        node.mover.tell(&claim.study_uid, What::Moved);
-        return ControlFlow::Continue(());
+    let setback = match outcome {
+        Ok(objects) => {
+            metrics::counter!("filmroom_packs_verified_total").increment(objects);
+            metrics::counter!("filmroom_offloaded_bytes_total").increment(bytes);
+            tracing::info!(study = %claim.study_uid, key = claim.key, bytes, objects, "what was put is verified");
+            node.mover.tell(&claim.study_uid, What::Moved);
+            return ControlFlow::Continue(());
+        }
+        Err(setback) => setback,
     };
     match set_back(node, &claim, setback).await {
         Ok(next) => next,

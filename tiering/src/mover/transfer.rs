@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
-use filmroom_index::catalogue::{self, ArchiveTag, PackClaim, PackState};
+use filmroom_index::catalogue::{self, ArchiveTag, Member, PackClaim, PackState};
 use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
 use filmroom_index::model::{NodeId, ObjectId};
@@ -52,28 +52,29 @@ pub(super) async fn transfer(node: &Arc<Inner>, cold: &ColdStore, claim: &PackCl
 
 /// Puts the pack, unless it is there already, and its manifest.
 async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
+    let crc64 = put_unless_there(node, cold, claim).await?;
+    fail::fail_point!("mover::after_put");
+    put_manifest(node, cold, node.node, &[(claim, crc64)]).await?;
+    fail::fail_point!("mover::after_manifest");
+    node.catalogue.pack_uploaded(claim, crc64).await?;
+    fail::fail_point!("mover::after_uploaded");
+    Ok(crc64)
+}
+
+/// Puts a cold object, unless it is there already.
+pub(super) async fn put_unless_there(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
     let there = answered(node, cold.head(&claim.key).await)?;
-    let kept = match there.filter(|head| head.length == claim.length).and_then(|head| head.crc64) {
-        Some(kept) if kept == checksum(bytes(node, claim), claim.length).await.map_err(ColdError::Source)? => Some(kept),
-        _ => None,
-    };
-    let crc64 = match kept {
-        Some(kept) => {
+    match there.filter(|head| head.length == claim.length).and_then(|head| head.crc64) {
+        Some(kept) if kept == checksum(bytes(node, claim), claim.length).await.map_err(ColdError::Source)? => {
             // Whoever put it may have gone by other rules.
             if let Some(tag) = tags::of_new(node, claim).await? {
                 answered(node, cold.tag(&claim.key, tag).await)?;
                 node.catalogue.pack_tagged(claim.pack, Some(tag)).await?;
             }
-            kept
+            Ok(kept)
         }
-        None => put(node, cold, claim).await?,
-    };
-    fail::fail_point!("mover::after_put");
-    put_manifest(node, cold, node.node, claim, crc64).await?;
-    fail::fail_point!("mover::after_manifest");
-    node.catalogue.pack_uploaded(claim, crc64).await?;
-    fail::fail_point!("mover::after_uploaded");
-    Ok(crc64)
+        _ => put(node, cold, claim).await,
+    }
 }
 
 /// Puts the pack with the tag that the rules say, and puts that on record.
@@ -132,7 +133,7 @@ pub(crate) async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, cr
 pub(crate) fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
     let members = claim.members.iter().map(|(member, _)| member.clone()).collect();
     let (hot, used) = (node.hot.clone(), node.hot.clone());
-    let stream = pack::stream(&claim.key, members, move |object: ObjectId| hot.path(object));
+    let stream = pack::stream(claim.layout, &claim.key, members, move |object: ObjectId| hot.path(object));
     stream.inspect(move |_| used.mark_used()).boxed()
 }
 
@@ -151,22 +152,30 @@ pub(crate) async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Res
     Ok(digest.finalize())
 }
 
-/// Writes the manifest of a pack that `put_by` put, and puts it beside the pack.
-pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId, claim: &PackClaim, crc64: u64) -> Result<(), Setback> {
-    let described = node.catalogue.described(claim.series, node.clock.now()).await?;
-    let mut writer = manifest::Writer::new(put_by, claim, crc64, described).map_err(ColdError::Source)?;
-    for members in claim.members.chunks(HEADERS) {
-        let objects: Vec<ObjectId> = members.iter().map(|(member, _)| member.object).collect();
+/// Writes the manifest of cold objects that `put_by` put, and puts it: of a pack, or of all of a batch, each with its CRC-64/NVME.
+pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId, told: &[(&PackClaim, u64)]) -> Result<(), Setback> {
+    let Some((first, crc64)) = told.first() else { return Ok(()) };
+    let described = node.catalogue.described(first.series, node.clock.now()).await?;
+    let mut writer = manifest::Writer::new(put_by, first, *crc64, described).map_err(ColdError::Source)?;
+    let members = told
+        .iter()
+        .flat_map(|(claim, crc64)| claim.members.iter().map(move |member| (*claim, *crc64, member)));
+    let members: Vec<(&PackClaim, u64, &(Member, u64))> = members.collect();
+    for members in members.chunks(HEADERS) {
+        let objects: Vec<ObjectId> = members.iter().map(|(_, _, (member, _))| member.object).collect();
         let mut headers: HashMap<ObjectId, Header> = node.catalogue.headers(&objects).await?.into_iter().collect();
-        let members = members.to_vec();
+        let members: Vec<(manifest::Whose, Member, u64)> = members
+            .iter()
+            .map(|(claim, crc64, (member, offset))| (manifest::Whose::of(claim, *crc64), member.clone(), *offset))
+            .collect();
         let write = move || {
-            for (member, offset) in &members {
+            for (whose, member, offset) in members {
                 // A header that is not known is one to be read from the pack.
                 let header = headers.remove(&member.object).unwrap_or_else(|| Header {
                     attributes: DataSet::new(),
                     partial: true,
                 });
-                writer.add(member, *offset, &header)?;
+                writer.add(whose, &member, offset, &header)?;
             }
             Ok(writer)
         };
@@ -176,7 +185,14 @@ pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId,
     let body = Bytes::from(writer.finish().map_err(ColdError::Source)?);
     let length = body.len() as u64;
     let body = futures::stream::iter([Ok(body)]).boxed();
-    let put = cold.put(&pack::manifest_key(&claim.key), Class::Record, length, body).await;
+    let put = cold
+        .put(
+            &pack::manifest_key(&first.key, first.manifest.as_deref()),
+            Class::Record,
+            length,
+            body,
+        )
+        .await;
     answered(node, put)?;
     Ok(())
 }

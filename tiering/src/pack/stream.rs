@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use filmroom_index::catalogue::Member;
+use filmroom_index::catalogue::{ColdLayout, Member};
 use filmroom_index::model::{Digest, ObjectId};
 use filmroom_index::part10;
 use sha2::{Digest as _, Sha256};
@@ -46,20 +46,24 @@ impl Rotten {
     }
 }
 
-/// The bytes of the pack `key` with these members, in the order of their offsets. `path` says where the hot file of an object lies. The stream fails with
+/// The bytes of the pack, or the instance's object, `key` with these members, in the order of their offsets. `path` says where the hot file of an object lies. The stream fails with
 /// [`Rotten`] before the pack is complete if a file is missing or is not what the catalogue says, and at once if the key is not that of the members. Must be
 /// called on a Tokio runtime.
-pub fn stream(key: &str, members: Vec<Member>, path: impl Fn(ObjectId) -> PathBuf + Send + 'static) -> ByteStream {
+pub fn stream(layout: ColdLayout, key: &str, members: Vec<Member>, path: impl Fn(ObjectId) -> PathBuf + Send + 'static) -> ByteStream {
     let state = planned_state(key);
     let (chunks, receiver) = mpsc::channel(2);
-    let known = belongs(key, &members);
+    let known = belongs(layout, key, &members);
     tokio::task::spawn_blocking(move || {
         if !known {
             let what = "the pack's key is not that of its members: it was planned in another layout version";
             let _ = chunks.blocking_send(Err(io::Error::new(io::ErrorKind::InvalidInput, what)));
             return;
         }
-        for segment in segments(state, &members) {
+        let segments = match layout {
+            ColdLayout::Pack => segments(state, &members),
+            ColdLayout::Instance | ColdLayout::Foreign => vec![Segment::File(0)],
+        };
+        for segment in segments {
             let sent = match segment {
                 Segment::Structure(bytes) => send(&chunks, bytes),
                 Segment::File(index) => members

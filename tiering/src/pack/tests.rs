@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -91,7 +91,7 @@ for i in z.infolist():
 fn any_zip_tool_opens_a_pack() {
     let contents: Vec<Vec<u8>> = (1..=20).map(|n| vec![n as u8; n * 997]).collect();
     let claim = claim((1..=20).rev().map(|n| member_of(n, &contents[n as usize - 1])).collect());
-    let packs = plan(&claim);
+    let packs = plan(&claim, Layout::Pack);
     assert_eq!(packs.len(), 1);
     let members: Vec<Member> = members_of(&claim, &packs[0]).into_iter().cloned().collect();
     let directory = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ fn what_is_not_served_lies_in_packs_marked_so() {
             }])
             .collect(),
     );
-    let packs = plan(&claim);
+    let packs = plan(&claim, Layout::Pack);
     assert_eq!(packs.len(), 4);
     for pack in packs {
         assert_eq!(planned_state(&pack.key), pack.state);
@@ -191,14 +191,14 @@ fn what_is_not_served_lies_in_packs_marked_so() {
             pack.key.ends_with(&format!(".{}.zip", pack.state.as_str())),
             pack.state != ServingState::Served
         );
-        assert!(manifest_key(&pack.key).ends_with(".json.zst"));
+        assert!(manifest_key(&pack.key, None).ends_with(".json.zst"));
         assert!(members_of(&claim, &pack).iter().all(|m| m.state == pack.state));
     }
 }
 
 #[test]
 fn a_key_depends_on_everything_that_the_bytes_depend_on() {
-    let key = |member: Member| plan(&claim(vec![member])).remove(0).key;
+    let key = |member: Member| plan(&claim(vec![member]), Layout::Pack).remove(0).key;
     let m = member(7);
     let other_uid = Uid::parse("1.2.4").unwrap();
     let variants = [
@@ -238,7 +238,7 @@ fn a_layout_version_means_the_same_bytes_for_ever() {
     }
     // Whoever changes either raises LAYOUT_VERSION: packs that were planned before must keep their bytes.
     assert_eq!(
-        plan(&claim(members.to_vec())).remove(0).key,
+        plan(&claim(members.to_vec()), Layout::Pack).remove(0).key,
         "1.2.3/1.2.3.4/0cf98a92d2c8f3fafcaa42396c3e9806.zip"
     );
     assert_eq!(
@@ -249,8 +249,45 @@ fn a_layout_version_means_the_same_bytes_for_ever() {
 
 #[test]
 fn a_series_with_more_members_than_a_pack_takes_is_divided() {
-    let packs = plan(&claim((1..=MAX_MEMBERS as u128 + 1).map(member).collect()));
+    let packs = plan(&claim((1..=MAX_MEMBERS as u128 + 1).map(member).collect()), Layout::Pack);
     assert_eq!(packs.iter().map(|p| p.members.len()).collect::<Vec<_>>(), [MAX_MEMBERS, 1]);
+}
+
+#[test]
+fn a_layout_of_one_object_per_instance_means_the_same_keys_for_ever() {
+    let objects = plan(&claim(vec![member(2), member(1)]), Layout::Instance);
+    let keys: Vec<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    assert!(
+        keys[0].starts_with("1.2.3/1.2.3.4/1.2.3.1.") && keys[1].starts_with("1.2.3/1.2.3.4/1.2.3.2."),
+        "{keys:?}"
+    );
+    assert!(
+        objects
+            .iter()
+            .all(|object| object.manifest == objects[0].manifest && object.manifest.is_some())
+    );
+    let superseded = Member {
+        state: ServingState::Superseded,
+        ..member(1)
+    };
+    let other = plan(&claim(vec![superseded]), Layout::Instance).remove(0);
+    assert!(
+        other.key.ends_with(".superseded.dcm") && planned_state(&other.key) == ServingState::Superseded,
+        "{}",
+        other.key
+    );
+    assert_eq!(planned_state(keys[0]), ServingState::Served);
+    for key in keys.into_iter().chain([other.key.as_str()]) {
+        assert!(is_instance_name(key.rsplit('/').next().unwrap()), "{key}");
+    }
+    for name in [
+        "1.2.3.dcm",
+        "1.2.3.0123456789abcdef.zip",
+        "x.0123456789abcdef.dcm",
+        "1.2.3.0123456789abcdef.served.dcm",
+    ] {
+        assert!(!is_instance_name(name), "{name}");
+    }
 }
 
 fn any_member() -> impl Strategy<Value = Member> {
@@ -284,10 +321,10 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let claim_here = claim(members.clone());
-        let packs = plan(&claim_here);
+        let packs = plan(&claim_here, Layout::Pack);
         let mut shuffled = members.clone();
         shuffled.sort_by_key(|m| m.object.0.as_u128().wrapping_mul(u128::from(seed) | 1));
-        prop_assert_eq!(&packs, &plan(&claim(shuffled)));
+        prop_assert_eq!(&packs, &plan(&claim(shuffled), Layout::Pack));
 
         let packed: Vec<ObjectId> = packs.iter().flat_map(|p| &p.members).map(|(object, _)| *object).collect();
         prop_assert_eq!(packed.len(), members.len());
@@ -317,6 +354,35 @@ proptest! {
             }
             prop_assert_eq!(&offsets, &pack.members);
             prop_assert_eq!(position, pack.length);
+        }
+    }
+
+    #[test]
+    fn every_member_is_one_object_with_a_key_of_its_own_whatever_the_order_it_came_in(
+        members in prop::collection::vec(any_member(), 1..60).prop_filter("ids differ", |members| {
+            members.iter().map(|m| m.object).collect::<HashSet<_>>().len() == members.len()
+        }),
+        seed in any::<u64>(),
+    ) {
+        let mut shuffled = members.clone();
+        shuffled.sort_by_key(|m| (m.object.0.as_u128() as u64).wrapping_mul(seed | 1));
+        let claim_here = claim(members);
+        let objects = plan(&claim_here, Layout::Instance);
+        prop_assert_eq!(&objects, &plan(&claim(shuffled), Layout::Instance));
+        prop_assert_eq!(objects.len(), claim_here.members.len());
+        prop_assert_eq!(objects.iter().map(|o| &o.key).collect::<HashSet<_>>().len(), objects.len());
+        let mut batches: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+        for object in &objects {
+            let member = members_of(&claim_here, object)[0];
+            prop_assert_eq!((object.length, object.state, &object.members), (member.length, member.state, &vec![(member.object, 0)]));
+            prop_assert_eq!(planned_state(&object.key), object.state);
+            prop_assert!(belongs(object.layout, &object.key, std::slice::from_ref(member)));
+            let (count, length) = batches.entry(object.manifest.as_deref().unwrap()).or_default();
+            *count += 1;
+            *length = length.saturating_add(object.length);
+        }
+        for (count, length) in batches.into_values() {
+            prop_assert!(count <= MAX_BATCH && (length <= MAX_PACK || count == 1));
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use filmroom_index::model::{Timestamp, Uid};
 use futures::{Stream, StreamExt, stream};
 
+use crate::adopt::record;
 use crate::cold::{ColdError, Listed, Listing};
+use crate::pack::is_instance_name;
 
 /// The folder of the journal that is about patients, whatever their studies. No Study Instance UID is called so.
 pub(crate) const PATIENTS: &str = "patients";
@@ -15,12 +17,14 @@ pub(crate) const PATIENTS: &str = "patients";
 pub(super) struct StudyKeys {
     /// The folder's name
     pub(super) folder: String,
-    /// Packs, their lengths, and when they were put
+    /// Packs and objects of one instance, their lengths, and when they were put
     pub(super) packs: BTreeMap<String, (u64, Timestamp)>,
     /// Manifests, and their lengths
     pub(super) manifests: BTreeMap<String, u64>,
     /// Entries of the journal
     pub(super) journal: Vec<String>,
+    /// Records of adopted objects
+    pub(super) adopted: Vec<String>,
     /// Objects that are none of these
     pub(super) others: u64,
 }
@@ -32,11 +36,12 @@ impl StudyKeys {
     }
 
     fn add(&mut self, listed: Listed) {
-        let Listed { key, length, put_at } = listed;
+        let Listed { key, length, put_at, .. } = listed;
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
             [_, name] if name.starts_with("journal-") && name.ends_with(".json") => self.journal.push(key),
-            [_, _, name] if name.ends_with(".zip") => {
+            [_, name] if name.starts_with(record::PREFIX) && name.ends_with(record::SUFFIX) => self.adopted.push(key),
+            [_, _, name] if name.ends_with(".zip") || is_instance_name(name) => {
                 self.packs.insert(key, (length, put_at));
             }
             [_, _, name] if name.ends_with(".json.zst") => {
@@ -88,6 +93,8 @@ mod tests {
             "1.2.3/4.5/a.json.zst",
             "1.2.3/4.5/a.zip",
             "1.2/4.5/b.superseded.zip",
+            "1.2/4.5/1.2.3.0123456789abcdef.dcm",
+            "1.2/4.5/1.2.3.dcm",
             "1.2/4.5/note.txt",
             "1.2/x/y/z.zip",
             "top.zip",
@@ -97,6 +104,8 @@ mod tests {
                 key: key.to_owned(),
                 length: 7,
                 put_at: Timestamp(9),
+                etag: String::new(),
+                archived: false,
             })
         });
         let found: Vec<StudyKeys> = studies(Box::pin(stream::iter(listed))).try_collect().await.unwrap();
@@ -107,7 +116,7 @@ mod tests {
         assert_eq!(found[0].journal, ["1.2.3/journal-a.json"]);
         assert_eq!(found[0].packs["1.2.3/4.5/a.zip"], (7, Timestamp(9)));
         assert_eq!(found[0].manifests.len(), 1);
-        assert_eq!((found[1].packs.len(), found[1].manifests.len(), found[1].others), (1, 0, 2));
+        assert_eq!((found[1].packs.len(), found[1].manifests.len(), found[1].others), (2, 0, 3));
         assert_eq!((found[2].others, found[2].study()), (1, None));
         assert!(studies(Box::pin(stream::empty())).try_collect::<Vec<_>>().await.unwrap().is_empty());
     }

@@ -24,11 +24,12 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+use crate::adopt::record;
 use crate::archive::{Senders, Settings, open_data};
 use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
 use crate::hot::Sweep;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Told};
 use crate::pack;
 use journal::Decided;
 use listing::{StudyKeys, studies};
@@ -97,6 +98,7 @@ pub async fn rebuild(
             ..Report::default()
         },
         missing: Vec::new(),
+        told: HashSet::new(),
         progress,
     };
     if let Some(cold) = &cold {
@@ -132,6 +134,8 @@ struct Rebuild<'a> {
     report: Report,
     /// Packs of the study at hand that are not there, with their members
     missing: Vec<(String, Vec<ObjectId>)>,
+    /// Objects of the study at hand that share a manifest which was read
+    told: HashSet<String>,
     progress: &'a dyn Fn(Progress),
 }
 
@@ -196,7 +200,7 @@ impl Rebuild<'_> {
                         self.flush(&mut batch).await?;
                     }
                 }
-                Read::End(study) => self.end(&study, &mut batch).await?,
+                Read::End(study) => self.end(cold, &study, &mut batch).await?,
             }
         }
         self.flush(&mut batch).await
@@ -204,40 +208,47 @@ impl Rebuild<'_> {
 
     /// The rows that a manifest tells of.
     fn part(&mut self, study: &Study, key: &str, manifest: Result<Box<Manifest>, String>) -> Option<RebuiltPart> {
-        let pack_key = pack_key(key);
-        let manifest = match manifest {
-            Ok(manifest) => match parts::contradiction(&manifest, &pack_key) {
-                None => manifest,
-                Some(why) => {
-                    self.report.damage([Damage::new(Kind::Manifest, key, why)]);
-                    return None;
-                }
-            },
+        let read = manifest.and_then(|manifest| match parts::contradiction(&manifest, key) {
+            None => Ok(manifest),
+            Some(why) => Err(why),
+        });
+        let manifest = match read {
+            Ok(manifest) => manifest,
             Err(why) => {
                 self.report.damage([Damage::new(Kind::Manifest, key, why)]);
                 return None;
             }
         };
-        let listed = study.keys.packs.get(&pack_key).copied();
-        let flaw = parts::flaw(&manifest, listed.map(|(length, _)| length));
-        match flaw {
-            None => self.report.packs += 1,
-            // Whether anything needs it is known at the end of the study.
-            Some(parts::Flaw::Missing) => {
-                let members = manifest.instances.iter().map(|instance| instance.member.object);
-                self.missing.push((pack_key.clone(), members.collect()));
+        let mut places = Vec::with_capacity(manifest.objects.len());
+        for (index, told) in manifest.objects.iter().enumerate() {
+            places.push(self.place(study, &manifest, index, told));
+        }
+        if manifest.shared {
+            self.told.extend(manifest.objects.iter().map(|told| told.key.clone()));
+        }
+        Some(parts::part(&manifest, &places, &study.decided, &self.settings.senders))
+    }
+
+    /// Where a cold object is that a manifest tells of.
+    fn place(&mut self, study: &Study, manifest: &Manifest, index: usize, told: &Told) -> parts::Place {
+        let listed = study.keys.packs.get(&told.key).copied();
+        match (parts::flaw(told, listed.map(|(length, _)| length)), listed) {
+            (None, Some((_, put_at))) => {
+                self.report.packs += 1;
+                parts::Place::There(put_at)
             }
-            Some(parts::Flaw::Length(length)) => {
-                let why = format!("the pack has {length} bytes instead of {}", manifest.length);
-                self.report.damage([Damage::new(Kind::PackLength, &pack_key, why)]);
+            (Some(parts::Flaw::Length(length)), _) => {
+                let why = format!("the pack has {length} bytes instead of {}", told.length);
+                self.report.damage([Damage::new(Kind::PackLength, &told.key, why)]);
+                parts::Place::Doubtful
+            }
+            // Whether anything needs it is known at the end of the study.
+            (Some(parts::Flaw::Missing) | None, _) => {
+                let members = manifest.members(index).map(|instance| instance.member.object);
+                self.missing.push((told.key.clone(), members.collect()));
+                parts::Place::Nowhere
             }
         }
-        let place = match (flaw, listed) {
-            (None, Some((_, put_at))) => parts::Place::Pack(put_at),
-            (Some(parts::Flaw::Length(_)), _) => parts::Place::Doubtful,
-            (Some(parts::Flaw::Missing) | None, _) => parts::Place::Nowhere,
-        };
-        Some(parts::part(&manifest, place, &study.decided, &self.settings.senders))
     }
 
     async fn flush(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
@@ -274,15 +285,36 @@ impl Rebuild<'_> {
         Ok(())
     }
 
+    /// Objects that were adopted where they lie: their records tell, none of them is asked for.
+    async fn adopted(&mut self, cold: &ColdStore, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
+        for key in &study.keys.adopted {
+            match record::parts(cold, key, &study.decided, &self.settings.senders).await? {
+                Ok(parts) => {
+                    self.report.packs += parts.len() as u64;
+                    for part in parts {
+                        batch.add(part);
+                        if batch.parts.len() >= PARTS {
+                            self.flush(batch).await?;
+                        }
+                    }
+                }
+                Err(why) => self.report.damage([Damage::new(Kind::Manifest, key, why)]),
+            }
+        }
+        Ok(())
+    }
+
     /// What the journal says beside the manifests.
-    async fn end(&mut self, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
+    async fn end(&mut self, cold: &ColdStore, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
         let decided = &study.decided;
-        let manifested = |key: &String| study.keys.manifests.contains_key(&pack::manifest_key(key));
+        let told = std::mem::take(&mut self.told);
+        let manifested = |key: &String| told.contains(key) || study.keys.manifests.contains_key(&pack::manifest_key(key, None));
         for key in study.keys.packs.keys().filter(|key| !manifested(key)) {
             let why = "it has no manifest: nobody knows what is in it without reading it".to_owned();
             self.report.damage([Damage::new(Kind::ManifestMissing, key, why)]);
         }
         self.look_for_missing(batch).await?;
+        self.adopted(cold, study, batch).await?;
         if decided.verdicts.is_empty() && decided.notes.is_empty() && decided.resolved.is_empty() {
             return Ok(());
         }
@@ -385,7 +417,8 @@ pub(crate) async fn manifest(cold: &ColdStore, key: &str) -> Result<Result<Box<M
     })
 }
 
-/// What a rebuild would put on record of one pack that is there as its manifest says. Why it would not, where it would not.
+/// What a rebuild would put on record of what one manifest tells of that is there as it says; `put_at` is when it was put, as far as is known. Why it would
+/// not, where it would not.
 pub(crate) async fn part_of(
     cold: &ColdStore,
     catalogue: &Catalogue,
@@ -393,7 +426,7 @@ pub(crate) async fn part_of(
     key: &str,
     put_at: Timestamp,
 ) -> Result<Result<RebuiltPart, String>, ArchiveError> {
-    let manifest = match manifest(cold, &pack::manifest_key(key)).await? {
+    let manifest = match manifest(cold, key).await? {
         Ok(manifest) => manifest,
         Err(why) => return Ok(Err(why)),
     };
@@ -414,7 +447,12 @@ pub(crate) async fn part_of(
             damage.key, damage.why
         )));
     }
-    Ok(Ok(parts::part(&manifest, parts::Place::Pack(put_at), &study.decided, senders)))
+    let place = |told: &Told| match study.keys.packs.get(&told.key) {
+        Some((length, _)) if *length == told.length => parts::Place::There(put_at),
+        _ => parts::Place::Doubtful,
+    };
+    let places: Vec<_> = manifest.objects.iter().map(place).collect();
+    Ok(Ok(parts::part(&manifest, &places, &study.decided, senders)))
 }
 
 /// Reads a manifest, if that is the step. A permit goes with it until it has become rows.

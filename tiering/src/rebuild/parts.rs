@@ -6,9 +6,9 @@ use filmroom_index::model::{ObjectId, ServingState, Timestamp, Uid};
 
 use super::journal::{Decided, Tombstone};
 use crate::archive::Senders;
-use crate::manifest::{Instance, Manifest};
+use crate::manifest::{Instance, Manifest, Told};
 
-/// What is wrong with a pack that a manifest tells of.
+/// What is wrong with a cold object that a manifest tells of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flaw {
     /// It is not there.
@@ -17,78 +17,106 @@ pub(super) enum Flaw {
     Length(u64),
 }
 
-/// Where the members of a manifest are.
+/// Where the members of a cold object are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
-    /// In its pack, which was put then.
-    Pack(Timestamp),
-    /// The pack is not there. It may have been erased while its manifest was not yet: then its manifest is still to be erased, which is known by those of
+    /// In it, as it was put then.
+    There(Timestamp),
+    /// It is not there. It may have been erased while its manifest was not yet: then its manifest is still to be erased, which is known by those of
     /// its members that were deleted; the others are in the pack that took its place, if they are anywhere.
     Nowhere,
-    /// The pack is not as it should be.
+    /// It is not as it should be.
     Doubtful,
 }
 
-/// Whether the pack of a manifest is in the cold store as it should be, by the listing alone.
-pub(super) fn flaw(manifest: &Manifest, listed: Option<u64>) -> Option<Flaw> {
+/// Whether a cold object that a manifest tells of is in the cold store as it should be, by the listing alone.
+pub(super) fn flaw(told: &Told, listed: Option<u64>) -> Option<Flaw> {
     match listed {
         None => Some(Flaw::Missing),
-        Some(length) if length != manifest.length => Some(Flaw::Length(length)),
+        Some(length) if length != told.length => Some(Flaw::Length(length)),
         Some(_) => None,
     }
 }
 
 /// Why a manifest contradicts itself or the place where it lies.
-pub(crate) fn contradiction(manifest: &Manifest, pack_key: &str) -> Option<String> {
-    if manifest.key != pack_key {
-        return Some(format!("it is about {}", manifest.key));
+pub(crate) fn contradiction(manifest: &Manifest, key: &str) -> Option<String> {
+    if manifest.key != key {
+        return Some(format!("it is that of {}", manifest.key));
     }
     if manifest.instances.is_empty() {
         return Some("it has no instance".to_owned());
     }
-    let mut uids = pack_key.split('/');
-    if uids.next() != Some(manifest.study_uid.as_str()) || uids.next() != Some(manifest.series_uid.as_str()) {
+    let directory = format!("{}/{}/", manifest.study_uid, manifest.series_uid);
+    let elsewhere = |key: &str| key.strip_prefix(&directory).is_none_or(|name| name.contains('/'));
+    if elsewhere(key) || manifest.objects.iter().any(|told| elsewhere(&told.key)) {
         return Some("it is about another series than its key".to_owned());
     }
     let beyond = |instance: &&Instance| {
         let end = instance.offset.checked_add(instance.member.length);
-        end.is_none_or(|end| end > manifest.length)
+        let told = manifest.objects.get(instance.object);
+        end.is_none_or(|end| told.is_none_or(|told| end > told.length))
     };
     let beyond = manifest.instances.iter().find(beyond)?;
     Some(format!("{} lies beyond the end of its pack", beyond.member.sop_instance))
 }
 
-/// The members of a pack as they are now. Those that are in no pack, and hot, are packed again.
-pub(super) fn part(manifest: &Manifest, place: Place, decided: &Decided, senders: &Senders) -> RebuiltPart {
-    let objects = manifest.instances.iter();
-    let objects: Vec<Rebuilt> = objects
-        .map(|instance| member(manifest, instance, place, decided, senders))
-        .collect();
-    let put_at = match place {
-        Place::Pack(put_at) => Some(put_at),
-        Place::Nowhere => {
-            let any = objects.iter().any(|object| object.offset.is_some());
-            any.then(|| manifest.described.as_ref().map_or(Timestamp(0), |described| described.at))
+/// What a manifest tells of as it is now; `places` are those of its objects. Members that are in no object, and hot, are packed again.
+pub(super) fn part(manifest: &Manifest, places: &[Place], decided: &Decided, senders: &Senders) -> RebuiltPart {
+    let described_at = manifest.described.as_ref().map_or(Timestamp(0), |described| described.at);
+    let mut packs = Vec::with_capacity(manifest.objects.len());
+    // By the objects of the manifest: the index among those that are to be on record.
+    let mut kept = vec![None; manifest.objects.len()];
+    for (index, told) in manifest.objects.iter().enumerate() {
+        let put_at = match places.get(index) {
+            Some(Place::There(put_at)) => Some(*put_at),
+            Some(Place::Nowhere) => manifest
+                .members(index)
+                .any(|instance| is_to_go(instance, decided))
+                .then_some(described_at),
+            Some(Place::Doubtful) | None => None,
+        };
+        if let (Some(put_at), Some(kept)) = (put_at, kept.get_mut(index)) {
+            *kept = Some(packs.len());
+            packs.push(RebuiltPack {
+                layout: told.layout,
+                manifest: manifest.shared.then(|| manifest.key.clone()),
+                key: told.key.clone(),
+                length: told.length,
+                crc64: Some(told.crc64),
+                serving: told.state,
+                node: manifest.node,
+                put_at,
+                etag: None,
+            });
         }
-        Place::Doubtful => None,
-    };
+    }
+    let objects = manifest.instances.iter().map(|instance| {
+        let there = match places.get(instance.object) {
+            Some(Place::There(_)) => true,
+            Some(Place::Nowhere) => is_to_go(instance, decided),
+            Some(Place::Doubtful) | None => false,
+        };
+        let pack = kept.get(instance.object).copied().flatten().filter(|_| there);
+        member(manifest, instance, pack.map(|pack| (pack, instance.offset)), decided, senders)
+    });
     RebuiltPart {
         study: manifest.study_uid.clone(),
         series: manifest.series_uid.clone(),
         described: manifest.described.clone(),
-        pack: put_at.map(|put_at| RebuiltPack {
-            key: manifest.key.clone(),
-            length: manifest.length,
-            crc64: manifest.crc64,
-            serving: manifest.state,
-            node: manifest.node,
-            put_at,
-        }),
-        objects,
+        objects: objects.collect(),
+        packs,
     }
 }
 
-fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Decided, senders: &Senders) -> Rebuilt {
+/// Whether the journal says of a member that it is deleted.
+fn is_to_go(instance: &Instance, decided: &Decided) -> bool {
+    let member = &instance.member;
+    let verdict = decided.verdicts.get(&member.object);
+    let (state, ..) = standing(member.state, &member.reason, member.counterpart, verdict);
+    state == ServingState::Deleted || verdict.is_some_and(|verdict| verdict.deletion.is_some())
+}
+
+fn member(manifest: &Manifest, instance: &Instance, place: Option<(usize, u64)>, decided: &Decided, senders: &Senders) -> Rebuilt {
     let member = &instance.member;
     let sender = senders.of(Some(&member.source));
     let header = manifest.header(instance);
@@ -96,11 +124,6 @@ fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Deci
     let issuer = manifest.described.as_ref().and_then(|described| described.issuer_of(patient_id));
     let verdict = decided.verdicts.get(&member.object);
     let (state, reason, counterpart) = standing(member.state, &member.reason, member.counterpart, verdict);
-    let placed = match place {
-        Place::Pack(_) => true,
-        Place::Nowhere => state == ServingState::Deleted || verdict.is_some_and(|verdict| verdict.deletion.is_some()),
-        Place::Doubtful => false,
-    };
     Rebuilt {
         arrival: Arrival {
             object: member.object,
@@ -111,8 +134,8 @@ fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Deci
             study: manifest.study_uid.clone(),
             series: manifest.series_uid.clone(),
             transfer_syntax: member.transfer_syntax.clone(),
-            sha256: member.sha256,
-            crc32: member.crc32,
+            sha256: Some(member.sha256),
+            crc32: Some(member.crc32),
             length: member.length,
             header,
             default_issuer: issuer.or(sender.default_issuer),
@@ -123,7 +146,7 @@ fn member(manifest: &Manifest, instance: &Instance, place: Place, decided: &Deci
         state,
         reason,
         counterpart,
-        offset: placed.then_some(instance.offset),
+        place,
         hot: None,
         deletion: verdict.and_then(|verdict| verdict.deletion),
     }
@@ -161,8 +184,8 @@ pub(super) fn tombstone(study: &Uid, tombstone: &Tombstone, verdict: Option<&Ver
             study: study.clone(),
             series: tombstone.series.clone(),
             transfer_syntax: tombstone.transfer_syntax.clone(),
-            sha256: tombstone.sha256,
-            crc32: tombstone.crc32,
+            sha256: Some(tombstone.sha256),
+            crc32: Some(tombstone.crc32),
             length: tombstone.length,
             header: tombstone.header.clone(),
             default_issuer: sender.default_issuer,
@@ -173,7 +196,7 @@ pub(super) fn tombstone(study: &Uid, tombstone: &Tombstone, verdict: Option<&Ver
         state,
         reason,
         counterpart,
-        offset: None,
+        place: None,
         hot: None,
         deletion: verdict.and_then(|verdict| verdict.deletion),
     };
@@ -181,7 +204,7 @@ pub(super) fn tombstone(study: &Uid, tombstone: &Tombstone, verdict: Option<&Ver
         study: study.clone(),
         series: tombstone.series.clone(),
         described: None,
-        pack: None,
+        packs: Vec::new(),
         objects: vec![object],
     }
 }

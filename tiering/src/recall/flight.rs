@@ -55,8 +55,8 @@ pub(super) struct Wanted {
     pub(super) offset: u64,
     /// Length of its file
     pub(super) length: u64,
-    /// SHA-256 of its data set
-    pub(super) sha256: Digest,
+    /// SHA-256 of its data set; none: it was adopted, and is read whole for the first time
+    pub(super) sha256: Option<Digest>,
 }
 
 /// A pack that is being read. Shared by its task and everybody on board.
@@ -282,6 +282,7 @@ mod tests {
             tag: None,
             damaged: false,
             restored_at: None,
+            etag: None,
         })
     }
 
@@ -290,7 +291,7 @@ mod tests {
             object: ObjectId::new(Timestamp(1)),
             offset,
             length: 10,
-            sha256: Digest([0; 32]),
+            sha256: Some(Digest([0; 32])),
         }
     }
 

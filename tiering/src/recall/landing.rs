@@ -6,7 +6,8 @@
 //! removed at once.
 //!
 //! # Invariants
-//! - No instance is answered as landed or spooled whose length and SHA-256 were not those on record.
+//! - No instance is answered as landed or spooled whose length and SHA-256 were not those on record. Of an adopted one that nobody read whole yet the length
+//!   and the entity tag on record are what it is held to, and the SHA-256 is on record from then on.
 //! - Renames and their record exclude evictions ([`super::Recalls::placing`]), which would remove a file that was just recalled.
 //!
 //! # Crash story
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use filmroom_index::model::Digest;
+use filmroom_index::model::{Digest, ObjectId};
 use filmroom_index::part10::{self, MAX_PREFACE};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
@@ -126,6 +127,8 @@ struct Arriving {
     /// The first bytes of the file, until its preface is read
     head: Option<Vec<u8>>,
     sha256: Sha256,
+    /// Of the whole file, where that is to be learnt
+    crc32: Option<crc32fast::Hasher>,
     file: Target,
 }
 
@@ -173,7 +176,11 @@ impl Strip {
     fn complete(&mut self) {
         let Some(arriving) = self.current.take() else { return };
         let wanted = arriving.wanted;
-        match arriving.finish() {
+        let (target, learnt) = arriving.finish();
+        if let (Some((sha256, crc32)), true) = (learnt, !matches!(target, Target::Failed(_))) {
+            self.learn(wanted.object, sha256, crc32);
+        }
+        match target {
             Target::Hot(staged, reservation) => self.batch.push((wanted, staged, reservation)),
             Target::Spool(file, room) => {
                 metrics::counter!("filmroom_recalled_bytes_total", "to" => "spool").increment(wanted.length);
@@ -188,6 +195,16 @@ impl Strip {
                 }
                 self.flight.answer(&wanted, &Event::Failed(wanted.object, error));
             }
+        }
+    }
+
+    /// Puts on record what the bytes of adopted objects are. What the catalogue does not take now is learnt when they are read again.
+    fn learn(&self, object: ObjectId, sha256: Digest, crc32: u32) {
+        let learnt = self.node.catalogue.digests_learnt(object, sha256, crc32);
+        match self.runtime.block_on(async { tokio::time::timeout(RECORDING, learnt).await }) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%object, %error, "the digest of an adopted object could not be recorded"),
+            Err(_) => tracing::warn!(%object, "the digest of an adopted object could not be recorded in time"),
         }
     }
 
@@ -260,6 +277,7 @@ impl Arriving {
             got: 0,
             head: Some(Vec::new()),
             sha256: Sha256::new(),
+            crc32: wanted.sha256.is_none().then(crc32fast::Hasher::new),
             file,
         }
     }
@@ -270,6 +288,9 @@ impl Arriving {
 
     fn absorb(&mut self, bytes: &[u8]) {
         self.got = self.got.saturating_add(bytes.len() as u64);
+        if let Some(crc32) = &mut self.crc32 {
+            crc32.update(bytes);
+        }
         match &mut self.head {
             None => self.sha256.update(bytes),
             Some(head) => {
@@ -306,18 +327,20 @@ impl Arriving {
         }
     }
 
-    /// Compares the digest and flushes what becomes hot.
-    fn finish(mut self) -> Target {
+    /// Compares the digest, or learns it, and flushes what becomes hot.
+    fn finish(mut self) -> (Target, Option<(Digest, u32)>) {
         let digest = Digest(std::mem::take(&mut self.sha256).finalize().into());
-        if digest != self.wanted.sha256 {
-            self.fail_damaged(format!("its SHA-256 is {digest} instead of {}", self.wanted.sha256));
+        if let Some(wanted) = self.wanted.sha256.filter(|wanted| *wanted != digest) {
+            self.fail_damaged(format!("its SHA-256 is {digest} instead of {wanted}"));
         }
-        match self.file {
+        let learnt = self.crc32.take().map(|crc32| (digest, crc32.finalize()));
+        let target = match self.file {
             Target::Hot(mut staged, reservation) => match staged.sync() {
                 Ok(_) => Target::Hot(staged, reservation),
                 Err(error) => Target::Failed(RetrieveError::Local(error.to_string())),
             },
             other => other,
-        }
+        };
+        (target, learnt)
     }
 }

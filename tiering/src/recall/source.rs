@@ -198,8 +198,9 @@ impl Source {
         let Some(cold) = &self.node.cold else {
             return Err(ColdError::Refused("no cold store is configured".to_owned()));
         };
+        let etag = self.flight.packed.etag.as_deref().filter(|etag| !etag.is_empty());
         let answer = tokio::select! {
-            answer = cold.get(&self.flight.packed.key, Some(range)) => answer,
+            answer = cold.get_matching(&self.flight.packed.key, Some(range), etag) => answer,
             () = self.node.recalls.stop.cancelled() => return Err(ColdError::Refused("the node is stopping".to_owned())),
         };
         self.node.cold_answered(answer.as_ref().err());

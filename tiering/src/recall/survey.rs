@@ -56,7 +56,7 @@ fn is_there(hot: &HotStore, located: &Located) -> bool {
     located.hot
         || File::open(hot.path(located.object))
             .and_then(digest)
-            .is_ok_and(|found| found == located.sha256)
+            .is_ok_and(|found| Some(found) == located.sha256)
 }
 
 /// SHA-256 of a file's data set. Blocks.

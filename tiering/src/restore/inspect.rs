@@ -36,12 +36,13 @@ impl<'a> From<&'a Packed> for Verified<'a> {
 impl Inner {
     /// Asks the cold store for a pack and puts on record what it says. Fails with [`ColdError::NotFound`] or [`ColdError::Differs`] where it is damaged.
     pub(crate) async fn inspect(&self, cold: &ColdStore, verified: Verified<'_>) -> Result<Head, ColdError> {
+        let adopted = self.adopted_as(verified.key).await?;
         let head = cold.head(verified.key).await;
         self.cold_answered(head.as_ref().err());
         let key = verified.key.to_owned();
         let found = match head? {
             None => Err(ColdError::NotFound { key }),
-            Some(head) => match difference(&head, verified.length, verified.crc64) {
+            Some(head) => match difference(&head, verified.length, verified.crc64).or_else(|| overwritten(&head, adopted.as_deref())) {
                 Some(what) => Err(ColdError::Differs { key, what }),
                 None => Ok(head),
             },
@@ -64,6 +65,16 @@ impl Inner {
             }
         }
         found
+    }
+
+    /// Of an adopted object: what the store called its bytes then. Its length alone says little: nobody else keeps its bytes as they were.
+    async fn adopted_as(&self, key: &str) -> Result<Option<String>, ColdError> {
+        if !key.starts_with('/') {
+            return Ok(None);
+        }
+        let known = self.catalogue.known_foreign(&[key]).await;
+        let known = known.map_err(|error| ColdError::Unavailable(format!("what is on record of {key} is not known now: {error}")))?;
+        Ok(known.into_values().next().map(|known| known.etag))
     }
 
     async fn is_needed(&self, verified: Verified<'_>) -> bool {
@@ -118,6 +129,15 @@ fn difference(head: &Head, length: u64, crc64: Option<u64>) -> Option<String> {
     }
 }
 
+/// Whether an adopted object is not the one that was adopted.
+fn overwritten(head: &Head, etag: Option<&str>) -> Option<String> {
+    let adopted = etag.filter(|etag| !etag.is_empty())?;
+    let found = head.etag.as_deref().filter(|found| *found != adopted)?;
+    Some(format!(
+        "its entity tag is {found} instead of {adopted}: it was overwritten after it was adopted"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +149,7 @@ mod tests {
             crc64,
             archived: None,
             restoring: false,
+            etag: None,
         };
         assert_eq!(difference(&head(5, Some(7)), 5, Some(7)), None);
         assert_eq!(difference(&head(5, None), 5, Some(7)), None);

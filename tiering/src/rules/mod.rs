@@ -22,6 +22,7 @@ pub use age::{AgeRange, NoAge};
 pub use condition::Condition;
 
 use crate::archive::Settings;
+use crate::pack::Layout;
 
 /// S3 Intelligent-Tiering never moves an object below this size, so evicting a smaller series saves nothing there and little here.
 pub const SMALL_SERIES: u64 = 128 * 1024;
@@ -54,6 +55,8 @@ pub struct Effects {
     pub archive: Option<bool>,
     /// How long a series has to be quiet until it is packed
     pub offload_after: Option<Duration>,
+    /// How it lies in the cold store
+    pub layout: Option<Layout>,
 }
 
 /// One `[[rule]]`.
@@ -98,6 +101,8 @@ pub struct Treatment<'a> {
     pub archive: bool,
     /// How long it has to be quiet until it is packed
     pub offload_after: Duration,
+    /// How what is offloaded of it from now on lies in the cold store
+    pub layout: Layout,
 }
 
 impl Treatment<'_> {
@@ -170,6 +175,7 @@ impl Settings {
             },
             archive: effects.archive.unwrap_or(true),
             offload_after: effects.offload_after.unwrap_or(self.offload_after),
+            layout: effects.layout.unwrap_or(self.layout),
         }
     }
 

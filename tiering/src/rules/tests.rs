@@ -55,6 +55,7 @@ fn settings(rules: Vec<Rule>) -> Settings {
             may_reject: Vec::new(),
         },
         cold: None,
+        layout: Layout::Pack,
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(1),
         rules: Rules::new(rules),
@@ -161,6 +162,7 @@ fn the_first_rule_that_is_met_applies_as_a_whole() {
         keep: Keep::For(30 * DAY),
         longer: false,
         archive: false,
+        layout: Layout::Pack,
         offload_after: Duration::ZERO,
     };
     assert_eq!(ct, expected);

@@ -12,6 +12,7 @@ use filmroom_tiering::StoreError;
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
 use filmroom_tiering::error::ArchiveError;
 use filmroom_tiering::hot::Received;
+use filmroom_tiering::pack::Layout;
 
 pub(crate) const CT_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 pub(crate) const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
@@ -45,6 +46,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         },
         cold: None,
         offload_after: Duration::from_secs(3600),
+        layout: Layout::Pack,
         mover_interval: Duration::from_secs(60),
         rules: filmroom_tiering::rules::Rules::default(),
     }

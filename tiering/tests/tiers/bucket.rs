@@ -144,6 +144,13 @@ impl Bucket {
         self.state().requests.iter().filter(asked).cloned().collect()
     }
 
+    /// How often objects with such keys were put.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn put_of(&self, suffix: &str) -> usize {
+        let put = |request: &&Request| request.method == "PUT" && request.key.ends_with(suffix);
+        self.state().requests.iter().filter(put).count()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

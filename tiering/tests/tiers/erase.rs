@@ -47,7 +47,7 @@ pub(crate) async fn erased(node: &Node) {
     .await;
 }
 
-fn manifests(node: &Node) -> Vec<PathBuf> {
+pub(crate) fn manifests(node: &Node) -> Vec<PathBuf> {
     let mut files = files_below(&node.dir.path().join("cold"));
     files.retain(|path| path.to_string_lossy().ends_with(".json.zst"));
     files
@@ -75,7 +75,7 @@ pub(crate) fn traces(node: &Node, slice: &Slice) -> Vec<PathBuf> {
     found
 }
 
-fn without(slices: &[Slice], gone: &[usize]) -> Vec<Slice> {
+pub(crate) fn without(slices: &[Slice], gone: &[usize]) -> Vec<Slice> {
     let kept = slices.iter().enumerate().filter(|(index, _)| !gone.contains(index));
     kept.map(|(_, slice)| slice.clone()).collect()
 }

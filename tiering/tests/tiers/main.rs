@@ -3,11 +3,13 @@
 // Everything here is a test, though clippy knows only those functions as such that say so.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod adoption;
 mod bucket;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod erase;
 mod eviction;
+mod instance;
 mod integrity;
 mod late_put;
 #[cfg(feature = "failpoints")]

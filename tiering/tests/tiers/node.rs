@@ -17,6 +17,7 @@ use filmroom_index::query::{MatchKey, Matcher, Query, Root};
 use filmroom_tiering::RetrieveError;
 use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
 use filmroom_tiering::cold::{ColdLocation, ColdSettings};
+use filmroom_tiering::pack::Layout;
 use filmroom_tiering::recall::{Release, Retrieval, RetrieveTerms};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::task::JoinHandle;
@@ -72,6 +73,7 @@ pub(crate) fn settings(dir: &Path, cold: ColdLocation) -> Settings {
             ..ColdSettings::new(cold)
         }),
         offload_after: HOUR,
+        layout: Layout::Pack,
         mover_interval: Duration::from_millis(200),
         rules: filmroom_tiering::rules::Rules::default(),
     }
@@ -342,6 +344,11 @@ impl Slice {
             transfer_syntax: Uid::parse("1.2.840.10008.1.2.1").unwrap(),
             source: Some(sender().source),
         }
+    }
+
+    /// The whole file, as another program may have written it.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        [self.meta().encode(), self.data_set()].concat()
     }
 
     pub(crate) fn data_set(&self) -> Vec<u8> {

@@ -19,7 +19,11 @@ fn version(state: ServingState, bytes: u8) -> Version {
             String::new()
         },
         counterpart: None,
-        sha256: Digest([bytes; 32]),
+        sha256: Some(Digest([bytes; 32])),
+        lengths: Lengths {
+            file: 1000,
+            data_set: None,
+        },
         source: "CT1".to_owned(),
         patient: identity("P"),
         study: "1.1".to_owned(),
@@ -60,7 +64,8 @@ impl Sent {
         classify(
             versions,
             &Candidate {
-                sha256: Digest([2; 32]),
+                sha256: Some(Digest([2; 32])),
+                adopted: None,
                 source: &AeTitle::parse(self.source).unwrap(),
                 patient: &identity(self.patient),
                 study: &Uid::parse(self.study).unwrap(),

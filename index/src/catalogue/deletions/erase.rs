@@ -5,6 +5,8 @@
 //! ([`Catalogue::claim_erasure`]) has its lease. A pack of which nothing stays is removed from the cold store and then
 //! [`Catalogue::pack_erased`]. Of another one the members that stay are put into a new pack, whose key is on record before its first byte
 //! ([`Catalogue::erasure_replacing`]); once it is verified they belong to it ([`Catalogue::pack_replaced`]) and the old one goes.
+//! Objects that share a manifest are erased together: for those that stay another manifest is put ([`Catalogue::batch_retold`]), and the old one
+//! goes with what it told of ([`Catalogue::batch_erased`]).
 //!
 //! # Invariants
 //! - Members of a verified pack only become fewer, and what is to go never stays again: what a claim says of a pack of which nothing stays
@@ -18,17 +20,14 @@
 
 use std::time::Duration;
 
-use sqlx::FromRow;
-use uuid::Uuid;
-
 use super::super::columns::clean;
-use super::super::database::{Connection, again, execute, fetch_all, fetch_optional, held, now};
-use super::super::offload::{MemberRow, member_columns, uids};
+use super::super::database::{Connection, again, execute, fetch_all, fetch_optional, held, in_list, now};
+use super::super::lists::Ids;
 use super::super::rejections::lock_exclusive;
-use super::super::rows::{lock_studies, lock_study_of, node_row, read_pack_state, read_state, recount_hot, signed, unsigned};
-use super::super::{ArchiveTag, AuditEvent, Catalogue, ErasureClaim, Error, PackKey, ReplacementPack, Result, SeriesKey, audit};
+use super::super::rows::{lock_studies, lock_study_of, recount_hot, signed, unsigned};
+use super::super::{ArchiveTag, AuditEvent, Catalogue, ErasedObject, ErasureClaim, Error, PackKey, ReplacementPack, Result, audit};
 use super::{COLLISIONS, MAX_REASON};
-use crate::model::{NodeId, ObjectId, Timestamp};
+use crate::model::Timestamp;
 
 /// An object that stays in its pack: it is no tombstone, or its deletion may still be taken back.
 macro_rules! stays {
@@ -52,19 +51,6 @@ macro_rules! to_erase {
             $rest
         )
     };
-}
-
-#[derive(FromRow)]
-struct ClaimedRow {
-    id: i64,
-    series: i64,
-    cold_key: String,
-    length: i64,
-    serving: String,
-    state: String,
-    crc64: Option<i64>,
-    archive_clock: i64,
-    damaged_at: Option<i64>,
 }
 
 impl Catalogue {
@@ -142,89 +128,15 @@ impl Catalogue {
         connection.commit().await
     }
 
-    /// Leases the next pack that holds what is to be erased, by the database's clock or by the node's own. None if nothing is due.
-    pub async fn claim_erasure(&self, node: NodeId, at: Timestamp, lease: Duration) -> Result<Option<ErasureClaim>> {
-        let mut connection = self.write().await?;
-        let node = node_row(&mut connection, node).await?;
-        let now = now(&mut connection).await?;
-        let sql = connection.pick(
-            "UPDATE erasures SET node = $1, lease_until = $3, fence = fence + 1, attempts = attempts + 1
-             WHERE pack = (SELECT pack FROM erasures WHERE (next_at <= $2 OR look_at <= $4) AND lease_until <= $2 ORDER BY next_at, pack LIMIT 1)
-             RETURNING pack, fence, attempts, replacement",
-            "UPDATE erasures SET node = $1, lease_until = $3, fence = fence + 1, attempts = attempts + 1
-             WHERE pack = (SELECT pack FROM erasures WHERE (next_at <= $2 OR look_at <= $4) AND lease_until <= $2 ORDER BY next_at, pack LIMIT 1
-                           FOR UPDATE SKIP LOCKED)
-             RETURNING pack, fence, attempts, replacement",
-        );
-        let claimed: Option<(i64, i64, i64, String)> = fetch_optional!(connection, sql, node, now.0, now.after(lease).0, at.0)?;
-        let Some((pack, fence, attempts, replacement)) = claimed else {
-            return Ok(None);
-        };
-        let sql = "SELECT id, series, cold_key, length, serving, state, crc64, archive_clock, damaged_at FROM packs WHERE id = $1";
-        let row: Option<ClaimedRow> = fetch_optional!(connection, sql, pack)?;
-        let row = row.ok_or_else(|| Error::Corrupt("a pack's row is gone".to_owned()))?;
-        let serving = read_state(&row.serving)?;
-        let sql = concat!(
-            "SELECT ",
-            member_columns!(),
-            " FROM objects o WHERE o.series = $1 AND o.pack = $2 AND ",
-            stays!(),
-            " ORDER BY o.pack_offset"
-        );
-        let keep: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
-        let mut keep = keep.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
-        for (member, _) in &mut keep {
-            // What became of one since is in the journal.
-            if member.state != serving {
-                member.state = serving;
-                member.reason = String::new();
-            }
-        }
-        let sql = concat!(
-            "SELECT ",
-            member_columns!(),
-            " FROM objects o WHERE o.series = $1 AND o.pack = $2 AND NOT ",
-            stays!(),
-            " ORDER BY o.pack_offset"
-        );
-        let erase: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
-        let erase = erase.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
-        let sql = "SELECT o.object_id FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $3 AND h.state = 'held'
-                   WHERE o.series = $1 AND o.pack = $2";
-        let hot: Vec<(Uuid,)> = fetch_all!(connection, sql, row.series, row.id, node)?;
-        let (study_uid, series_uid) = uids(&mut connection, row.series).await?;
-        connection.commit().await?;
-        Ok(Some(ErasureClaim {
-            pack: PackKey(row.id),
-            key: row.cold_key,
-            series: SeriesKey(row.series),
-            study_uid,
-            series_uid,
-            length: unsigned(row.length),
-            crc64: row.crc64.map(i64::cast_unsigned),
-            state: read_pack_state(&row.state)?,
-            archive_clock: Timestamp(row.archive_clock),
-            damaged: row.damaged_at.is_some(),
-            serving,
-            hot: hot
-                .into_iter()
-                .map(|(object,)| ObjectId(object))
-                .filter(|object| keep.iter().any(|(member, _)| member.object == *object))
-                .collect(),
-            keep,
-            erase,
-            replacement,
-            attempts,
-            fence,
-        }))
-    }
-
     /// Extends the lease of an erasure.
     pub async fn renew_erasure(&self, claim: &ErasureClaim, lease: Duration) -> Result<()> {
         let mut connection = self.write().await?;
         let until = now(&mut connection).await?.after(lease);
         let sql = "UPDATE erasures SET lease_until = $3 WHERE pack = $1 AND fence = $2";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, until.0)?;
+        let mut changed = 0;
+        for one in claim.leased() {
+            changed += execute!(connection, sql, one.pack.0, one.fence, until.0)?;
+        }
         held(connection, changed).await
     }
 
@@ -272,7 +184,7 @@ impl Catalogue {
                 return Err(Error::LeaseLost);
             }
         }
-        if anything_stays(&mut connection, claim).await? {
+        if anything_stays(&mut connection, claim.series.0, Ids(vec![claim.pack.0])).await? {
             return Err(Error::LeaseLost);
         }
         connection.commit().await
@@ -281,46 +193,103 @@ impl Catalogue {
     /// Nothing of a pack is in the cold store any more, in no version, and its manifest neither. [`Error::LeaseLost`] as well if anything in
     /// it was to stay.
     pub async fn pack_erased(&self, claim: &ErasureClaim) -> Result<()> {
+        self.batch_erased(claim, &claim.leased()).await
+    }
+
+    /// The same of some of those that a claim has leased: no manifest tells of them any more.
+    pub async fn batch_erased(&self, claim: &ErasureClaim, gone: &[ErasedObject]) -> Result<()> {
         let mut connection = self.write().await?;
-        lock_study_of(&mut connection, claim.series.0).await?;
-        let sql = "DELETE FROM erasures WHERE pack = $1 AND fence = $2";
-        if execute!(connection, sql, claim.pack.0, claim.fence)? == 0 || anything_stays(&mut connection, claim).await? {
+        let series = claim.series.0;
+        lock_study_of(&mut connection, series).await?;
+        for ErasedObject { pack, fence, .. } in gone {
+            let sql = "DELETE FROM erasures WHERE pack = $1 AND fence = $2";
+            if execute!(connection, sql, pack.0, *fence)? == 0 {
+                return Err(Error::LeaseLost);
+            }
+        }
+        let packs = Ids(gone.iter().map(|one| one.pack.0).collect());
+        if anything_stays(&mut connection, series, packs.clone()).await? {
             return Err(Error::LeaseLost);
         }
-        let sql = "UPDATE objects SET pack = NULL, pack_offset = NULL WHERE series = $1 AND pack = $2";
-        execute!(connection, sql, claim.series.0, claim.pack.0)?;
-        execute!(connection, "DELETE FROM restores WHERE pack = $1", claim.pack.0)?;
-        execute!(connection, "DELETE FROM packs WHERE id = $1", claim.pack.0)?;
-        recount_hot(&mut connection, claim.series.0).await?;
+        let free = in_list!(
+            connection,
+            "UPDATE objects SET pack = NULL, pack_offset = NULL WHERE series = $1 AND pack",
+            "$2",
+            ""
+        );
+        execute!(connection, free, series, packs.clone())?;
+        let restores = in_list!(connection, "DELETE FROM restores WHERE pack", "$1", "");
+        execute!(connection, restores, packs.clone())?;
+        let rows = in_list!(connection, "DELETE FROM packs WHERE id", "$1", "");
+        execute!(connection, rows, packs)?;
+        recount_hot(&mut connection, series).await?;
         connection.commit().await
     }
 
-    /// The cold store refuses to delete a pack before a time (Object Lock): it is due again then.
-    pub async fn erasure_put_off(&self, claim: &ErasureClaim, until: Timestamp, why: &str) -> Result<()> {
+    /// Another manifest, which was put, tells from now on of all that the claimed ones' manifest told of, but for those of `gone`. [`Error::LeaseLost`]
+    /// as well if those are not the `told`.
+    pub async fn batch_retold(&self, claim: &ErasureClaim, gone: &[ErasedObject], manifest: &str, told: &[PackKey]) -> Result<()> {
+        let mut connection = self.write().await?;
+        lock_study_of(&mut connection, claim.series.0).await?;
+        for one in claim.leased() {
+            let sql = "UPDATE erasures SET replacement = '' WHERE pack = $1 AND fence = $2";
+            if execute!(connection, sql, one.pack.0, one.fence)? == 0 {
+                return Err(Error::LeaseLost);
+            }
+        }
+        let sql = "UPDATE packs SET manifest = $2 WHERE id = $1 AND manifest = $3 AND verified_at IS NOT NULL";
+        for pack in told {
+            if execute!(connection, sql, pack.0, manifest, claim.manifest.as_deref())? == 0 {
+                return Err(Error::LeaseLost);
+            }
+        }
+        let sql = "SELECT count(*) FROM packs WHERE manifest = $1 AND verified_at IS NOT NULL";
+        let left: Option<(i64,)> = fetch_optional!(connection, sql, claim.manifest.as_deref())?;
+        if left.map_or(0, |(left,)| unsigned(left)) != gone.len() as u64 {
+            return Err(Error::LeaseLost);
+        }
+        connection.commit().await
+    }
+
+    /// The cold store refuses to delete packs before a time (Object Lock): they are due again then.
+    pub async fn erasure_put_off(&self, put_off: &[ErasedObject], until: Timestamp, why: &str) -> Result<()> {
         let mut connection = self.write().await?;
         let sql = "UPDATE erasures SET lease_until = 0, next_at = $3, look_at = $3, locked_until = $3, attempts = 0, error = $4
                    WHERE pack = $1 AND fence = $2";
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, until.0, clean(why, MAX_REASON))?;
+        let mut changed = 0;
+        for one in put_off {
+            changed += execute!(connection, sql, one.pack.0, one.fence, until.0, clean(why, MAX_REASON))?;
+        }
         held(connection, changed).await
     }
 
-    /// An attempt failed, or waits for something: it is due again after a pause.
-    pub async fn erasure_failed(&self, claim: &ErasureClaim, error: &str, pause: Duration, at: Timestamp) -> Result<()> {
+    /// An attempt failed, or waits for something: they are due again after a pause.
+    pub async fn erasure_failed(&self, failed: &[ErasedObject], error: &str, pause: Duration, at: Timestamp) -> Result<()> {
         let mut connection = self.write().await?;
         let due = now(&mut connection).await?.after(pause);
         let sql = "UPDATE erasures SET lease_until = 0, next_at = $3, look_at = $4, error = $5 WHERE pack = $1 AND fence = $2";
         let error = clean(error, MAX_REASON);
-        let changed = execute!(connection, sql, claim.pack.0, claim.fence, due.0, at.after(pause).0, error)?;
+        let mut changed = 0;
+        for one in failed {
+            changed += execute!(connection, sql, one.pack.0, one.fence, due.0, at.after(pause).0, error.as_str())?;
+        }
         held(connection, changed).await
     }
 }
 
-async fn anything_stays(connection: &mut Connection, claim: &ErasureClaim) -> Result<bool> {
-    let sql = concat!(
-        "SELECT o.id FROM objects o WHERE o.series = $1 AND o.pack = $2 AND ",
-        stays!(),
-        " LIMIT 1"
-    );
-    let row: Option<(i64,)> = fetch_optional!(connection, sql, claim.series.0, claim.pack.0)?;
+async fn anything_stays(connection: &mut Connection, series: i64, packs: Ids) -> Result<bool> {
+    macro_rules! staying {
+        ($among:literal) => {
+            concat!(
+                "SELECT o.id FROM objects o WHERE o.series = $1 AND o.pack ",
+                $among,
+                " AND ",
+                stays!(),
+                " LIMIT 1"
+            )
+        };
+    }
+    let sql = connection.pick(staying!("IN (SELECT value FROM json_each($2))"), staying!("= ANY ($2)"));
+    let row: Option<(i64,)> = fetch_optional!(connection, sql, series, packs)?;
     Ok(row.is_some())
 }

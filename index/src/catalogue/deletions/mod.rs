@@ -33,6 +33,7 @@ use super::{
 };
 use crate::model::{ObjectId, Timestamp};
 
+mod claim;
 mod end;
 mod erase;
 mod list;

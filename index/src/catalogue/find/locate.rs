@@ -32,7 +32,7 @@ struct LocatedRow {
     transfer_syntax: String,
     object_id: Uuid,
     length: i64,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
     hot: Option<i64>,
     pack: Option<i64>,
     cold_key: Option<String>,
@@ -44,13 +44,14 @@ struct LocatedRow {
     archive_tag: Option<String>,
     damaged_at: Option<i64>,
     expected_at: Option<i64>,
+    etag: Option<String>,
 }
 
 macro_rules! columns {
     () => {
         "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
          o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
-         o.pack_offset, k.length AS pack_length, k.crc64, k.archive_clock, k.archive_tag, k.damaged_at, r.expected_at"
+         o.pack_offset, k.length AS pack_length, k.crc64, k.archive_clock, k.archive_tag, k.damaged_at, k.etag, r.expected_at"
     };
 }
 
@@ -181,12 +182,16 @@ impl LocatedRow {
                 tag: self.archive_tag.as_deref().and_then(ArchiveTag::parse),
                 damaged: self.damaged_at.is_some(),
                 restored_at: self.expected_at.map(Timestamp),
+                etag: self.etag,
             }),
             _ => None,
         };
         Ok(Located {
             series: SeriesKey(self.series),
-            sha256: Digest::from_slice(&self.sha256).ok_or_else(|| corrupt("possible digest"))?,
+            sha256: match &self.sha256 {
+                Some(bytes) => Some(Digest::from_slice(bytes).ok_or_else(|| corrupt("possible digest"))?),
+                None => None,
+            },
             length: unsigned(self.length).ok_or_else(|| corrupt("possible length"))?,
             study_uid: read_uid(self.study_uid)?,
             series_uid: read_uid(self.series_uid)?,

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::classify::{Candidate, Decision, Version, classify};
+use super::classify::{Candidate, Decision, Lengths, Version, classify};
 use super::columns::{PatientColumns, PatientIdentity};
 use super::database::{Connection, fetch_all, in_list, in_uuids};
 use super::lists::{Texts, Uuids};
@@ -31,6 +31,7 @@ use super::{Arrival, AuditEvent, AuditOutcome, Catalogue, Error, Outcome, Result
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
 mod accepted;
+mod adopted;
 mod describe;
 mod object_rows;
 mod patient;
@@ -128,7 +129,7 @@ impl Catalogue {
                 .zip(&patients)
                 .map(|(arrival, patient)| holders.belongs_to(arrival, &patient.identity))
                 .collect();
-            let entries = judge(&fresh, &patients, &belong, versions, &in_force);
+            let entries = judge(&fresh, &patients, &belong, versions, &in_force, &HashMap::new());
             outcomes.extend(entries.iter().map(|entry| (entry.arrival.object, entry.outcome())));
             write::write(&mut connection, node, &entries, &mut holders).await?;
             connection.commit().await?;
@@ -242,13 +243,15 @@ impl Entry<'_> {
     }
 }
 
-/// Judges the arrivals in their order, each against what is on record and what came before it in the batch.
+/// Judges the arrivals in their order, each against what is on record and what came before it in the batch. `adopted` has the lengths of the data sets of those
+/// that lie where another program put them.
 fn judge<'a>(
     fresh: &[&'a Arrival],
     patients: &'a [PatientColumns],
     belong: &[PatientIdentity],
     mut versions: HashMap<String, Vec<Version>>,
     in_force: &InForce,
+    adopted: &HashMap<ObjectId, u64>,
 ) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::with_capacity(fresh.len());
     for ((&arrival, patient), belongs_to) in fresh.iter().zip(patients).zip(belong) {
@@ -256,6 +259,10 @@ fn judge<'a>(
         let decision = classify(
             before,
             &Candidate {
+                adopted: adopted.get(&arrival.object).map(|data_set| Lengths {
+                    file: arrival.length,
+                    data_set: Some(*data_set),
+                }),
                 sha256: arrival.sha256,
                 source: &arrival.source,
                 patient: belongs_to,
@@ -290,6 +297,10 @@ fn judge<'a>(
         };
         before.push(Version {
             object: arrival.object,
+            lengths: Lengths {
+                file: arrival.length,
+                data_set: adopted.get(&arrival.object).copied(),
+            },
             state: entry.state,
             reason: entry.reason().to_owned(),
             counterpart: entry.counterpart(),
@@ -337,7 +348,7 @@ async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap
 struct ServedRow {
     sop_instance_uid: String,
     object_id: Uuid,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
     length: i64,
     hot: Option<i64>,
     verified_at: Option<i64>,
@@ -349,7 +360,7 @@ impl ServedRow {
             read_uid(&self.sop_instance_uid)?,
             ServedVersion {
                 object: ObjectId(self.object_id),
-                sha256: read_digest(&self.sha256)?,
+                sha256: self.sha256.as_deref().map(read_digest).transpose()?,
                 length: self.length.unsigned_abs(),
                 hot: self.hot.is_some(),
                 verified: self.verified_at.is_some(),
@@ -365,7 +376,11 @@ struct VersionRow {
     state: String,
     reason: String,
     counterpart: Option<Uuid>,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
+    length: i64,
+    sop_class_uid: String,
+    transfer_syntax: String,
+    layout: Option<String>,
     source: String,
     verified_at: Option<i64>,
     rotten: Option<i64>,
@@ -381,7 +396,8 @@ struct VersionRow {
 async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
     let sql = in_list!(
         connection,
-        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.source,
+        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.length, o.sop_class_uid, o.transfer_syntax,
+                k.layout, o.source,
                 CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at,
                 (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
                 (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
@@ -399,11 +415,12 @@ async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Has
     let mut versions: HashMap<String, Vec<Version>> = HashMap::new();
     for row in rows {
         let version = Version {
+            lengths: adopted::lengths(&row)?,
             object: ObjectId(row.object_id),
             state: read_state(&row.state)?,
             reason: row.reason,
             counterpart: row.counterpart.map(ObjectId),
-            sha256: read_digest(&row.sha256)?,
+            sha256: row.sha256.as_deref().map(read_digest).transpose()?,
             source: row.source,
             patient: PatientIdentity {
                 patient_id: row.patient_id,

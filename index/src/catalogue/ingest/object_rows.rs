@@ -20,8 +20,8 @@ pub(in super::super) struct ObjectRows {
     state: Vec<String>,
     reason: Vec<String>,
     counterpart: Vec<Option<Uuid>>,
-    sha256: Vec<Vec<u8>>,
-    crc32: Vec<i64>,
+    sha256: Vec<Option<Vec<u8>>>,
+    crc32: Vec<Option<i64>>,
     length: Vec<i64>,
     received_at: Vec<i64>,
     source: Vec<String>,
@@ -52,8 +52,8 @@ impl ObjectRows {
         self.state.push(standing.state.as_str().to_owned());
         self.reason.push(standing.reason.to_owned());
         self.counterpart.push(standing.counterpart.map(|object| object.0));
-        self.sha256.push(arrival.sha256.0.to_vec());
-        self.crc32.push(i64::from(arrival.crc32));
+        self.sha256.push(arrival.sha256.map(|digest| digest.0.to_vec()));
+        self.crc32.push(arrival.crc32.map(i64::from));
         self.length.push(signed(arrival.length));
         self.received_at.push(arrival.received_at.0);
         self.source.push(arrival.source.as_str().to_owned());
@@ -98,8 +98,8 @@ pub(in super::super) async fn insert_objects(connection: &mut Connection, rows: 
                     .bind(rows.state.get(i))
                     .bind(rows.reason.get(i))
                     .bind(rows.counterpart.get(i).copied().flatten())
-                    .bind(rows.sha256.get(i))
-                    .bind(rows.crc32.get(i))
+                    .bind(rows.sha256.get(i).cloned().flatten())
+                    .bind(rows.crc32.get(i).copied().flatten())
                     .bind(rows.length.get(i))
                     .bind(rows.received_at.get(i))
                     .bind(rows.source.get(i))

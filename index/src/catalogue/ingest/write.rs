@@ -1,6 +1,6 @@
 //! The rows of a judged batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::database::{Connection, execute, fetch_optional, in_uuids};
 use super::super::journal::{self, Transition};
@@ -13,7 +13,7 @@ use super::describe::{describe, events};
 use super::object_rows::{ObjectRows, Standing, insert_objects};
 use super::resolve::Holders;
 use super::{Decision, Entry};
-use crate::model::{NodeId, ServingState, Timestamp, Uid};
+use crate::model::{NodeId, ObjectId, ServingState, Timestamp, Uid};
 
 /// Writes everything that follows from the judgement.
 pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
@@ -21,7 +21,7 @@ pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[
     for entry in entries {
         displace(connection, entry).await?;
     }
-    insert_objects(connection, &rows(entries, holders)?).await?;
+    insert_objects(connection, &rows(entries, holders, &HashMap::new())?).await?;
     let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
     rejections::note_down(connection, served.map(|entry| entry.arrival)).await?;
     insert_hot_copies(connection, node, entries).await?;
@@ -29,6 +29,21 @@ pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[
     describe(connection, entries, holders).await?;
     count(connection, entries, holders).await?;
     audit::write(connection, &events(entries)).await
+}
+
+/// Writes what follows from the judgement of objects that stay where another program put them: `packs` has the rows of these. Nothing of them is on a disk, and
+/// nothing is to be offloaded.
+pub(super) async fn write_adopted(
+    connection: &mut Connection,
+    entries: &[Entry<'_>],
+    holders: &mut Holders,
+    packs: &HashMap<ObjectId, i64>,
+) -> Result<()> {
+    insert_objects(connection, &rows(entries, holders, packs)?).await?;
+    let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
+    rejections::note_down(connection, served.map(|entry| entry.arrival)).await?;
+    describe(connection, entries, holders).await?;
+    count(connection, entries, holders).await
 }
 
 /// Takes a version on record out of service to make room for one of the batch.
@@ -75,7 +90,7 @@ async fn displace(connection: &mut Connection, entry: &Entry<'_>) -> Result<()> 
     journal::write(connection, &transition).await
 }
 
-fn rows(entries: &[Entry<'_>], holders: &mut Holders) -> Result<ObjectRows> {
+fn rows(entries: &[Entry<'_>], holders: &mut Holders, packs: &HashMap<ObjectId, i64>) -> Result<ObjectRows> {
     let mut rows = ObjectRows::default();
     let mut compressors: BTreeMap<i64, HeaderCompressor> = BTreeMap::new();
     // Rows go in by SOP Instance UID, so that two nodes that store the same instances wait for each other in one order.
@@ -94,7 +109,7 @@ fn rows(entries: &[Entry<'_>], holders: &mut Holders) -> Result<ObjectRows> {
             state: entry.state,
             reason: entry.reason(),
             counterpart: entry.counterpart(),
-            pack: None,
+            pack: packs.get(&arrival.object).map(|pack| (*pack, 0)),
         };
         rows.push(series.totals.series, arrival, &standing, compressor.store(&header)?, partial);
     }

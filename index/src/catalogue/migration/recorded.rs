@@ -18,7 +18,7 @@ struct VersionRow {
     state: String,
     reason: String,
     transfer_syntax: String,
-    sha256: Vec<u8>,
+    sha256: Option<Vec<u8>>,
 }
 
 impl Catalogue {
@@ -63,7 +63,7 @@ impl VersionRow {
             state: read_state(&self.state)?,
             reason: self.reason,
             transfer_syntax: read_uid(&self.transfer_syntax)?,
-            sha256: read_digest(&self.sha256)?,
+            sha256: self.sha256.as_deref().map(read_digest).transpose()?,
         })
     }
 }

@@ -74,13 +74,16 @@ pub(super) async fn load(
     let study = statement.study(connection, part.study.as_str()).await?;
     let series = statement.series(connection, &study, part.series.as_str()).await?;
     studies.insert(study.id);
-    let pack = match &part.pack {
-        Some(pack) => Some(insert_pack(connection, series.id, pack, now).await?),
-        None => None,
-    };
+    let mut packs = Vec::with_capacity(part.packs.len());
+    for pack in &part.packs {
+        packs.push(insert_pack(connection, series.id, pack, now).await?);
+    }
+    let placed = |object: &Rebuilt| object.place.and_then(|(index, offset)| Some((*packs.get(index)?, offset)));
     let known = known(connection, &part.objects).await?;
-    if let Some(pack) = pack {
-        place(connection, series.id, pack, &part.objects, &known).await?;
+    for object in part.objects.iter().filter(|object| known.contains(&object.arrival.object.0)) {
+        if let Some(place) = placed(object) {
+            put_in_place(connection, series.id, place, object).await?;
+        }
     }
     let mut rows = ObjectRows::default();
     let mut compressor = series.header.compressor()?;
@@ -99,7 +102,7 @@ pub(super) async fn load(
             state,
             reason: &object.reason,
             counterpart: object.counterpart,
-            pack: pack.zip(object.offset),
+            pack: placed(object),
         };
         rows.push(series.id, &object.arrival, &standing, compressor.store(&header)?, partial);
         loaded.objects += 1;
@@ -126,8 +129,9 @@ async fn name_source(connection: &mut Connection, series: i64) -> Result<()> {
 
 async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPack, now: Timestamp) -> Result<i64> {
     let node = node_row(connection, pack.node).await?;
-    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, archive_clock)
-               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $8) ON CONFLICT (cold_key) DO NOTHING";
+    let sql =
+        "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, archive_clock, layout, manifest, etag)
+               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $8, $9, $10, $11) ON CONFLICT (cold_key) DO NOTHING";
     execute!(
         connection,
         sql,
@@ -136,9 +140,12 @@ async fn insert_pack(connection: &mut Connection, series: i64, pack: &RebuiltPac
         pack.key.as_str(),
         signed(pack.length),
         pack.serving.as_str(),
-        pack.crc64.cast_signed(),
+        pack.crc64.map(u64::cast_signed),
         now.0,
-        pack.put_at.0
+        pack.put_at.0,
+        pack.layout.as_str(),
+        pack.manifest.as_deref(),
+        pack.etag.as_deref()
     )?;
     let row: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM packs WHERE cold_key = $1", pack.key.as_str())?;
     row.map(|(id,)| id).ok_or_else(|| Error::Corrupt("a pack has no row".to_owned()))
@@ -152,26 +159,14 @@ async fn known(connection: &mut Connection, objects: &[Rebuilt]) -> Result<HashS
     Ok(rows.into_iter().map(|(object,)| object).collect())
 }
 
-/// Objects on record that are in no pack, for the one of the manifest that was read before is gone, are in this one.
-async fn place(connection: &mut Connection, series: i64, pack: i64, objects: &[Rebuilt], known: &HashSet<Uuid>) -> Result<()> {
+/// An object on record that is in no pack, for the one of the manifest that was read before is gone, is in this one.
+async fn put_in_place(connection: &mut Connection, series: i64, (pack, offset): (i64, u64), object: &Rebuilt) -> Result<()> {
     let sql = "UPDATE objects SET pack = $1, pack_offset = $2
                WHERE object_id = $3 AND series = $4 AND sha256 = $5 AND length = $6
                AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
-    for object in objects.iter().filter(|object| known.contains(&object.arrival.object.0)) {
-        if let Some(offset) = object.offset {
-            let arrival = &object.arrival;
-            execute!(
-                connection,
-                sql,
-                pack,
-                signed(offset),
-                arrival.object.0,
-                series,
-                &arrival.sha256.0[..],
-                signed(arrival.length)
-            )?;
-        }
-    }
+    let arrival = &object.arrival;
+    let (id, sha256) = (arrival.object.0, arrival.sha256.map(|digest| digest.0.to_vec()));
+    execute!(connection, sql, pack, signed(offset), id, series, sha256, signed(arrival.length))?;
     Ok(())
 }
 

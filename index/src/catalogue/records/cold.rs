@@ -51,9 +51,42 @@ pub struct Member {
     pub source: AeTitle,
 }
 
-/// A pack as it is planned: written once, before its first byte leaves.
+/// What a cold object is. Each has a row of its own, whatever it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ColdLayout {
+    /// A pack: a ZIP of some instances of one series
+    Pack,
+    /// The file of one instance, as it was hot
+    Instance,
+    /// One instance as another program put it, whatever its key
+    Foreign,
+}
+
+impl ColdLayout {
+    /// The name in the catalogue.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ColdLayout::Pack => "pack",
+            ColdLayout::Instance => "instance",
+            ColdLayout::Foreign => "foreign",
+        }
+    }
+
+    /// Reads the name back.
+    pub fn parse(text: &str) -> Option<ColdLayout> {
+        [ColdLayout::Pack, ColdLayout::Instance, ColdLayout::Foreign]
+            .into_iter()
+            .find(|layout| layout.as_str() == text)
+    }
+}
+
+/// A cold object as it is planned: written once, before its first byte leaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewPack {
+    /// What it is
+    pub layout: ColdLayout,
+    /// Key of the manifest that it shares with others of its batch; none: it has one of its own, whose key follows from its key
+    pub manifest: Option<String>,
     /// Key in the cold store, derived from the members and the layout version
     pub key: String,
     /// Size in bytes
@@ -69,6 +102,10 @@ pub struct NewPack {
 pub struct PackClaim {
     /// Row of the pack
     pub pack: PackKey,
+    /// What it is
+    pub layout: ColdLayout,
+    /// Key of the manifest that it shares with others of its batch; none: it has one of its own
+    pub manifest: Option<String>,
     /// Key in the cold store
     pub key: String,
     /// Planned or uploaded
@@ -89,6 +126,15 @@ pub struct PackClaim {
     pub fence: i64,
     /// Members in the order of their offsets
     pub members: Vec<(Member, u64)>,
+    /// The others of its batch, leased with it: one manifest tells of all
+    pub batch: Vec<PackClaim>,
+}
+
+impl PackClaim {
+    /// Everything that is leased by it: itself, and the others of its batch.
+    pub fn leased(&self) -> impl Iterator<Item = &PackClaim> {
+        std::iter::once(self).chain(&self.batch)
+    }
 }
 
 /// Which series are looked for that may be evicted.

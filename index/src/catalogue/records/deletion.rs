@@ -210,10 +210,40 @@ pub struct ErasureClaim {
     pub hot: Vec<ObjectId>,
     /// Key of a pack that an earlier attempt has begun to put in its place; empty: none
     pub replacement: String,
+    /// Key of the manifest that it shares with others; none: it has one of its own
+    pub manifest: Option<String>,
+    /// Others to be erased that share it, leased together with this one: of them nothing stays
+    pub together: Vec<ErasedObject>,
     /// How often it was tried
     pub attempts: i64,
     /// Fencing number of the lease
     pub fence: i64,
+}
+
+/// A cold object that is to go, by its lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ErasedObject {
+    /// Row of the cold object
+    pub pack: PackKey,
+    /// Its key in the cold store
+    pub key: String,
+    /// Key of what an earlier attempt has begun to put because of it; empty: none
+    pub replacement: String,
+    /// Fencing number of the lease
+    pub fence: i64,
+}
+
+impl ErasureClaim {
+    /// Everything that is leased by it.
+    pub fn leased(&self) -> Vec<ErasedObject> {
+        let own = ErasedObject {
+            pack: self.pack,
+            key: self.key.clone(),
+            replacement: self.replacement.clone(),
+            fence: self.fence,
+        };
+        std::iter::once(own).chain(self.together.iter().cloned()).collect()
+    }
 }
 
 /// Packs that hold what is to be erased, counted.

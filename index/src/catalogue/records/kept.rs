@@ -9,7 +9,7 @@ pub struct KeptPlace {
     /// Serving state
     pub state: ServingState,
     /// SHA-256 of the data set
-    pub sha256: Digest,
+    pub sha256: Option<Digest>,
     /// Length of the file in bytes
     pub length: u64,
     /// Key of its pack, if that is on record, verified, and not known to be lost or altered

@@ -33,6 +33,10 @@ pub struct KeptPack {
     pub crc64: Option<u64>,
     /// Whether the cold store's copy is known to be lost or altered
     pub damaged: bool,
+    /// What the store called its bytes when it was adopted; none: it is an object of ours
+    pub etag: Option<String>,
+    /// Key of the manifest that it shares with others; none: it has one of its own
+    pub manifest: Option<String>,
 }
 
 /// A pack whose copy in the cold store is lost or altered, leased to a node that has some of its members.

@@ -218,8 +218,8 @@ pub struct RecordedVersion {
     pub reason: String,
     /// Transfer syntax in which it is kept
     pub transfer_syntax: Uid,
-    /// SHA-256 of its data set
-    pub sha256: crate::model::Digest,
+    /// SHA-256 of its data set; none: adopted, and never read whole
+    pub sha256: Option<crate::model::Digest>,
 }
 
 impl RetrieveService {

@@ -1,6 +1,7 @@
 //! The rows of the catalogue as its callers see them.
 
 mod admin;
+mod adopted;
 mod audit;
 mod cold;
 mod commitment;
@@ -20,8 +21,9 @@ mod store;
 mod withdrawn;
 
 pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
+pub use adopted::{Adopted, AdoptedObject, ForeignObject, KnownForeign};
 pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
-pub use cold::{Evictable, EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
+pub use cold::{ColdLayout, Evictable, EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};
 pub use commitment::{
     Acceptance, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary, HeldCopy, NewCommitment, Reference, References,
     Standing,
@@ -29,8 +31,8 @@ pub use commitment::{
 pub(super) use commitment::{pack, unpack};
 pub use cost::{PackGroup, RestoreGroup, SizeGroup, SizeSample};
 pub use deletion::{
-    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, ErasureClaim,
-    OpenErasures, RemainingPack, ReplacementPack, TakenBack,
+    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, ErasedObject,
+    ErasureClaim, OpenErasures, RemainingPack, ReplacementPack, TakenBack,
 };
 pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,

@@ -31,10 +31,10 @@ pub struct Arrival {
     pub series: Uid,
     /// Transfer syntax of the data set
     pub transfer_syntax: Uid,
-    /// SHA-256 of the data set's bytes
-    pub sha256: Digest,
-    /// CRC-32 of the file
-    pub crc32: u32,
+    /// SHA-256 of the data set's bytes; none: it was adopted where it lies and never read whole
+    pub sha256: Option<Digest>,
+    /// CRC-32 of the file, known as its SHA-256 is
+    pub crc32: Option<u32>,
     /// Length of the file in bytes
     pub length: u64,
     /// What the scanner read
@@ -101,8 +101,8 @@ pub enum Outcome {
 pub struct ServedVersion {
     /// Names the file
     pub object: ObjectId,
-    /// SHA-256 of the data set
-    pub sha256: Digest,
+    /// SHA-256 of the data set; none: adopted, and never read whole
+    pub sha256: Option<Digest>,
     /// Length of the file
     pub length: u64,
     /// Whether this node has it hot
@@ -130,8 +130,8 @@ pub struct Located {
     pub object: ObjectId,
     /// Length of the file
     pub length: u64,
-    /// SHA-256 of the data set
-    pub sha256: Digest,
+    /// SHA-256 of the data set; none: adopted, and never read whole
+    pub sha256: Option<Digest>,
     /// Whether this node has it hot
     pub hot: bool,
     /// Where it lies in the cold store
@@ -161,6 +161,8 @@ pub struct Packed {
     pub damaged: bool,
     /// When a restore that is under way is expected to end
     pub restored_at: Option<Timestamp>,
+    /// What the store called its bytes when it was adopted: it is read only as long as it has that. None: it is an object of ours
+    pub etag: Option<String>,
 }
 
 /// The state of a pack.

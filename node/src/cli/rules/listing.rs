@@ -30,7 +30,7 @@ fn described(outcome: &Outcome<'_>) -> Value {
     let treatment = &outcome.treatment;
     json!({
         "rule": treatment.rule, "evict_after": keep(treatment.keep), "archive": treatment.archive,
-        "offload_after": humane(treatment.offload_after), "evict_now": outcome.evict, "offload_now": outcome.offload,
+        "offload_after": humane(treatment.offload_after), "layout": treatment.layout.as_str(), "evict_now": outcome.evict, "offload_now": outcome.offload,
         "packs_to_tag": outcome.tagged.count, "packs_archived_already": outcome.archived.count,
     })
 }
@@ -52,11 +52,12 @@ pub(super) fn series(series: &KeptSeries, before: &Outcome<'_>, after: Option<&O
         let Some(outcome) = outcome else { continue };
         let treatment = &outcome.treatment;
         println!(
-            "    {name}{}: evict_after {}, archive {}, offload_after {}{}{}{}{}",
+            "    {name}{}: evict_after {}, archive {}, offload_after {}, layout {}{}{}{}{}",
             treatment.rule.unwrap_or(GENERAL),
             keep(treatment.keep),
             treatment.archive,
             humane(treatment.offload_after),
+            treatment.layout.as_str(),
             if outcome.evict { "; is evicted now" } else { "" },
             if outcome.offload { "; is packed now" } else { "" },
             told("packs get another tag", outcome.tagged),
@@ -87,7 +88,7 @@ fn tally(tally: &Tally) -> Value {
 fn changes(changes: &Changes) -> Value {
     json!({
         "treated_otherwise": amount(changes.treated), "evicted_now": amount(changes.evict), "kept_now": amount(changes.keep),
-        "offloaded_now": amount(changes.offload), "never_archived_any_more": amount(changes.forbid), "archived_again": amount(changes.allow),
+        "offloaded_now": amount(changes.offload), "of_another_layout": amount(changes.layout), "never_archived_any_more": amount(changes.forbid), "archived_again": amount(changes.allow),
     })
 }
 
@@ -117,6 +118,7 @@ pub(super) fn all(all: &Tallies<'_>, as_json: bool) {
             ("  evicted at once", changes.evict),
             ("  kept that are evicted now", changes.keep),
             ("  packed at once", changes.offload),
+            ("  of another layout from now on", changes.layout),
             ("  never archived any more", changes.forbid),
             ("  archived again", changes.allow),
         ] {

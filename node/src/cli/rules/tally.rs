@@ -118,6 +118,8 @@ pub(super) struct Changes {
     pub(super) keep: Amount,
     /// That would be packed now, and are not
     pub(super) offload: Amount,
+    /// That are offloaded in another layout from now on
+    pub(super) layout: Amount,
     /// That may be archived, and might not be any more
     pub(super) forbid: Amount,
     /// That may not be archived, and might be
@@ -180,7 +182,7 @@ impl Changes {
         };
         let unnamed = |outcome: &Outcome<'_>| {
             let treatment = &outcome.treatment;
-            (treatment.keep, treatment.archive, treatment.offload_after)
+            (treatment.keep, treatment.archive, treatment.offload_after, treatment.layout)
         };
         let mut count = |is: bool, field: fn(&mut Changes) -> &mut Amount, amount: Amount| {
             if is {
@@ -191,6 +193,7 @@ impl Changes {
         count(after.evict && !before.evict, |c| &mut c.evict, hot);
         count(before.evict && !after.evict, |c| &mut c.keep, hot);
         count(after.offload && !before.offload, |c| &mut c.offload, hot);
+        count(before.treatment.layout != after.treatment.layout, |c| &mut c.layout, all);
         count(before.treatment.archive && !after.treatment.archive, |c| &mut c.forbid, all);
         count(!before.treatment.archive && after.treatment.archive, |c| &mut c.allow, all);
     }

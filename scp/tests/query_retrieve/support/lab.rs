@@ -59,6 +59,7 @@ impl Lab {
                 attempts: 1,
                 ..ColdSettings::new(ColdLocation::Directory(dir.path().join("cold")))
             }),
+            layout: filmroom_tiering::pack::Layout::Pack,
             offload_after: Duration::from_secs(1 << 30),
             mover_interval: Duration::from_secs(3600),
             rules: filmroom_tiering::rules::Rules::default(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hyper::http::HeaderValue;
 use s3s::dto::{
-    ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, ETagCondition, GetObjectInput, GetObjectOutput,
+    ArchiveStatus, ChecksumType, CopyObjectInput, CopyObjectOutput, CopySource, ETag, ETagCondition, GetObjectInput, GetObjectOutput,
     HeadObjectInput, HeadObjectOutput, ObjectLockLegalHoldStatus, ObjectLockMode, PutObjectInput, PutObjectOutput, StorageClass, Tag,
     TagSet, TaggingDirective,
 };
@@ -265,6 +265,14 @@ impl Store {
         if let Some(tier) = object.tier {
             return Err(archived(&object, Some(tier)));
         }
+        if let Some(ETagCondition::ETag(tag)) = req.input.if_match.take()
+            && tag.value() != object.etag
+        {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            ));
+        }
         req.input.key = file_key(&key, object.version.id.as_deref());
         let mut got = self.files.get_object(req).await?;
         let now = self.state.clock.now();
@@ -272,6 +280,7 @@ impl Store {
             self.state.lock().touch(&bucket, &key, now).map_err(internal)?;
         }
         let output = &mut got.output;
+        output.e_tag = Some(ETag::Strong(object.etag.clone()));
         output.storage_class = named(&object);
         show_version!(output, object, self.bucket(&bucket)?);
         show_checksums!(output, object, wanted, output.content_range.is_none());
@@ -285,6 +294,7 @@ impl Store {
         req.input.key = file_key(&req.input.key, object.version.id.as_deref());
         let mut head = self.files.head_object(req).await?;
         let output = &mut head.output;
+        output.e_tag = Some(ETag::Strong(object.etag.clone()));
         output.storage_class = named(&object);
         show_version!(output, object, bucket);
         output.archive_status = object.tier.map(|tier| ArchiveStatus::from_static(tier.as_str()));

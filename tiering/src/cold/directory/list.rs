@@ -10,7 +10,7 @@ use futures::stream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Directory, FLUSH, patience, root_is_there};
+use super::{Directory, FLUSH, etag, patience, root_is_there};
 use crate::cold::{ColdError, Listed, Listing};
 
 /// Files that were found and not asked for yet.
@@ -28,7 +28,8 @@ enum Walk {
 impl Directory {
     /// Walks on a thread of its own, which waits when it is ahead. Links are not followed, unfinished puts are left out.
     pub(in crate::cold) fn list(&self, prefix: &str) -> Listing {
-        let below = match prefix.trim_end_matches('/') {
+        let mark = if prefix.starts_with('/') { "/" } else { "" };
+        let below = match prefix.trim_matches('/') {
             "" => Ok(self.root.to_path_buf()),
             folder => self.path(folder),
         };
@@ -37,13 +38,16 @@ impl Directory {
             Err(error) => return Box::pin(stream::iter([Err(error)])),
         };
         let start = Walk::Start(self.clone(), below);
-        Box::pin(stream::try_unfold(start, |walk| async move {
+        Box::pin(stream::try_unfold(start, move |walk| async move {
             let (mut found, store, limit) = match walk {
                 Walk::Goes(found, store, limit) => (found, store, limit),
                 Walk::Start(store, below) => (store.walk(below).await?, store.clone(), patience(store.timeout, FLUSH)),
             };
             match timeout(limit, found.recv()).await {
-                Ok(Some(Ok(listed))) => Ok(Some((listed, Walk::Goes(found, store, limit)))),
+                Ok(Some(Ok(mut listed))) => {
+                    listed.key.insert_str(0, mark);
+                    Ok(Some((listed, Walk::Goes(found, store, limit))))
+                }
                 Ok(Some(Err(error))) => Err(store.failure("", error)),
                 Ok(None) => Ok(None),
                 Err(_) => Err(ColdError::Unavailable(format!("{}: does not answer", store.root.display()))),
@@ -115,6 +119,8 @@ fn tell(root: &Path, path: &Path, kind: &fs::FileType, found: &mpsc::Sender<io::
         key: key.to_owned(),
         length: metadata.len(),
         put_at: Timestamp(i64::try_from(put_at.as_micros()).unwrap_or_default()),
+        etag: etag(&metadata),
+        archived: false,
     };
     Ok(found.blocking_send(Ok(listed)).is_ok())
 }

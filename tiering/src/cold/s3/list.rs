@@ -1,11 +1,12 @@
 //! What is in the bucket, by ListObjectsV2.
 
+use aws_sdk_s3::types::ObjectStorageClass;
 use filmroom_index::model::Timestamp;
 use futures::stream;
 use metrics::counter;
 
-use super::S3;
 use super::error::classify;
+use super::{S3, bare};
 use crate::cold::{ColdError, Listed, Listing};
 
 /// Where a listing stands.
@@ -18,27 +19,37 @@ enum Place {
 impl S3 {
     /// A page of at most a thousand keys in memory at a time.
     pub(in crate::cold) fn list(&self, prefix: &str, after: Option<&str>) -> Listing {
+        let absolute = prefix.starts_with('/');
         let prefix = self.full_key(prefix);
         let after = after.map(|key| self.full_key(key));
-        let pages = stream::try_unfold((self.clone(), prefix, Place::Start(after)), |(store, prefix, place)| async move {
-            let (after, token) = match place {
-                Place::Start(after) => (after, None),
-                Place::Next(token) => (None, Some(token)),
-                Place::End => return Ok::<_, ColdError>(None),
-            };
-            let (page, next) = store.page(&prefix, after, token).await?;
-            let place = next.map_or(Place::End, Place::Next);
-            Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, prefix, place))))
-        });
+        let pages = stream::try_unfold(
+            (self.clone(), prefix, Place::Start(after)),
+            move |(store, prefix, place)| async move {
+                let (after, token) = match place {
+                    Place::Start(after) => (after, None),
+                    Place::Next(token) => (None, Some(token)),
+                    Place::End => return Ok::<_, ColdError>(None),
+                };
+                let (page, next) = store.page(&prefix, after, token, absolute).await?;
+                let place = next.map_or(Place::End, Place::Next);
+                Ok(Some((stream::iter(page.into_iter().map(Ok)), (store, prefix, place))))
+            },
+        );
         Box::pin(futures::TryStreamExt::try_flatten(pages))
     }
 
-    async fn page(&self, prefix: &str, after: Option<String>, token: Option<String>) -> Result<(Vec<Listed>, Option<String>), ColdError> {
+    async fn page(
+        &self,
+        prefix: &str,
+        after: Option<String>,
+        token: Option<String>,
+        absolute: bool,
+    ) -> Result<(Vec<Listed>, Option<String>), ColdError> {
         let list = self.client.list_objects_v2().bucket(&*self.bucket).prefix(prefix);
         let page = list.set_start_after(after).set_continuation_token(token).send().await;
         let page = page.map_err(|error| classify(&error, prefix))?;
         counter!("filmroom_cold_requests_total", "operation" => "list", "result" => "ok").increment(1);
-        let root = self.root();
+        let (root, mark) = if absolute { (String::new(), "/") } else { (self.root(), "") };
         let mut listed = Vec::new();
         for object in page.contents.unwrap_or_default() {
             let key = object.key.unwrap_or_default();
@@ -55,9 +66,14 @@ impl S3 {
                     .and_then(|at| at.secs().checked_mul(1_000_000))
                     .unwrap_or_default();
                 listed.push(Listed {
-                    key: key.to_owned(),
+                    key: format!("{mark}{key}"),
                     length,
                     put_at: Timestamp(put_at),
+                    etag: object.e_tag.as_deref().map(bare).unwrap_or_default(),
+                    archived: matches!(
+                        object.storage_class,
+                        Some(ObjectStorageClass::Glacier | ObjectStorageClass::DeepArchive)
+                    ),
                 });
             }
         }

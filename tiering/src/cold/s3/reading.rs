@@ -15,9 +15,9 @@ use crate::cold::{ByteStream, ColdError};
 /// The longest pause before a broken body is asked for again.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// Asks for an object or a range of it, which must not be empty.
-pub(super) async fn start(store: S3, key: &str, range: Option<Range<u64>>) -> Result<ByteStream, ColdError> {
-    let answer = store.request(key, range.as_ref(), None).await?;
+/// Asks for an object or a range of it, which must not be empty. With `etag`, as headers have it: of that very object.
+pub(super) async fn start(store: S3, key: &str, range: Option<Range<u64>>, etag: Option<String>) -> Result<ByteStream, ColdError> {
+    let answer = store.request(key, range.as_ref(), etag).await?;
     let first = range.as_ref().map_or(0, |range| range.start);
     let length = length(&answer).map_err(|error| ColdError::Unavailable(format!("{key}: {error}")))?;
     if let Some(wanted) = range.filter(|range| range.end - range.start != length) {

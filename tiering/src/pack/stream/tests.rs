@@ -2,8 +2,8 @@ use filmroom_index::part10::FileMeta;
 use futures::StreamExt;
 
 use super::*;
-use crate::pack::plan;
 use crate::pack::tests::{claim, member, python};
+use crate::pack::{Layout, plan};
 
 /// Hot files in a directory, each with a data set of its length; some of several chunks.
 struct Hot {
@@ -40,9 +40,11 @@ impl Hot {
 
     /// The pack's bytes, or why it is none, and how many bytes it was planned to have.
     async fn pack(&self) -> (std::io::Result<Vec<u8>>, u64) {
-        let pack = plan(&claim(self.members.clone())).remove(0);
+        let pack = plan(&claim(self.members.clone()), Layout::Pack).remove(0);
         let directory = self.directory.path().to_path_buf();
-        let mut chunks = stream(&pack.key, self.members.clone(), move |object| directory.join(object.to_string()));
+        let mut chunks = stream(ColdLayout::Pack, &pack.key, self.members.clone(), move |object| {
+            directory.join(object.to_string())
+        });
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.next().await {
             match chunk {
@@ -100,10 +102,10 @@ async fn a_rotten_file_ends_the_pack_and_is_named() {
 #[tokio::test]
 async fn a_key_takes_the_bytes_of_its_own_members_only() {
     let hot = Hot::with(&[1000, 2000]);
-    let key = plan(&claim(hot.members.clone())).remove(0).key;
+    let key = plan(&claim(hot.members.clone()), Layout::Pack).remove(0).key;
     let directory = hot.directory.path().to_path_buf();
     let fewer = hot.members[..1].to_vec();
-    let mut chunks = stream(&key, fewer, move |object| directory.join(object.to_string()));
+    let mut chunks = stream(ColdLayout::Pack, &key, fewer, move |object| directory.join(object.to_string()));
     assert_eq!(chunks.next().await.unwrap().unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     assert!(chunks.next().await.is_none());
 }
