@@ -36,9 +36,10 @@ async fn both_erase_scrub_and_check(postgres: Option<&str>) {
         let node = if place % 2 == 0 { &first } else { &second };
         node.store_all(slices).await;
     }
-    for node in [&first, &second] {
-        node.archive.offload(STUDY).await.unwrap();
-    }
+    // Each waits for the whole study.
+    let (one, other) = tokio::join!(first.archive.offload(STUDY), second.archive.offload(STUDY));
+    one.unwrap();
+    other.unwrap();
     // What one has on its disk as well the other one erases too.
     assert!(second.archive.evict(STUDY).await.unwrap() > 0);
     let stop = CancellationToken::new();
