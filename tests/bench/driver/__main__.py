@@ -24,12 +24,20 @@ def main():
     parser.add_argument("--only", action="append", default=[], help="only servers whose name holds this; may be given again")
     parser.add_argument("--million", type=int, default=1_000_000, help="studies of the large catalogue of find (1,000,000)")
     parser.add_argument("--catalogues", type=Path, help="keep generated catalogues in this folder, and use those that are there")
+    parser.add_argument("--again", type=Path, help="measure nothing: the tables of figures that were kept")
     parser.add_argument("--work", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.scenario) - set(SCENARIOS)
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     options.rounds = options.rounds or (1 if options.quick else 3)
+
+    if options.again:
+        figures = Figures(None)
+        figures.rows = [json.loads(line) for line in options.again.read_text().splitlines()]
+        for name in options.scenario or SCENARIOS:
+            print(SCENARIOS[name].table(figures))
+        return
 
     folder = ROOT / "target/bench"
     folder.mkdir(parents=True, exist_ok=True)

@@ -88,11 +88,12 @@ SYNCS = "fsync,fdatasync,sync_file_range,msync,syncfs"
 def flushes(roots, folder, action):
     """What the processes flush while something happens: how often each kind of file. None where strace may not look."""
     log = Path(folder) / "strace.log"
-    pids = [argument for pid in tree(roots) for argument in ("-p", str(pid))]
-    tracer = subprocess.Popen(["strace", "-f", "-y", "-e", f"trace={SYNCS}", "-o", str(log), *pids], stderr=subprocess.DEVNULL)
+    pids = tree(roots)
+    arguments = [argument for pid in pids for argument in ("-p", str(pid))]
+    tracer = subprocess.Popen(["strace", "-f", "-y", "-e", f"trace={SYNCS}", "-o", str(log), *arguments], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10
-        while not all(traced(pid) for pid in roots):
+        while not all(traced(pid) for pid in pids):
             if tracer.poll() is not None or time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
@@ -109,10 +110,11 @@ def flushes(roots, folder, action):
 
 
 def traced(pid):
+    """Whether strace has it; what has ended meanwhile needs none."""
     try:
         return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return False
+        return True
 
 
 def what(name):
