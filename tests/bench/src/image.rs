@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     Cr,
     /// A structured report: 3 KB
     Small,
-    /// What the population has, without pixels: 2 KB
+    /// What the population has, without pixels: 1 KB
     Header,
 }
 
