@@ -180,7 +180,7 @@ impl Population {
                     description: if report {
                         "Report"
                     } else {
-                        *chance.about("description", 0).one(&SERIES_DESCRIPTIONS)
+                        chance.about("description", 0).one::<&str>(&SERIES_DESCRIPTIONS)
                     },
                     body_part: region,
                     instances: if report {

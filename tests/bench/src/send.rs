@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::figures::{Latencies, cpu_seconds};
@@ -77,6 +77,9 @@ pub(crate) fn run(arguments: &Send) -> Result<()> {
     let ended = sent.iter().map(|sent| sent.ended).max().context("nothing was sent")?;
     let seconds = (ended - began).as_secs_f64();
     let stored: u64 = sent.iter().map(|sent| sent.stored).sum();
+    if stored == 0 {
+        bail!("nothing was stored");
+    }
     let bytes: u64 = sent.iter().map(|sent| sent.bytes).sum();
     let failed: u64 = sent.iter().map(|sent| sent.failed).sum();
     let latencies = Latencies::together(sent.into_iter().map(|sent| sent.latencies));
@@ -117,8 +120,6 @@ fn associate(arguments: &Send, images: &[Image], noise: &[u8], barrier: &Barrier
     let proposed: Vec<Proposed> = proposed.collect();
     barrier.wait();
     let began = Instant::now();
-    let mut association = Association::request(&arguments.target, &proposed)?;
-    let until = arguments.seconds.map(|seconds| began + Duration::from_secs_f64(seconds));
     let mut sent = Sent {
         began,
         ended: began,
@@ -127,6 +128,19 @@ fn associate(arguments: &Send, images: &[Image], noise: &[u8], barrier: &Barrier
         bytes: 0,
         failed: 0,
     };
+    if let Err(error) = stream(arguments, images, noise, &proposed, &mut sent) {
+        // What a server breaks off has failed; what it took before counts.
+        eprintln!("an association ended: {error:#}");
+        sent.failed = images.len() as u64 - sent.stored;
+    }
+    sent.ended = Instant::now();
+    Ok(sent)
+}
+
+/// One association from its request to its release.
+fn stream(arguments: &Send, images: &[Image], noise: &[u8], proposed: &[Proposed<'_>], sent: &mut Sent) -> Result<()> {
+    let mut association = Association::request(&arguments.target, proposed)?;
+    let until = arguments.seconds.map(|seconds| sent.began + Duration::from_secs_f64(seconds));
     for (image, id) in images.iter().zip((1..=u16::MAX).cycle()) {
         if until.is_some_and(|until| Instant::now() > until) {
             break;
@@ -151,7 +165,5 @@ fn associate(arguments: &Send, images: &[Image], noise: &[u8], barrier: &Barrier
             }
         }
     }
-    association.release()?;
-    sent.ended = Instant::now();
-    Ok(sent)
+    association.release()
 }
