@@ -18,10 +18,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use filmroom_index::catalogue::Catalogue;
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{AeTitle, DuplicatePolicy, Uid};
+use filmroom_index::model::Uid;
 use filmroom_index::part10::FileMeta;
-use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
-use filmroom_tiering::pack::Layout;
+use filmroom_tiering::archive::Archive;
+use settings::{sender, settings};
+
+mod settings;
 
 /// Bytes of pixels: a CT slice of 512 by 512.
 const PIXELS: usize = 512 * 512 * 2;
@@ -76,30 +78,10 @@ async fn store(directory: &Path, tasks: u32, header: Vec<u8>) -> Duration {
     let catalogue = Catalogue::open(&format!("sqlite:{}", data_dir.join("catalogue.db").display()))
         .await
         .expect("a catalogue");
-    let sender = Sender {
-        source: AeTitle::parse("CT1").expect("a title"),
-        default_issuer: None,
-        duplicates: DuplicatePolicy::Correct,
-    };
-    let settings = Settings {
-        data_dir,
-        reserve: 0,
-        high_watermark: 0.9,
-        low_watermark: 0.8,
-        evict_after: Duration::from_secs(3600),
-        recall_budget: 0,
-        senders: Senders {
-            own: sender.clone(),
-            listed: Vec::new(),
-            may_reject: Vec::new(),
-        },
-        cold: None,
-        offload_after: Duration::from_secs(3600),
-        layout: Layout::Pack,
-        mover_interval: Duration::from_secs(60),
-        rules: filmroom_tiering::rules::Rules::default(),
-    };
-    let archive = Archive::open(settings, catalogue, Clock::System).await.expect("an archive");
+    let sender = sender();
+    let archive = Archive::open(settings(&data_dir, None), catalogue, Clock::System)
+        .await
+        .expect("an archive");
     let next = Arc::new(AtomicU32::new(0));
     let started = Instant::now();
     let mut running = tokio::task::JoinSet::new();

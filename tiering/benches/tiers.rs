@@ -6,21 +6,22 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking, as tests do")]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::Catalogue;
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{AeTitle, DuplicatePolicy, Level, Uid};
+use filmroom_index::model::{Level, Uid};
 use filmroom_index::part10::FileMeta;
 use filmroom_index::query::{MatchKey, Matcher, Query, Root};
-use filmroom_tiering::archive::{Archive, Sender, Senders, Settings};
-use filmroom_tiering::cold::{ColdLocation, ColdSettings};
-use filmroom_tiering::pack::Layout;
+use filmroom_tiering::archive::Archive;
 use filmroom_tiering::recall::{Release, RetrieveTerms};
+use settings::{sender, settings};
 use tokio_util::sync::CancellationToken;
+
+mod settings;
 
 /// Bytes of pixels: a CT slice of 512 by 512.
 const SLICE: u32 = 512 * 512 * 2;
@@ -51,7 +52,7 @@ async fn run(directory: &Path, what: &str, images: u32, pixels: u32) {
     std::fs::create_dir(&cold).expect("a directory");
     let url = format!("sqlite:{}", data_dir.join("catalogue.db").display());
     let catalogue = Catalogue::open(&url).await.expect("a catalogue");
-    let archive = Archive::open(settings(&data_dir, cold), catalogue, Clock::System)
+    let archive = Archive::open(settings(&data_dir, Some(cold)), catalogue, Clock::System)
         .await
         .expect("an archive");
     let stop = CancellationToken::new();
@@ -85,39 +86,6 @@ async fn run(directory: &Path, what: &str, images: u32, pixels: u32) {
     stop.cancel();
     mover.await.expect("no panic");
     archive.close().await;
-}
-
-fn sender() -> Sender {
-    Sender {
-        source: AeTitle::parse("CT1").expect("a title"),
-        default_issuer: None,
-        duplicates: DuplicatePolicy::Correct,
-    }
-}
-
-fn settings(data_dir: &Path, cold: std::path::PathBuf) -> Settings {
-    Settings {
-        data_dir: data_dir.to_owned(),
-        reserve: 0,
-        high_watermark: 1.0,
-        low_watermark: 1.0,
-        evict_after: Duration::from_secs(1 << 30),
-        recall_budget: u64::MAX,
-        senders: Senders {
-            own: sender(),
-            listed: Vec::new(),
-            may_reject: Vec::new(),
-        },
-        cold: Some(ColdSettings {
-            timeout: Duration::from_secs(60),
-            attempts: 1,
-            ..ColdSettings::new(ColdLocation::Directory(cold))
-        }),
-        offload_after: Duration::from_secs(3600),
-        layout: Layout::Pack,
-        mover_interval: Duration::from_secs(60),
-        rules: filmroom_tiering::rules::Rules::default(),
-    }
 }
 
 async fn store(archive: &Archive, number: u32, pixels: u32) {

@@ -80,7 +80,6 @@ pub(crate) async fn start(settings: Settings, reserve: u64) -> Node {
         offload_after: Duration::from_secs(3600),
         mover_interval: Duration::from_secs(60),
         rules: filmroom_tiering::rules::Rules::default(),
-        layout: filmroom_tiering::pack::Layout::Pack,
     };
     let archive = Archive::open(archive_settings, catalogue, Clock::System).await.unwrap();
     let server = Server::bind(Arc::new(settings), archive.clone()).await.unwrap();

@@ -63,7 +63,6 @@ impl Lab {
             offload_after: Duration::from_secs(1 << 30),
             mover_interval: Duration::from_secs(3600),
             rules: filmroom_tiering::rules::Rules::default(),
-            layout: filmroom_tiering::pack::Layout::Pack,
         };
         std::fs::create_dir_all(dir.path().join("cold")).unwrap();
         let archive = Archive::open(tiering, catalogue, Clock::System).await.unwrap();

@@ -1,0 +1,113 @@
+"""The cold store, an S3 on the same machine: offload, retrieval of what has left the disk, and what both do to ingest, beside aws-sdk-s3 alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+from harness import cold
+from harness.ports import free_port
+from harness.s3 import KEY, SECRET, S3
+
+from .figures import BENCH, bench, markdown, median, number, ratio, spread
+from .processes import Meter
+from .servers import Filmroom, chosen, is_ours
+
+SLICES = 300
+STUDIES = 4
+DATABASES = {"filmroom, SQLite": "sqlite", "filmroom, PostgreSQL": "postgres"}
+
+
+def study_uid(seed, study):
+    """As `population` makes them."""
+    return f"2.25.1{seed % 1_000_000:06}{study:010}{0:04}{0:06}"
+
+
+def run(options, figures):
+    store = S3(options.work / "s3")
+    try:
+        for turn in range(options.rounds):
+            for name in filter(is_ours, chosen(options)):
+                try:
+                    measure(options, figures, name, store, turn + 1)
+                except Exception as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    figures.add(scenario="cold", server=name, round=turn + 1, error=str(error)[:300])
+    finally:
+        store.kill()
+
+
+def measure(options, figures, name, store, turn):
+    slices, studies = (20, 2) if options.quick else (SLICES, STUDIES)
+    case = dict(scenario="cold", server=name, round=turn)
+    bucket = cold.new_bucket(store.client())
+    credentials = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    folder = options.work / "server"
+    shutil.rmtree(folder, ignore_errors=True)
+    sink = free_port()
+    section = cold.section(bucket, store.endpoint, timeout="60s", interval="60s")
+    server = Filmroom(folder, True, sink, database=DATABASES[name], sections=section, environment=credentials)
+    try:
+        server.start()
+        bench("send", "--port", server.port, "--images", slices * studies, "--series", slices, "--associations", 2)
+        size = sum(path.stat().st_size for path in server.node.hot_files())
+        with Meter(server.pids) as meter:
+            began = time.monotonic()
+            for study in range(studies):
+                server.node.command("offload", study_uid(1, study), timeout=600)
+            seconds = time.monotonic() - began
+        figures.add(**case, what="offload", seconds=seconds, mb_per_second=size / 1e6 / seconds, cpu_ms_per_mb=meter.cpu * 1e9 / size,
+                    peak_mb=meter.peak / 1e6)
+        alone = bench("put", "--endpoint", store.endpoint, "--bucket", bucket, "--prefix", "alone/", "--length", size // studies,
+                      "--objects", studies, "--parallel", 1)[0]
+        figures.add(**case, what="PUT alone", **alone)
+
+        server.node.command("evict", study_uid(1, 0), timeout=600)
+        with Meter(server.pids) as meter:
+            moved = bench("move", "--port", server.port, "--receive", sink)[0]
+        figures.add(**case, what="C-MOVE of an evicted study", **moved, lost=slices - moved["images"],
+                    cpu_ms_per_mb=meter.cpu * 1e9 / max(moved["bytes"], 1), peak_mb=meter.peak / 1e6)
+        prefix = f"archive/{study_uid(1, 0)}/"
+        figures.add(**case, what="GET alone", **bench("fetch", "--endpoint", store.endpoint, "--bucket", bucket, "--prefix", prefix)[0])
+
+        ingest(figures, case, server, slices, studies)
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def ingest(figures, case, server, slices, studies):
+    """The same images come twice: while nothing else happens, and while those that came before are offloaded."""
+    def send(seed):
+        return bench("send", "--port", server.port, "--images", slices * studies, "--series", slices, "--associations", 4, "--seed", seed)[0]
+
+    figures.add(**case, what="ingest alone", **send(2))
+    sender = subprocess.Popen([BENCH, "send", "--port", str(server.port), "--images", str(slices * studies), "--series", str(slices),
+                               "--associations", "4", "--seed", "3"], stdout=subprocess.PIPE, text=True)
+    for study in range(studies):
+        server.node.command("offload", study_uid(2, study), timeout=600)
+        if sender.poll() is not None:
+            break
+    output, _ = sender.communicate(timeout=600)
+    figures.add(**case, what="ingest while offloading", **json.loads(output.splitlines()[0]))
+
+
+def table(figures):
+    case = dict(scenario="cold")
+    rows = []
+    for name in dict.fromkeys(row["server"] for row in figures.of(**case)):
+        of = lambda what: figures.of(**case, server=name, what=what)
+        for what, limit in (("offload", "PUT alone"), ("C-MOVE of an evicted study", "GET alone")):
+            speed, bare = median(of(what), "mb_per_second"), median(of(limit), "mb_per_second")
+            rows.append([what, name, spread(of(what), "mb_per_second"), f"{number(bare)} ({limit})", ratio(speed, bare),
+                         number(median(of(what), "first_ms"), 0), number(median(of(what), "cpu_ms_per_mb"), 1), number(median(of(what), "peak_mb"))])
+    heads = ["", "server", "MB/s", "aws-sdk-s3 alone", "ratio", "first image ms", "server CPU ms/MB", "peak RSS MB"]
+    text = ["## The cold store\n", markdown(heads, rows)]
+    rows = []
+    for what in ("ingest alone", "ingest while offloading"):
+        for name in dict.fromkeys(row["server"] for row in figures.of(**case, what=what)):
+            of = figures.of(**case, server=name, what=what)
+            rows.append([what, name, spread(of, "images_per_second"), number(median(of, "p50_ms"), 1), number(median(of, "p99_ms"), 1)])
+    text.append(markdown(["CT, 4 associations", "server", "images/s", "p50 ms", "p99 ms"], rows))
+    return "\n".join(text)
