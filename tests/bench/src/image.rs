@@ -227,7 +227,9 @@ fn report(header: &mut DataSet) {
                 tags::TEXT_VALUE,
                 text(
                     VR::UT,
-                    &"No acute finding. The lungs are clear, the heart is of normal size. ".repeat(8),
+                    "No acute finding. The lungs are clear, the heart is of normal size. "
+                        .repeat(8)
+                        .trim_end(),
                 ),
             ),
         ])
@@ -281,9 +283,12 @@ mod tests {
     fn the_scanner_reads_what_was_put() {
         for kind in [Kind::Ct, Kind::Small, Kind::Header] {
             let (population, study, series) = sample(kind);
-            let scanned = filmroom_index::header::scan(&whole(kind), &Uid::parse(TRANSFER_SYNTAX).unwrap()).unwrap();
-            let put = header(&study, &series, kind, &population.uid(3, 1, 2), 2);
+            let mut scanned = filmroom_index::header::scan(&whole(kind), &Uid::parse(TRANSFER_SYNTAX).unwrap()).unwrap();
+            let mut put = header(&study, &series, kind, &population.uid(3, 1, 2), 2);
             assert!(!scanned.partial);
+            // Which one is written depends on the texts.
+            scanned.attributes.remove(tags::SPECIFIC_CHARACTER_SET);
+            put.remove(tags::SPECIFIC_CHARACTER_SET);
             assert_eq!(scanned.attributes, put);
         }
     }
