@@ -52,9 +52,9 @@ class Image:
         image.SeriesNumber, image.InstanceNumber = self.series + 1, number % series_size + 1
         if private:
             image.private_block(0x0009, "FILMROOM TEST", create=True).add_new(1, "OB", bytes(private))
-        image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = 64, 48, 8, 8, 7
+        image.Rows, image.Columns, image.BitsAllocated, image.BitsStored, image.HighBit = 160, 160, 8, 8, 7
         image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelRepresentation = 1, "MONOCHROME2", 0
-        image.PixelData = numpy.random.default_rng(number).integers(0, 255, 64 * 48, dtype=numpy.uint8).tobytes()
+        image.PixelData = numpy.random.default_rng(number).integers(0, 255, 160 * 160, dtype=numpy.uint8).tobytes()
         file = io.BytesIO()
         image.save_as(file, enforce_file_format=True)
         self.content = file.getvalue()

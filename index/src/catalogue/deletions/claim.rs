@@ -77,14 +77,11 @@ impl Catalogue {
             }
         }
         let sql = concat!(
-            "SELECT ",
-            member_columns!(),
-            " FROM objects o WHERE o.series = $1 AND o.pack = $2 AND NOT ",
+            "SELECT o.object_id FROM objects o WHERE o.series = $1 AND o.pack = $2 AND NOT ",
             stays!(),
             " ORDER BY o.pack_offset"
         );
-        let erase: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
-        let erase = erase.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
+        let erase: Vec<(Uuid,)> = fetch_all!(connection, sql, row.series, row.id)?;
         let sql = "SELECT o.object_id FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $3 AND h.state = 'held'
                    WHERE o.series = $1 AND o.pack = $2";
         let hot: Vec<(Uuid,)> = fetch_all!(connection, sql, row.series, row.id, node)?;
@@ -108,7 +105,7 @@ impl Catalogue {
                 .filter(|object| keep.iter().any(|(member, _)| member.object == *object))
                 .collect(),
             keep,
-            erase,
+            erase: erase.into_iter().map(|(object,)| ObjectId(object)).collect(),
             replacement,
             manifest: row.manifest,
             together,

@@ -205,7 +205,7 @@ pub struct ErasureClaim {
     /// Members that stay, with the serving state that the pack says of them, by offset. None: the pack goes
     pub keep: Vec<(Member, u64)>,
     /// Members that go
-    pub erase: Vec<(Member, u64)>,
+    pub erase: Vec<ObjectId>,
     /// Those of `keep` that are hot on the node that claimed
     pub hot: Vec<ObjectId>,
     /// Key of a pack that an earlier attempt has begun to put in its place; empty: none
