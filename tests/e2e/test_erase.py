@@ -71,7 +71,7 @@ class Vault:
         return sorted(row for row in rows if "/journal-" not in row[0] and row[0].endswith(suffix))
 
     def key(self):
-        ((key, _),) = self.versions(".zip")
+        ((key, _),) = set(self.versions(".zip"))
         return key
 
     def body(self, key):
@@ -103,7 +103,9 @@ class Vault:
         assert holding(self.node.data / "hot", unit) == [] and holding(self.node.data / "incoming", unit) == []
         assert holding(self.emulator.folder / "data", unit) == []
         uid = str(sample.read(self.paths[GONE]).SOPInstanceUID)
-        assert [marker for _, marker in self.versions()] == [False, False], "one pack, one manifest, each in one version"
+        versions = self.versions()
+        # What was put and not on record when the node was killed is put again: the same bytes in two versions.
+        assert len({key for key, _ in versions}) == 2 and not any(marker for _, marker in versions), "one pack, one manifest"
         with zipfile.ZipFile(io.BytesIO(self.body(self.key()))) as pack:
             assert set(pack.namelist()) == {f"{sample.read(path).SOPInstanceUID}.dcm" for path in self.stays()}
         manifest = self.body(self.key().removesuffix(".zip") + ".json.zst")

@@ -43,9 +43,12 @@ pub(super) struct Lengths {
 }
 
 impl Lengths {
-    /// Whether two files, or their data sets behind what different programs write in front of them, are as long.
+    /// Whether two data sets are as long, whatever different programs write in front of them; the files, where that of one is not known.
     fn match_those_of(self, other: Lengths) -> bool {
-        self.file == other.file || (self.data_set.is_some() && self.data_set == other.data_set)
+        match (self.data_set, other.data_set) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.file == other.file,
+        }
     }
 }
 

@@ -280,3 +280,12 @@ fn what_a_note_in_force_lists_is_never_served_by_arriving() {
         Decision::Redundant { kept: accepted.object }
     );
 }
+
+#[test]
+fn data_sets_are_compared_by_their_own_length_whatever_stands_before_them() {
+    let lengths = |file, data_set| Lengths { file, data_set };
+    assert!(lengths(1000, Some(800)).match_those_of(lengths(1032, Some(800))));
+    assert!(!lengths(1000, Some(800)).match_those_of(lengths(1000, Some(832))));
+    assert!(lengths(1000, None).match_those_of(lengths(1000, Some(800))));
+    assert!(!lengths(1000, None).match_those_of(lengths(1032, Some(800))));
+}
