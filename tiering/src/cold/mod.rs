@@ -245,8 +245,12 @@ impl ColdStore {
     }
 
     /// Puts an object of exactly `length` bytes. Durable when this returns. Memory is bounded whatever the length. Returns the CRC-64/NVME of the bytes; it was
-    /// sent along, so a store that checks has checked it. If `body` fails, or this is dropped, nothing is left under the key.
+    /// sent along, so a store that checks has checked it. If `body` fails, or this is dropped, nothing is left under the key. What lies outside our own prefix is
+    /// another program's, and never written.
     pub async fn put(&self, key: &str, class: Class, length: u64, body: ByteStream) -> Result<u64, ColdError> {
+        if key.starts_with('/') {
+            return Err(ColdError::Refused(format!("{key} is another program's")));
+        }
         let put = async {
             match self {
                 ColdStore::S3(store) => store.put(key, class, length, body).await,
