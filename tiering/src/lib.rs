@@ -6,9 +6,10 @@
 //! - [`archive`]: opens and locks a data directory, and ties the pieces below to the catalogue.
 //! - [`hot`]: files on local disk: staged, committed, opened, removed; the sweep at start-up.
 //! - [`commit`]: the committer: durability paid once for many.
-//! - [`pack`]: the ZIP layout as a pure function of its members; [`manifest`]: the object beside it.
+//! - [`pack`]: how a series lies in the cold store, in packs or as one object per instance, as a pure function of its members; [`manifest`]: the object that
+//!   tells of them.
 //! - [`import`]: files from elsewhere, by the same path. [`adopt`]: objects that another program put into the cold store, indexed where they lie.
-//! - [`rules`]: which series stay hot longer, are never archived, leave at once: pure.
+//! - [`rules`]: which series stay hot longer, are never archived, leave at once, lie in another layout: pure.
 //! - `erase`: what was deleted on purpose, out of the cold store.
 //! - [`cold`]: the cold store, S3 or a directory. [`bandwidth`]: how many bytes a second, by the hour.
 //! - [`policy`]: what to pack together, what to evict: pure.
