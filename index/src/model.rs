@@ -2,170 +2,22 @@
 //!
 //! A [`Uid`] made here is safe as a path segment, an S3 key segment and an SQL parameter: it has digits and single dots only.
 
+mod ae_title;
 mod patient_id;
 mod restore_tier;
 pub mod sop_class;
 pub mod transfer_syntax;
+mod uid;
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use ae_title::{AeTitle, AeTitleError};
 pub use patient_id::{PatientId, PatientIdError};
 pub use restore_tier::RestoreTier;
-
-/// A DICOM unique identifier (PS3.5 9.1): 1 to 64 characters, digits in components separated by single dots.
-///
-/// Leading zeros in a component are against the standard and are met in the field; they are kept. Trailing NUL and spaces are
-/// padding and are dropped.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Uid(String);
-
-/// Why a text is not a UID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UidError {
-    /// Nothing but padding.
-    #[error("the UID is empty")]
-    Empty,
-    /// PS3.5 9.1 allows 64 characters.
-    #[error("the UID is longer than 64 characters")]
-    TooLong,
-    /// Something else than digits in components separated by single dots.
-    #[error("the UID has characters other than digits and single dots")]
-    Malformed,
-}
-
-impl Uid {
-    /// Checks a text as it stands in an element or a command, padding included.
-    pub fn parse(text: &str) -> Result<Uid, UidError> {
-        let text = text.trim_matches(['\0', ' ']);
-        if text.is_empty() {
-            return Err(UidError::Empty);
-        }
-        if text.len() > 64 {
-            return Err(UidError::TooLong);
-        }
-        let component = |c: &str| !c.is_empty() && c.bytes().all(|b| b.is_ascii_digit());
-        if !text.split('.').all(component) {
-            return Err(UidError::Malformed);
-        }
-        Ok(Uid(text.to_owned()))
-    }
-
-    /// The UID without padding.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Uid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Uid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for Uid {
-    type Err = UidError;
-    fn from_str(text: &str) -> Result<Uid, UidError> {
-        Uid::parse(text)
-    }
-}
-
-impl TryFrom<String> for Uid {
-    type Error = UidError;
-    fn try_from(text: String) -> Result<Uid, UidError> {
-        Uid::parse(&text)
-    }
-}
-
-impl From<Uid> for String {
-    fn from(uid: Uid) -> String {
-        uid.0
-    }
-}
-
-/// An application entity title (PS3.5 6.2, VR AE; PS3.8 9.3.2): 1 to 16 characters, case-sensitive, without the padding
-/// (spaces, NUL, and the CR and LF that some devices add).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct AeTitle(String);
-
-/// Why a text is not an AE title.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AeTitleError {
-    /// Nothing but padding.
-    #[error("the AE title is empty")]
-    Empty,
-    /// More than 16 characters.
-    #[error("the AE title is longer than 16 characters")]
-    TooLong,
-    /// A backslash, a control character or a character outside ASCII.
-    #[error("the AE title has a backslash, a control character or a character outside ASCII")]
-    Malformed,
-}
-
-impl AeTitle {
-    /// Checks a text as it stands in a PDU, an element or the configuration, padding included.
-    pub fn parse(text: &str) -> Result<AeTitle, AeTitleError> {
-        let text = text.trim_matches(['\0', ' ', '\r', '\n']);
-        if text.is_empty() {
-            return Err(AeTitleError::Empty);
-        }
-        if text.len() > 16 {
-            return Err(AeTitleError::TooLong);
-        }
-        if !text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'\\') {
-            return Err(AeTitleError::Malformed);
-        }
-        Ok(AeTitle(text.to_owned()))
-    }
-
-    /// The title without padding.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for AeTitle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for AeTitle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for AeTitle {
-    type Err = AeTitleError;
-    fn from_str(text: &str) -> Result<AeTitle, AeTitleError> {
-        AeTitle::parse(text)
-    }
-}
-
-impl TryFrom<String> for AeTitle {
-    type Error = AeTitleError;
-    fn try_from(text: String) -> Result<AeTitle, AeTitleError> {
-        AeTitle::parse(&text)
-    }
-}
-
-impl From<AeTitle> for String {
-    fn from(title: AeTitle) -> String {
-        title.0
-    }
-}
+pub use uid::{Uid, UidError};
 
 /// What names the file of one received object: a UUIDv7, so a duplicate SOP Instance UID can never overwrite a file and files
 /// sort by arrival.
@@ -402,35 +254,6 @@ pub enum Encoding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_uid_is_safe_as_a_path_segment_or_it_is_none() {
-        for bad in [
-            "../../etc/passwd",
-            ".",
-            "..",
-            "1..2",
-            "1.2.",
-            ".1",
-            "1.2/3",
-            "1.2a",
-            "",
-            "\0\0",
-            "1.2\n3",
-        ] {
-            assert!(Uid::parse(bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(Uid::parse(&"1".repeat(65)), Err(UidError::TooLong));
-        assert_eq!(Uid::parse("1.02.3\0").unwrap().as_str(), "1.02.3");
-        assert_eq!(Uid::parse("1.2.3 ").unwrap().as_str(), "1.2.3");
-    }
-
-    #[test]
-    fn padding_of_an_ae_title_does_not_count() {
-        assert_eq!(AeTitle::parse("  CT1\0\0 \r\n").unwrap().as_str(), "CT1");
-        assert_eq!(AeTitle::parse(" \0"), Err(AeTitleError::Empty));
-        assert!(AeTitle::parse("A\\B").is_err());
-    }
 
     #[test]
     fn an_object_id_knows_its_time() {

@@ -10,12 +10,14 @@ use filmroom_scp::destinations::{SendError, send_study};
 use filmroom_scp::dimse::Status;
 use filmroom_scp::settings::Settings;
 use filmroom_tiering::Archive;
+use filmroom_tiering::repack::Order;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::cli::report::second;
 
 mod patients;
+mod repacking;
 
 /// A thing to do, as the command line sends it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +27,15 @@ pub(crate) enum Action {
     Offload {
         /// Study Instance UID or Accession Number
         study: String,
+    },
+    /// Pack what was adopted
+    Repack {
+        /// Study Instance UIDs or Accession Numbers; none: everything
+        studies: Vec<String>,
+        /// Remove the originals once what was packed is verified
+        remove_originals: bool,
+        /// Restore what S3 has archived
+        restore: bool,
     },
     /// Delete the hot copies of a study's verified packs
     Evict {
@@ -175,6 +186,18 @@ impl Node {
                 self.archive.offload(study).await?;
                 format!("{study}: in the cold store, verified")
             }
+            Action::Repack {
+                studies,
+                remove_originals,
+                restore,
+            } => {
+                let order = Order {
+                    studies: studies.clone(),
+                    remove_originals: *remove_originals,
+                    restore: *restore,
+                };
+                repacking::carry_out(&self.archive, &order).await?
+            }
             Action::Evict { study } => format!("{study}: {} bytes of local disk freed", self.archive.evict(study).await?),
             Action::Recall { study } => format!("{study}: {} instances are hot", self.archive.recall(study).await?),
             Action::Send { ae, study } => self.send(ae, study).await?,
@@ -321,11 +344,12 @@ impl Node {
     }
 
     async fn audit(&self, action: &Action, actor: &str, done: Result<&str, &anyhow::Error>) -> anyhow::Result<()> {
-        let (name, study, destination) = match action {
-            Action::Offload { study } => ("offload", study.as_str(), ""),
-            Action::Evict { study } => ("evict", study.as_str(), ""),
-            Action::Recall { study } => ("recall", study.as_str(), ""),
-            Action::Send { study, ae } => ("send", study.as_str(), ae.as_str()),
+        let (name, studies, destination) = match action {
+            Action::Offload { study } => ("offload", std::slice::from_ref(study), ""),
+            Action::Repack { studies, .. } => ("repack", studies.as_slice(), ""),
+            Action::Evict { study } => ("evict", std::slice::from_ref(study), ""),
+            Action::Recall { study } => ("recall", std::slice::from_ref(study), ""),
+            Action::Send { study, ae } => ("send", std::slice::from_ref(study), ae.as_str()),
             // The catalogue audits these in the transaction that does them.
             Action::Accept { .. }
             | Action::Discard { .. }
@@ -339,8 +363,6 @@ impl Node {
             | Action::RelinkStudy { .. }
             | Action::UndoOverlay { .. } => return Ok(()),
         };
-        // An accession number may name several studies, each with its patient.
-        let named = self.archive.catalogue().studies_named(study).await?;
         let event = |study_uid: String| AuditEvent {
             study_uid,
             destination: destination.to_owned(),
@@ -348,9 +370,17 @@ impl Node {
             detail: done.map_or_else(|error| format!("{error:#}"), str::to_owned),
             ..AuditEvent::new(self.archive.clock().now(), name, actor)
         };
-        let mut events: Vec<AuditEvent> = named.iter().map(|uid| event(uid.to_string())).collect();
+        let mut events: Vec<AuditEvent> = Vec::new();
+        for study in studies {
+            // An accession number may name several studies, each with its patient.
+            let named = self.archive.catalogue().studies_named(study).await?;
+            events.extend(named.iter().map(|uid| event(uid.to_string())));
+            if named.is_empty() {
+                events.push(event(study.clone()));
+            }
+        }
         if events.is_empty() {
-            events.push(event(study.to_owned()));
+            events.push(event(String::new()));
         }
         self.archive.catalogue().audit(&events).await.context("the audit cannot be written")
     }

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use filmroom_tiering::{adopt, fsck};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -24,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::actions::{Action, Node};
-use crate::adoptions;
 use crate::audit::Warnings;
 use crate::certificates;
-use crate::fscks::{self, Step};
+use crate::fscks;
 use crate::imports::Import;
+use crate::strides::Step;
 
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -162,7 +163,7 @@ async fn import(State(shared): State<Shared>, headers: HeaderMap, Json(import): 
     }
 }
 
-async fn adopt(State(shared): State<Shared>, headers: HeaderMap, Json(step): Json<adoptions::Step>) -> Response {
+async fn adopt(State(shared): State<Shared>, headers: HeaderMap, Json(step): Json<Step<adopt::Order, adopt::Place>>) -> Response {
     let actor = match actor(&shared, &headers) {
         Ok(actor) => actor,
         Err(refused) => return *refused,
@@ -173,7 +174,7 @@ async fn adopt(State(shared): State<Shared>, headers: HeaderMap, Json(step): Jso
     }
 }
 
-async fn fsck(State(shared): State<Shared>, headers: HeaderMap, Json(step): Json<Step>) -> Response {
+async fn fsck(State(shared): State<Shared>, headers: HeaderMap, Json(step): Json<Step<fsck::Order, fsck::Place>>) -> Response {
     let actor = match actor(&shared, &headers) {
         Ok(actor) => actor,
         Err(refused) => return *refused,

@@ -12,7 +12,6 @@
 #[cfg(feature = "failpoints")]
 mod abort_at;
 mod actions;
-mod adoptions;
 mod audit;
 mod authority;
 mod certificates;
@@ -21,6 +20,7 @@ mod config;
 mod fscks;
 mod http;
 mod imports;
+mod strides;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -38,8 +38,24 @@ fn main() -> ExitCode {
     run()
 }
 
-#[tokio::main]
-async fn run() -> ExitCode {
+/// Bytes of a worker's stack. What is not optimised needs more than the usual 2 MiB; of what is not used nothing is taken.
+const STACK: usize = 8 * 1024 * 1024;
+
+fn run() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(command()),
+        Err(error) => {
+            eprintln!("filmroom: no threads to work on: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command() -> ExitCode {
     #[cfg(feature = "failpoints")]
     if let Err(error) = abort_at::arm() {
         eprintln!("filmroom: {error:#}");

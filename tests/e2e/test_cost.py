@@ -51,11 +51,11 @@ def shelved(node, folder, name):
 
 
 def check(quote, rounded=0.5):
-    """The parts of a month are what its tiers and the price list say, and its total is their sum. Objects of an estimate are shares of something and are
-    reported to the nearest whole one; those that were counted are exact (`rounded=0`)."""
+    """The parts of a month are what its tiers and the price list say, and its total is their sum. Objects and bytes of an estimate are shares of something
+    and are reported to the nearest whole one; those that were counted are exact (`rounded=0`)."""
     parts = quote["monthly"]
     for tier, held in quote["tiers"].items():
-        assert held["monthly"] == pytest.approx(RATE[tier] * held["bytes"] / GB), tier
+        assert held["monthly"] == pytest.approx(RATE[tier] * held["bytes"] / GB, rel=1e-6, abs=rounded * RATE[tier] / GB), tier
     assert parts["storage"] == pytest.approx(sum(held["monthly"] for held in quote["tiers"].values()))
     monitored = sum(held["objects"] for tier, held in quote["tiers"].items() if tier not in ("standard", "small"))
     assert parts["monitoring"] == pytest.approx(monitored * MONITORING, abs=5 * rounded * MONITORING)

@@ -211,7 +211,9 @@ def test_a_reset_in_the_middle_of_an_object_leaves_nothing(node):
     with Raw(node) as peer:
         peer.associate()
         peer.send(raw.pdu(raw.P_DATA, raw.pdv(3, raw.c_store("1.2.3.79"), command=True)))
-        peer.send(raw.pdu(raw.P_DATA, raw.pdv(3, raw.data_set("1.2.3.79", extra=struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 1 << 20) + bytes(300_000)), last=False)))
+        peer.send(raw.pdu(raw.P_DATA, raw.pdv(3, raw.data_set("1.2.3.79", extra=struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 1 << 22)), last=False)))
+        for _ in range(3):
+            peer.send(raw.pdu(raw.P_DATA, raw.pdv(3, bytes(500_000), last=False)))
         wait_until(lambda: len(node.incoming_files()) == 1, "the first bytes")
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wait_until(lambda: not node.incoming_files(), "an empty incoming/")

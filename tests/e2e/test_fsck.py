@@ -73,8 +73,9 @@ def shelf(request, tmp_path, destination):
 
 
 def on(*pairs):
-    """Runs a test on stores and databases."""
-    return pytest.mark.parametrize("shelf", [tuple(pair.split("-")) for pair in pairs], indirect=True, ids=pairs)
+    """Runs a test on stores and databases; those that begin with `long` only where time is no matter."""
+    shelves = [pytest.param(tuple(pair.split("-")[-2:]), id=pair, marks=[pytest.mark.long] * pair.startswith("long")) for pair in pairs]
+    return pytest.mark.parametrize("shelf", shelves, indirect=True)
 
 
 class Damage:
@@ -183,7 +184,7 @@ class Damage:
         return {kind: self.expected.get(kind, set()) | self.lasting.get(kind, set()) for kind in {**self.expected, **self.lasting}}
 
 
-@on("s3-sqlite", "s3-postgres", "directory-sqlite")
+@on("long-s3-sqlite", "s3-postgres", "directory-sqlite")
 def test_every_kind_of_damage_is_found_named_and_repaired_where_a_good_copy_exists(shelf, destination):
     node, damage = shelf.node, Damage(shelf)
     damage.store_all()

@@ -273,7 +273,7 @@ def test_everything_is_found_as_before_and_no_pack_is_touched(tmp_path, catalogu
         assert sent <= set(known) and len(destination.files()) == len(before["IMAGE"])
 
 
-@pytest.mark.parametrize("step", ["rebuild::after_manifest", "rebuild::after_load", "rebuild::after_decide"])
+@pytest.mark.parametrize("step", ["rebuild::after_load", *(pytest.param(f"rebuild::after_{step}", marks=pytest.mark.long) for step in ("manifest", "decide"))])
 def test_interrupted_anywhere_it_goes_on(tmp_path, catalogue_url, emulator, loss, step):
     node = Node(tmp_path / "node", catalogue_url, {}, cold_section(emulator), environment=emulator.environment)
     hospital = Hospital(tmp_path, node)

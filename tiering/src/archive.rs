@@ -31,6 +31,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Bytes of the disk that stay free: beyond, objects are refused with A700
     pub reserve: u64,
+    /// Whether what is received stays in the system's page cache until that needs the room; otherwise long objects go past it to the disk
+    pub page_cache: bool,
     /// Part of the disk, 0 to 1, beyond which hot copies of verified packs are evicted, least recently used first
     pub high_watermark: f64,
     /// Part of the disk down to which they are evicted
@@ -265,10 +267,10 @@ impl Inner {
 
 /// Locks a data directory and opens the hot store in it.
 pub(crate) async fn open_data(settings: &Settings) -> Result<(DataDir, HotStore), ArchiveError> {
-    let (path, reserve) = (settings.data_dir.clone(), settings.reserve);
+    let (path, reserve, page_cache) = (settings.data_dir.clone(), settings.reserve, settings.page_cache);
     blocking(move || {
         let data_dir = DataDir::open(&path)?;
-        let hot = HotStore::open(&path, reserve).map_err(ArchiveError::disk(&path))?;
+        let hot = HotStore::open(&path, reserve, page_cache).map_err(ArchiveError::disk(&path))?;
         // The embedded catalogue was just opened, perhaps made: the names of its files must be as durable as its commits.
         durable::sync_dir(&path).map_err(ArchiveError::disk(&path))?;
         Ok((data_dir, hot))

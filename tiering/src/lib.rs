@@ -10,10 +10,11 @@
 //!   tells of them.
 //! - [`import`]: files from elsewhere, by the same path. [`adopt`]: objects that another program put into the cold store, indexed where they lie.
 //! - [`rules`]: which series stay hot longer, are never archived, leave at once, lie in another layout: pure.
+//! - [`repack`]: adopted objects, packed as our own.
 //! - `erase`: what was deleted on purpose, out of the cold store.
 //! - [`cold`]: the cold store, S3 or a directory. [`bandwidth`]: how many bytes a second, by the hour.
 //! - [`policy`]: what to pack together, what to evict: pure.
-//! - [`mover`]: offload, verify, evict, write the journal.
+//! - [`mover`]: offload, verify, evict, write the journal. `rounds`: when loops look for work.
 //! - [`rebuild`]: the catalogue made anew.
 //! - [`fsck`]: the catalogue compared with hot files and cold objects.
 //! - [`recall`]: cold instances made readable, one GET per pack however many ask.
@@ -25,6 +26,7 @@
 
 mod admission;
 pub mod adopt;
+mod approach;
 pub mod archive;
 pub mod bandwidth;
 pub mod cold;
@@ -44,7 +46,9 @@ pub mod pack;
 pub mod policy;
 pub mod rebuild;
 pub mod recall;
+pub mod repack;
 mod restore;
+mod rounds;
 pub mod rules;
 pub mod schedule;
 mod withdraw;

@@ -41,7 +41,7 @@ use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{ColdLayout, Described, Member};
 use filmroom_index::dataset::{DataSet, JsonError};
 use filmroom_index::header::Header;
-use filmroom_index::model::{Digest, Level, NodeId, ServingState, Uid};
+use filmroom_index::model::{Digest, Level, NodeId, ObjectId, ServingState, Uid};
 use filmroom_index::query::attributes::level;
 use serde::Deserialize;
 
@@ -145,6 +145,13 @@ impl Manifest {
     /// The members of one of its objects.
     pub fn members(&self, object: usize) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(move |instance| instance.object == object)
+    }
+
+    /// What lies in the cold object that has a key; under its own key, which none has, all that it tells of.
+    pub fn members_under(&self, key: &str) -> Vec<ObjectId> {
+        let only = self.object(key).map(|(index, _)| index);
+        let under = |instance: &&Instance| only.is_none_or(|index| instance.object == index);
+        self.instances.iter().filter(under).map(|instance| instance.member.object).collect()
     }
 
     /// The object that has a key, with its index.

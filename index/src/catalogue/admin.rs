@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::database::{fetch_all, fetch_optional, in_list};
 use super::lists::Ids;
 use super::rows::{read_title, read_uid, unsigned};
-use super::{Catalogue, Counts, Quarantined, Result, StudySummary, totals};
+use super::{Catalogue, ColdLayout, Counts, Quarantined, Result, StudySummary, totals};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
 #[derive(FromRow)]
@@ -69,15 +69,23 @@ impl Catalogue {
                 WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) AS hot_objects,
             (SELECT CAST(coalesce(sum(hot_bytes), 0) AS BIGINT) FROM series_nodes
                 WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) AS hot_bytes,
-            (SELECT count(*) FROM packs WHERE verified_at IS NOT NULL) AS packs_verified,
-            (SELECT CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE verified_at IS NOT NULL) AS pack_bytes,
+            (SELECT count(*) FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL) AS packs_verified,
+            (SELECT CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL) AS pack_bytes,
             (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
-            (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL) AS packs_damaged,
+            (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL AND original_of IS NULL) AS packs_damaged,
             (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending,
             (SELECT count(*) FROM conflicts WHERE resolved_at IS NULL) AS conflicts,
             (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending";
         let row: Option<CountsRow> = fetch_optional!(connection, sql, node.0)?;
         Ok(row.map(CountsRow::read).unwrap_or_default())
+    }
+
+    /// Whether any cold object is of a layout, but for originals that nothing needs.
+    pub async fn holds_layout(&self, layout: ColdLayout) -> Result<bool> {
+        let mut connection = self.read().await?;
+        let sql = "SELECT id FROM packs WHERE layout = $1 AND original_of IS NULL LIMIT 1";
+        let row: Option<(i64,)> = fetch_optional!(connection, sql, layout.as_str())?;
+        Ok(row.is_some())
     }
 
     /// Studies, newest first: of a patient, under whatever ID he had before he was merged.

@@ -1,7 +1,10 @@
 //! The audit: who did what to which patient's images. What leaves it for other systems is in [`super::audit_export`].
 
+use serde::Serialize;
+
 use super::columns::clean;
 use super::database::{Connection, execute};
+use super::lists::{document, hexadecimal};
 use super::rows::signed;
 use super::{AuditEvent, Catalogue, Result};
 
@@ -11,19 +14,86 @@ const MAX_TEXT: usize = 1024;
 /// Longest identifier of a query that is written down, bytes.
 const MAX_QUERY: usize = 8192;
 
-/// Columns and values but for the id, which PostgreSQL is made to take after the transaction has its number.
-macro_rules! row {
-    ($before:literal, $from:literal) => {
+/// Makes the rows that `$1` has under `audit`. On PostgreSQL an id is taken after the transaction has its number.
+macro_rules! insert_audit {
+    (columns) => {
+        "INSERT INTO audit (at, action, actor, user_name, address, destination, patient_id, study_uid, outcome, instances, sop_class, query, detail) "
+    };
+    (sqlite) => {
         concat!(
-            $before,
-            "INSERT INTO audit (at, action, actor, user_name, address, destination, patient_id, study_uid, outcome, instances, sop_class, query, detail)
-             SELECT $1, $2, $3, $4, $5, $6,
-                CASE WHEN $7 <> '' OR $8 = '' THEN $7 ELSE coalesce(
-                    (SELECT p.patient_id FROM studies st JOIN patients p ON p.id = st.patient WHERE st.study_uid = $8), '') END,
-                $8, $9, $10, $11, $12, $13",
-            $from
+            insert_audit!(columns),
+            "SELECT value ->> 'at', value ->> 'action', value ->> 'actor', value ->> 'user_name', value ->> 'address', value ->> 'destination',
+                CASE WHEN value ->> 'patient_id' <> '' OR value ->> 'study_uid' = '' THEN value ->> 'patient_id' ELSE coalesce(
+                    (SELECT p.patient_id FROM studies st JOIN patients p ON p.id = st.patient WHERE st.study_uid = value ->> 'study_uid'), '') END,
+                value ->> 'study_uid', value ->> 'outcome', value ->> 'instances', value ->> 'sop_class', unhex(value ->> 'query'),
+                value ->> 'detail'
+             FROM json_each($1, '$.audit')"
         )
     };
+    (postgres) => {
+        concat!(
+            insert_audit!(columns),
+            "SELECT x.at, x.action, x.actor, x.user_name, x.address, x.destination,
+                CASE WHEN x.patient_id <> '' OR x.study_uid = '' THEN x.patient_id ELSE coalesce(
+                    (SELECT p.patient_id FROM studies st JOIN patients p ON p.id = st.patient WHERE st.study_uid = x.study_uid), '') END,
+                x.study_uid, x.outcome, x.instances, x.sop_class, decode(x.query, 'hex'), x.detail
+             FROM own, document, jsonb_to_recordset(document.body -> 'audit') AS x (
+                at bigint, action text, actor text, user_name text, address text, destination text, patient_id text, study_uid text,
+                outcome text, instances bigint, sop_class text, query text, detail text)"
+        )
+    };
+}
+
+/// What a transaction on PostgreSQL needs before [`insert_audit`]: whoever has an id has a transaction number before it, which the export relies on to know
+/// that no smaller id is still to come.
+macro_rules! own_number {
+    () => {
+        "own AS MATERIALIZED (SELECT pg_current_xact_id() AS number)"
+    };
+}
+
+/// Rows of `audit`.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct AuditRows<'a>(Vec<AuditRow<'a>>);
+
+#[derive(Serialize)]
+struct AuditRow<'a> {
+    at: i64,
+    action: &'a str,
+    actor: String,
+    user_name: String,
+    address: String,
+    destination: String,
+    patient_id: String,
+    study_uid: String,
+    outcome: &'a str,
+    instances: i64,
+    sop_class: String,
+    query: String,
+    detail: String,
+}
+
+impl<'a> FromIterator<&'a AuditEvent> for AuditRows<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a AuditEvent>>(events: I) -> AuditRows<'a> {
+        let row = |event: &'a AuditEvent| AuditRow {
+            at: event.at.0,
+            action: event.action,
+            actor: clean(&event.actor, MAX_TEXT),
+            user_name: clean(&event.user, MAX_TEXT),
+            address: clean(&event.address, MAX_TEXT),
+            destination: clean(&event.destination, MAX_TEXT),
+            patient_id: clean(&event.patient_id, MAX_TEXT),
+            study_uid: clean(&event.study_uid, MAX_TEXT),
+            outcome: event.outcome.as_str(),
+            instances: signed(event.instances),
+            sop_class: clean(&event.sop_class, MAX_TEXT),
+            // A part of an identifier would be none.
+            query: hexadecimal(if event.query.len() > MAX_QUERY { &[] } else { &event.query }),
+            detail: clean(&event.detail, MAX_TEXT),
+        };
+        AuditRows(events.into_iter().map(row).collect())
+    }
 }
 
 impl Catalogue {
@@ -40,31 +110,22 @@ impl Catalogue {
 
 /// Adds to the audit, in the transaction that does what is written down.
 pub(super) async fn write(connection: &mut Connection, events: &[AuditEvent]) -> Result<()> {
-    // Whoever has an id has a transaction number before it: what the export relies on to know that no smaller id is still to come.
-    let sql = connection.pick(
-        row!("", ""),
-        row!("WITH own AS MATERIALIZED (SELECT pg_current_xact_id() AS number) ", " FROM own"),
-    );
-    for event in events {
-        // A part of an identifier would be none.
-        let query: &[u8] = if event.query.len() > MAX_QUERY { &[] } else { &event.query };
-        execute!(
-            connection,
-            sql,
-            event.at.0,
-            event.action,
-            clean(&event.actor, MAX_TEXT),
-            clean(&event.user, MAX_TEXT),
-            clean(&event.address, MAX_TEXT),
-            clean(&event.destination, MAX_TEXT),
-            clean(&event.patient_id, MAX_TEXT),
-            clean(&event.study_uid, MAX_TEXT),
-            event.outcome.as_str(),
-            signed(event.instances),
-            clean(&event.sop_class, MAX_TEXT),
-            query,
-            clean(&event.detail, MAX_TEXT)
-        )?;
+    #[derive(Serialize)]
+    struct Rows<'a> {
+        audit: AuditRows<'a>,
     }
+    let sql = connection.pick(
+        insert_audit!(sqlite),
+        concat!(
+            "WITH document AS MATERIALIZED (SELECT $1::jsonb AS body), ",
+            own_number!(),
+            " ",
+            insert_audit!(postgres)
+        ),
+    );
+    let audit = events.iter().collect();
+    execute!(connection, sql, document(&Rows { audit })?)?;
     Ok(())
 }
+
+pub(super) use {insert_audit, own_number};

@@ -1,7 +1,7 @@
 //! Connections: how both databases are opened, and how one text of SQL runs on either.
 //!
 //! # Mechanics
-//! SQLite has one writer connection and several readers, so that nobody in this process ever waits for a lock longer than the
+//! SQLite has one writer connection ([`embedded`](super::embedded)) and several readers, so that nobody in this process ever waits for a lock longer than the
 //! transaction in front of him; another process (the command line) is waited for by the busy timeout. PostgreSQL has one pool.
 //! A [`Connection`] is a transaction on either; the macros at the end run a statement on it. A statement that differs is written
 //! twice, side by side, in [`Connection::pick`].
@@ -14,10 +14,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, PgPool, SqlitePool};
+use sqlx::{ConnectOptions, Connection as _, PgPool, SqlitePool};
 
+use super::embedded::{Single, Turn};
 use super::{Catalogue, Error, Result};
 use crate::model::Timestamp;
 
@@ -27,6 +29,10 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(40);
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
+/// What SQLite's writer keeps of the file in memory, in KiB as SQLite counts them.
+const WRITER_CACHE: &str = "-16384";
+/// Pages of 4 KB that the write-ahead log may have before they are brought to the file: what a start after a kill has to read.
+const CHECKPOINT: &str = "8192";
 /// Readers of the embedded database.
 const READERS: u32 = 8;
 /// Connections to the server.
@@ -34,16 +40,21 @@ const CONNECTIONS: u32 = 16;
 /// Connections of either database for searches that may run to their time limit, beside the others, so that nothing else ever
 /// waits for one.
 const SEARCHES: u32 = 4;
+/// A connection that nobody has used for so long is asked whether it is still there before it is used. One that was used just now is not: that would be one
+/// round trip more for each transaction.
+const STALE: Duration = Duration::from_secs(2);
 /// How long a search waits for one of them, if its time limit does not end first.
 const SEARCH_ACQUIRE: Duration = Duration::from_secs(600);
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// Pools of the embedded database: one writer, several readers.
+/// The embedded database: one writer, several readers.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
-    pub(super) writer: SqlitePool,
+    pub(super) writer: Single,
+    /// Whoever receives looks with it for what it has already
+    pub(super) glances: Single,
     pub(super) readers: SqlitePool,
     searches: SqlitePool,
 }
@@ -51,7 +62,7 @@ pub struct Sqlite {
 /// Pool of the server's connections.
 #[derive(Clone, Debug)]
 pub struct Postgres {
-    pool: PgPool,
+    pub(super) pool: PgPool,
     searches: PgPool,
 }
 
@@ -74,6 +85,7 @@ impl Catalogue {
             Catalogue::Sqlite(sqlite) => {
                 sqlite.searches.close().await;
                 sqlite.readers.close().await;
+                sqlite.glances.close().await;
                 sqlite.writer.close().await;
             }
             Catalogue::Postgres(postgres) => {
@@ -93,16 +105,16 @@ impl Catalogue {
     /// Begins a transaction that writes.
     pub(super) async fn write(&self) -> Result<Connection> {
         Ok(match self {
-            Catalogue::Sqlite(sqlite) => Connection::Sqlite(limited(sqlite.writer.begin_with("BEGIN IMMEDIATE")).await?),
+            Catalogue::Sqlite(sqlite) => Connection::Embedded(sqlite.writer.begin().await?),
             Catalogue::Postgres(postgres) => Connection::Postgres(limited(postgres.pool.begin()).await?),
         })
     }
 
-    /// Begins a transaction that only reads: what it reads of SQLite is one moment, of PostgreSQL one moment per statement.
+    /// Begins a transaction that only reads: what it reads of SQLite is one moment, of PostgreSQL one moment per statement, for which there is no need to begin one.
     pub(super) async fn read(&self) -> Result<Connection> {
         Ok(match self {
             Catalogue::Sqlite(sqlite) => Connection::Sqlite(limited(sqlite.readers.begin()).await?),
-            Catalogue::Postgres(postgres) => Connection::Postgres(limited(postgres.pool.begin()).await?),
+            Catalogue::Postgres(postgres) => Connection::PostgresReading(limited(postgres.pool.acquire()).await?),
         })
     }
 
@@ -117,8 +129,13 @@ impl Catalogue {
 
 /// A transaction on either database.
 pub(super) enum Connection {
+    /// One that writes
+    Embedded(Turn),
+    /// One that only reads
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    /// One that only reads, a statement at a time
+    PostgresReading(PoolConnection<sqlx::Postgres>),
 }
 
 /// Makes a transition durable, if the lease was still held: if it changed anything.
@@ -138,24 +155,28 @@ pub(super) enum Handle<'a> {
 impl Connection {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {
+            Connection::Embedded(turn) => Handle::Sqlite(&mut *turn),
             Connection::Sqlite(transaction) => Handle::Sqlite(&mut *transaction),
             Connection::Postgres(transaction) => Handle::Postgres(&mut *transaction),
+            Connection::PostgresReading(connection) => Handle::Postgres(&mut *connection),
         }
     }
 
     /// The text of a statement that the databases want in different words.
     pub(super) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
-            Connection::Sqlite(_) => sqlite,
-            Connection::Postgres(_) => postgres,
+            Connection::Embedded(_) | Connection::Sqlite(_) => sqlite,
+            Connection::Postgres(_) | Connection::PostgresReading(_) => postgres,
         }
     }
 
     /// Makes it durable.
     pub(super) async fn commit(self) -> Result<()> {
         match self {
+            Connection::Embedded(turn) => turn.commit().await?,
             Connection::Sqlite(transaction) => limited(transaction.commit()).await?,
             Connection::Postgres(transaction) => limited(transaction.commit()).await?,
+            Connection::PostgresReading(_) => {}
         }
         Ok(())
     }
@@ -189,18 +210,27 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(BUSY);
-    let writer = SqlitePoolOptions::new()
+        .busy_timeout(BUSY)
+        .disable_statement_logging();
+    // What a batch touches lies all over the indexes: a page that is changed by many commits is brought to the file once.
+    let writing = options
+        .clone()
+        .pragma("cache_size", WRITER_CACHE)
+        .pragma("wal_autocheckpoint", CHECKPOINT);
+    // It stays open: nobody else is ever the last who closes the file, and takes the log away.
+    let writer = Single::open(writing.clone()).await?;
+    let migrating = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options.clone())
+        .connect_with(writing)
         .await?;
-    migrate(&SQLITE_MIGRATIONS, &writer).await?;
+    migrate(&SQLITE_MIGRATIONS, &migrating).await?;
+    migrating.close().await;
     let reading = options.pragma("query_only", "on");
+    let glances = Single::open(reading.clone()).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
+        .test_before_acquire(false)
         .acquire_timeout(ACQUIRE)
         .connect_lazy_with(reading.clone());
     let searches = SqlitePoolOptions::new()
@@ -214,27 +244,42 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
             })
         })
         .connect_lazy_with(reading);
-    Ok(Catalogue::Sqlite(Sqlite { writer, readers, searches }))
+    Ok(Catalogue::Sqlite(Sqlite {
+        writer,
+        glances,
+        readers,
+        searches,
+    }))
 }
 
 async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
     // The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
     // server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
     let options = options.application_name("filmroom").disable_statement_logging();
-    let settings = PgPoolOptions::new().after_connect(|connection, _| {
-        Box::pin(async move {
-            sqlx::raw_sql(
-                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    let settings = PgPoolOptions::new()
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(
+                    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
                      SET synchronous_commit = on;
                      SET statement_timeout = '30s';
                      SET lock_timeout = '15s';
                      SET idle_in_transaction_session_timeout = '60s'",
-            )
-            .execute(connection)
-            .await?;
-            Ok(())
+                )
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
         })
-    });
+        .test_before_acquire(false)
+        .before_acquire(|connection, connection_of| {
+            Box::pin(async move {
+                if connection_of.idle_for < STALE {
+                    return Ok(true);
+                }
+                Ok(connection.ping().await.is_ok())
+            })
+        });
     // A migration may rewrite a table, which takes as long as it takes.
     let migrating = PgPoolOptions::new()
         .max_connections(1)

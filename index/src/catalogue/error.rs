@@ -103,6 +103,25 @@ fn verdict(error: &dyn DatabaseError) -> Verdict {
 }
 
 impl Error {
+    /// Whether SQLite had no transaction that could be rolled back.
+    pub(super) fn is_no_transaction(&self) -> bool {
+        let Error::Unavailable(error) = self else {
+            return false;
+        };
+        let database = error.as_database_error();
+        database.is_some_and(|error| error.message().contains("no transaction is active"))
+    }
+
+    /// Whether another process has SQLite's file.
+    pub(super) fn is_busy(&self) -> bool {
+        let Error::Unavailable(error) = self else {
+            return false;
+        };
+        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+        // SQLITE_BUSY
+        code.is_some_and(|code| code & 0xff == 5)
+    }
+
     /// Whether two transactions got in each other's way, so that the same again, judged anew, may well succeed.
     pub(super) fn is_collision(&self) -> bool {
         let (Error::Unavailable(error) | Error::Refused(error)) = self else {

@@ -12,13 +12,13 @@ use super::database::{Connection, execute, fetch_all, in_list};
 use super::lists::Ids;
 use super::rows::read_uid;
 use super::{Catalogue, ConflictRecord, JournalEntry, OverlayKind, PatientOverlay, Result};
-use crate::model::{Hexadecimal, ObjectId, Timestamp, Uid};
+use crate::model::{Digest, Hexadecimal, ObjectId, Timestamp, Uid};
 use crate::rejection::Listed;
 
 /// Version of the entries' format. 2 has more members and actions (refused, listed, resolved), and tells of objects in no pack too.
 /// 3 tells of deletions on purpose (deleted, taken_back, lifted), and of merged patients and relinked studies (merged, unmerged, relinked,
-/// relink_undone).
-pub const JOURNAL_VERSION: u32 = 3;
+/// relink_undone). 4 tells of digests that were learnt of adopted objects (learnt).
+pub const JOURNAL_VERSION: u32 = 4;
 
 /// What is written down of a transition.
 pub(super) struct Transition<'a> {
@@ -234,6 +234,33 @@ pub(super) async fn write_resolved(connection: &mut Connection, conflict: &Confl
     });
     // It is about no object.
     insert(connection, entry, &conflict.study_uid, ObjectId(Uuid::nil()), &body).await
+}
+
+/// Digests of an adopted object that was read whole.
+pub(super) struct LearntDigest {
+    pub(super) object: ObjectId,
+    pub(super) sha256: Digest,
+    /// CRC-32 of the file
+    pub(super) crc32: i64,
+}
+
+/// The same of what was learnt of adopted objects of one study.
+pub(super) async fn write_learnt(connection: &mut Connection, study: &str, learnt: &[LearntDigest], now: Timestamp) -> Result<()> {
+    let entry = ObjectId::new(now).0;
+    let objects: Vec<Json> = learnt
+        .iter()
+        .map(|one| json!({ "object": one.object, "sha256": one.sha256.to_string(), "crc32": one.crc32 }))
+        .collect();
+    let body = json!({
+        "version": JOURNAL_VERSION,
+        "id": entry,
+        "at": rfc3339(now),
+        "action": "learnt",
+        "study": study,
+        "objects": objects,
+    });
+    // Nothing waits for it.
+    insert(connection, entry, study, ObjectId(Uuid::nil()), &body).await
 }
 
 /// What is written down of a merge or a relink.

@@ -81,23 +81,25 @@ impl Catalogue {
         rows.into_iter().map(CopyRow::read).collect()
     }
 
-    /// Verified packs of a study with row ids from `after` on.
+    /// Verified packs of a study with row ids from `after` on, but originals that nothing needs.
     pub async fn packs_of(&self, study: &Uid, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
         let sql = "SELECT p.id, p.cold_key, p.length, p.crc64, p.damaged_at, p.manifest, p.etag FROM studies st JOIN series se ON se.study = st.id
                    JOIN packs p ON p.series = se.id
-                   WHERE st.study_uid = $1 AND p.id > $2 AND p.verified_at IS NOT NULL ORDER BY p.id LIMIT $3";
+                   WHERE st.study_uid = $1 AND p.id > $2 AND p.verified_at IS NOT NULL AND p.original_of IS NULL ORDER BY p.id LIMIT $3";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, study.as_str(), after.0, i64::from(limit))?;
         Ok(rows.into_iter().map(KeptRow::read).collect())
     }
 
-    /// Whether what lies under a key is about to be erased, or is put to take the place of such a pack.
+    /// Whether what lies under a key is about to be erased, or is put to take the place of such a pack, or of what was adopted.
     pub async fn is_erasing(&self, cold_key: &str) -> Result<bool> {
         let mut connection = self.read().await?;
         let sql = "SELECT e.pack FROM packs p JOIN erasures e ON e.pack = p.id WHERE p.cold_key = $1";
         let old: Option<(i64,)> = fetch_optional!(connection, sql, cold_key)?;
         let new: Option<(i64,)> = fetch_optional!(connection, "SELECT pack FROM erasures WHERE replacement = $1 LIMIT 1", cold_key)?;
-        Ok(old.or(new).is_some())
+        let begun = "SELECT series FROM repack_keys WHERE cold_key = $1 OR manifest = $1 LIMIT 1";
+        let begun: Option<(i64,)> = fetch_optional!(connection, begun, cold_key)?;
+        Ok(old.or(new).or(begun).is_some())
     }
 
     /// Which of these manifests tell of cold objects that share them and are on record, in whatever state.

@@ -66,7 +66,7 @@ async fn complete(connection: &mut Connection, node: NodeId, rows: Vec<SeriesRow
         connection,
         "SELECT series, archive_tag, archived, count(*) AS packs, CAST(sum(length) AS BIGINT) AS bytes FROM (
              SELECT series, archive_tag, length, CAST(CASE WHEN state = 'verified' THEN 0 ELSE 1 END AS BIGINT) AS archived
-             FROM packs WHERE verified_at IS NOT NULL AND series",
+             FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL AND series",
         "$1",
         ") verified GROUP BY series, archive_tag, archived ORDER BY series, archive_tag, archived"
     );

@@ -1,5 +1,9 @@
-//! Lists as one bound parameter: an array on PostgreSQL, JSON text on SQLite. One prepared statement serves every length.
+//! Many values as one bound parameter, so that one prepared statement serves every length: lists as an array on PostgreSQL and JSON text on SQLite, rows of
+//! several tables as one JSON document on both.
 
+use std::fmt::Write;
+
+use serde::Serialize;
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Type};
@@ -57,3 +61,18 @@ list!(Ids, i64, |ids| serde_json::to_string(ids));
 list!(Uuids, Uuid, |uuids| serde_json::to_string(
     &uuids.iter().map(|uuid| uuid.simple().to_string()).collect::<Vec<_>>()
 ));
+
+/// Rows as a JSON document. What columns hold is clean of NUL, which PostgreSQL takes in no text.
+pub(super) fn document<T: Serialize>(rows: &T) -> sqlx::Result<String> {
+    serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(Box::new(error)))
+}
+
+/// Bytes as both databases read them out of text.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // A String takes everything.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

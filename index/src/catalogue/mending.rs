@@ -129,11 +129,11 @@ impl Catalogue {
         locate_kept(&mut connection, node, &ids).await
     }
 
-    /// Verified packs with row ids from `after` on, but those that are being erased.
+    /// Verified packs with row ids from `after` on, but those that are being erased, and originals that nothing needs.
     pub async fn packs_after(&self, after: PackKey, limit: u32) -> Result<Vec<KeptPack>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT id, cold_key, length, crc64, damaged_at, manifest, etag FROM packs WHERE id > $1 AND verified_at IS NOT NULL
-                   AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = packs.id) ORDER BY id LIMIT $2";
+        let sql = "SELECT id, cold_key, length, crc64, damaged_at, manifest, etag FROM packs
+                   WHERE id > $1 AND verified_at IS NOT NULL AND original_of IS NULL AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = packs.id) ORDER BY id LIMIT $2";
         let rows: Vec<KeptRow> = fetch_all!(connection, sql, after.0, i64::from(limit))?;
         Ok(rows.into_iter().map(KeptRow::read).collect())
     }

@@ -4,7 +4,7 @@
 //! holds once it returned: the database has flushed.
 //!
 //! # Layout
-//! - `database`: the pools, and how a statement runs on either; `error`; `lists`: many values as one parameter.
+//! - `database`: the pools, and how a statement runs on either; `embedded`: the one connection that writes to SQLite; `error`; `lists`: many values as one parameter.
 //! - `records`: what callers give and get; `rows`: columns back into the words of the domain.
 //! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
@@ -17,6 +17,7 @@
 //! - `deliveries`: what destinations still have to get after their C-MOVE ended.
 //! - `findings`: what is wrong with the archive, and how far who looks for it has come.
 //! - `deletions`: what a person deletes on purpose, takes back, and what is erased of it.
+//! - `repacks`: adopted objects that are packed as our own, and what is left of them; `learnt`: their digests, on the way to the journal.
 //! - `kept`: where bytes are said to be, for who compares.
 //! - `patients`: merges and relinks, laid over what the bytes say of their patients.
 //! - `rebuild`: the catalogue made anew from what lies in the cold store and on the disks.
@@ -36,6 +37,7 @@ mod cost;
 mod database;
 mod deletions;
 mod deliveries;
+mod embedded;
 mod error;
 mod find;
 mod findings;
@@ -45,6 +47,7 @@ mod ingest;
 mod journal;
 mod kept;
 mod kept_series;
+mod learnt;
 mod lists;
 mod mending;
 mod migration;
@@ -56,6 +59,7 @@ mod quarantine;
 mod rebuild;
 mod records;
 mod rejections;
+mod repacks;
 mod restores;
 mod rows;
 mod scrubs;
@@ -75,17 +79,18 @@ pub use quarantine::IssuerOf;
 pub use rebuild::Loaded;
 pub use records::{
     Acceptance, AcceptedRestore, Adopted, AdoptedObject, AnswerContext, ArchiveCutoffs, ArchiveTag, Arrival, AuditClaim, AuditEvent,
-    AuditLag, AuditOutcome, AuditRecord, BelievedTier, ColdLayout, CommitmentClaim, CommitmentKey, CommitmentState, CommitmentSummary,
-    ConflictRecord, Counts, DamagedPack, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState,
-    DeletionSubject, DeletionTerms, DeletionVerdict, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey,
-    DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, ErasedObject, ErasureClaim, Evictable,
-    EvictionCandidate, Finding, FindingKind, FindingRecord, ForeignObject, FoundFile, FoundStudy, HeldCopy, HotCopy, HotFile, HotSeries,
-    ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownForeign, KnownObject, ListedInstance, Located, LostObject,
-    MIN_ARCHIVED, Member, MigrationClaim, MigrationKey, MigrationState, MigrationStudy, MigrationSummary, MigrationTally, NewCommitment,
-    NewDelivery, NewMigration, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim, OpenErasures, OpenRestores, OpenWindow,
-    OpenedDelivery, Origin, Outcome, Overlaid, OverlayEvent, OverlayKind, OverlayRefusal, PackClaim, PackGroup, PackKey, PackRestore,
-    PackState, Packed, PacksByTag, Pass, PassState, PatientDecision, PatientOverlay, PatientText, Quarantined, QuietSeries, RebuildStart,
-    Rebuilt, RebuiltPack, RebuiltPart, RecordedVersion, Reference, References, RejectionNote, RemainingPack, ReplacementPack,
+    AuditLag, AuditOutcome, AuditRecord, BareDeletion, BelievedTier, ColdLayout, CommitmentClaim, CommitmentKey, CommitmentState,
+    CommitmentSummary, ConflictRecord, Counts, DamagedPack, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains,
+    DeletionState, DeletionSubject, DeletionTerms, DeletionVerdict, DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey,
+    DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally, Described, EndedDelivery, ErasedObject, ErasureClaim,
+    Evictable, EvictionCandidate, Finding, FindingKind, FindingRecord, ForeignLeft, ForeignMember, ForeignObject, FoundFile, FoundStudy,
+    HeldCopy, HotCopy, HotFile, HotSeries, ItemLease, ItemTaken, JournalEntry, KeptPack, KeptPlace, KeptSeries, KnownForeign, KnownObject,
+    ListedInstance, Located, LostObject, MIN_ARCHIVED, Member, MigrationClaim, MigrationKey, MigrationState, MigrationStudy,
+    MigrationSummary, MigrationTally, NewCommitment, NewDelivery, NewMigration, NewPack, NoteEffect, NoteState, NoteVerdict, OffloadClaim,
+    OpenErasures, OpenRestores, OpenWindow, OpenedDelivery, Origin, Original, OriginalsLeft, Outcome, Overlaid, OverlayEvent, OverlayKind,
+    OverlayRefusal, PackClaim, PackGroup, PackKey, PackRestore, PackState, Packed, PacksByTag, Pass, PassState, PatientDecision,
+    PatientOverlay, PatientText, Predecessors, Quarantined, QuietSeries, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart, RecordedVersion,
+    Reference, References, RejectionNote, RemainingPack, RepackClaim, RepackStanding, RepackedMember, RepackedPack, ReplacementPack,
     ResolvedConflict, RestoreClaim, RestoreGrant, RestoreGroup, RestoreKey, RestoreState, RestoreSummary, RestoreTime, RestoreWish,
     RetrieveService, ScrubClaim, ScrubOf, ScrubProgress, ScrubTally, Selection, SeriesKey, SeriesText, ServedVersion, SizeGroup,
     SizeSample, Standing, StudyClaim, StudyDecisions, StudyEnd, StudySummary, StudyText, StudyVerdict, StudyWindow, Subject, TagWalk,

@@ -21,7 +21,7 @@ use super::database::{Connection, execute, fetch_all, fetch_optional, now};
 use super::rows::{lock_study_of, node_row, read_digest, read_state, read_title, read_uid, recount_hot, signed, unsigned};
 use super::subjects::subjects;
 use super::{Catalogue, Error, Member, NewPack, OffloadClaim, QuietSeries, Result, SeriesKey};
-use crate::model::{NodeId, ObjectId, Timestamp, Uid};
+use crate::model::{NodeId, ObjectId, ServingState, Timestamp, Uid};
 
 /// Leases the series that has been quiet longest, of those that a condition lets through.
 macro_rules! claim_next {
@@ -298,6 +298,16 @@ impl MemberRow {
             source: read_title(&self.source)?,
         };
         Ok((member, unsigned(self.pack_offset.unwrap_or_default())))
+    }
+
+    /// The same with the serving state that it had when its pack was planned. What became of it since is in the journal.
+    pub(super) fn read_as_planned(self, serving: ServingState) -> Result<(Member, u64)> {
+        let (mut member, offset) = self.read()?;
+        if member.state != serving {
+            member.state = serving;
+            member.reason = String::new();
+        }
+        Ok((member, offset))
     }
 }
 

@@ -22,9 +22,9 @@ use super::database::{Connection, execute, fetch_all, fetch_optional, held, now}
 use super::journal::{self, Transition};
 use super::lists::Ids;
 use super::offload::{MemberRow, member_columns, uids};
-use super::rows::{lock_study_of, node_row, read_layout, read_pack_state, read_state, recount_hot, unsigned};
-use super::{Catalogue, Error, Member, PackClaim, PackKey, Result, SeriesKey, totals};
-use crate::model::{NodeId, ObjectId, Timestamp, Uid};
+use super::rows::{lock_study_of, node_row, read_layout, read_pack_state, read_state, recount_hot, signed, unsigned};
+use super::{ArchiveTag, Catalogue, ColdLayout, Error, Member, PackClaim, PackKey, Result, SeriesKey, totals};
+use crate::model::{NodeId, ObjectId, ServingState, Timestamp, Uid};
 
 /// Longest error on record, in characters.
 const MAX_ERROR: usize = 1024;
@@ -92,24 +92,18 @@ pub(super) async fn claims(connection: &mut Connection, rows: Vec<ClaimedRow>) -
     }
     let sql = connection.pick(of_packs!("IN (SELECT value FROM json_each($2))"), of_packs!("= ANY ($2)"));
     let found: Vec<MemberRow> = fetch_all!(connection, sql, series, Ids(rows.iter().map(|row| row.id).collect()))?;
-    let mut members: HashMap<i64, Vec<(Member, u64)>> = HashMap::new();
+    let mut members: HashMap<i64, Vec<MemberRow>> = HashMap::new();
     for row in found {
         if let Some(pack) = row.pack {
-            members.entry(pack).or_default().push(row.read()?);
+            members.entry(pack).or_default().push(row);
         }
     }
     let (study_uid, series_uid) = uids(connection, series).await?;
     let mut claims = Vec::with_capacity(rows.len());
     for row in rows {
         let serving = read_state(&row.serving)?;
-        let mut members = members.remove(&row.id).unwrap_or_default();
-        for (member, _) in &mut members {
-            // What became of one since is in the journal.
-            if member.state != serving {
-                member.state = serving;
-                member.reason = String::new();
-            }
-        }
+        let members = members.remove(&row.id).unwrap_or_default().into_iter();
+        let members = members.map(|member| member.read_as_planned(serving)).collect::<Result<_>>()?;
         claims.push(row.claim(study_uid.clone(), series_uid.clone(), members)?);
     }
     Ok(claims)
@@ -291,10 +285,58 @@ impl Catalogue {
                    AND EXISTS (SELECT 1 FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
                                WHERE o.series = packs.series AND o.pack = packs.id)";
         execute!(connection, sql, node)?;
-        let sql = "UPDATE erasures SET lease_until = 0, fence = fence + 1 WHERE node = $1 AND lease_until > 0";
-        execute!(connection, sql, node)?;
+        for sql in [
+            "UPDATE erasures SET lease_until = 0, fence = fence + 1 WHERE node = $1 AND lease_until > 0",
+            "UPDATE repacks SET lease_until = 0, fence = fence + 1 WHERE node = $1 AND lease_until > 0",
+        ] {
+            execute!(connection, sql, node)?;
+        }
         connection.commit().await
     }
 }
 
 pub(super) use claimed_columns;
+
+/// A pack that was put beside those that are offloaded, and verified.
+pub(super) struct VerifiedPack<'a> {
+    pub(super) layout: ColdLayout,
+    /// Key of the manifest that it shares with others
+    pub(super) manifest: Option<&'a str>,
+    pub(super) key: &'a str,
+    /// Bytes
+    pub(super) length: u64,
+    /// CRC-64/NVME
+    pub(super) crc64: u64,
+    pub(super) tag: Option<ArchiveTag>,
+    pub(super) serving: ServingState,
+}
+
+/// Its row, unless it is there already.
+pub(super) async fn insert_verified(
+    connection: &mut Connection,
+    series: SeriesKey,
+    node: i64,
+    pack: &VerifiedPack<'_>,
+    now: Timestamp,
+) -> Result<i64> {
+    let sql = "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, seen_at, archive_clock, archive_tag, layout, manifest)
+               VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $7, $7, $8, $9, $10) ON CONFLICT (cold_key) DO NOTHING";
+    execute!(
+        connection,
+        sql,
+        series.0,
+        node,
+        pack.key,
+        signed(pack.length),
+        pack.serving.as_str(),
+        pack.crc64.cast_signed(),
+        now.0,
+        pack.tag.map(ArchiveTag::as_str),
+        pack.layout.as_str(),
+        pack.manifest
+    )?;
+    let sql = "SELECT id FROM packs WHERE cold_key = $1 AND series = $2 AND verified_at IS NOT NULL";
+    let row: Option<(i64,)> = fetch_optional!(connection, sql, pack.key, series.0)?;
+    row.map(|(id,)| id)
+        .ok_or_else(|| Error::Corrupt(format!("pack {} is another series'", pack.key)))
+}

@@ -90,8 +90,7 @@ impl Catalogue {
         let Some((_, header)) = self.headers(&[object]).await?.pop() else {
             return Ok(false);
         };
-        let mut connection = self.write().await?;
-        rejections::lock_shared(&mut connection).await?;
+        let mut connection = rejections::begin_shared(self).await?;
         let Some(row) = locked(&mut connection, object, "quarantined").await? else {
             return Ok(false);
         };

@@ -4,13 +4,19 @@
 //! is a difference to that, an object's a difference to its series': a slice of a CT series, a thousand attributes alike, then
 //! takes some tens of bytes. The dictionary is the raw text of the header above, therefore a header that has any below it is
 //! never written again.
+//!
+//! An ingest reads the headers of its studies and series for each batch, and a study comes image by image: those that were read last are
+//! kept, with what the compressor makes of them as a dictionary ([`StoredHeader::recent`]).
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dicom_core::Tag;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
+use zstd::zstd_safe::{CCtx, CDict, SafeResult, compress_bound, get_error_name};
 
 use super::{Error, Result};
 use crate::dataset::DataSet;
@@ -25,17 +31,45 @@ const LEVEL: i32 = 3;
 /// A header, and the dictionary of those below it.
 pub(super) struct StoredHeader {
     text: Vec<u8>,
+    /// As a dictionary, once one was needed
+    digested: OnceLock<CDict<'static>>,
 }
 
 impl StoredHeader {
     /// Reads a study's header.
     pub(super) fn of_study(stored: &[u8]) -> Result<StoredHeader> {
-        decompress(stored, &[]).map(|text| StoredHeader { text })
+        decompress(stored, &[]).map(StoredHeader::from)
     }
 
     /// Reads a header that stands below this one: a series' below its study's, an object's below its series'.
     pub(super) fn below(&self, stored: &[u8]) -> Result<StoredHeader> {
-        decompress(stored, &self.text).map(|text| StoredHeader { text })
+        decompress(stored, &self.text).map(StoredHeader::from)
+    }
+
+    /// The same, or [`of_study`](Self::of_study) where there is nothing above, of one that will be read again soon.
+    pub(super) fn recent(above: Option<&StoredHeader>, stored: &[u8]) -> Result<Arc<StoredHeader>> {
+        let dictionary = above.map_or(&[][..], |above| &above.text);
+        let recent = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = {
+            let mut recent = recent();
+            let found = recent.iter().position(|r| r.stored == stored && r.dictionary == dictionary);
+            found.and_then(|place| recent.remove(place))
+        };
+        let known = match known {
+            Some(known) => known,
+            None => Recent {
+                dictionary: dictionary.to_vec(),
+                stored: stored.to_vec(),
+                header: Arc::new(decompress(stored, dictionary)?.into()),
+            },
+        };
+        let header = Arc::clone(&known.header);
+        if header.text.len() + dictionary.len() <= RECENT_LENGTH {
+            let mut recent = recent();
+            recent.truncate(RECENT_HEADERS - 1);
+            recent.push_front(known);
+        }
+        Ok(header)
     }
 
     /// The header's attributes.
@@ -56,7 +90,7 @@ impl StoredHeader {
     pub(super) fn new(header: &Header) -> (StoredHeader, bool) {
         let text = json(&header.attributes);
         if text.len() <= MAX_TEXT {
-            return (StoredHeader { text }, header.partial);
+            return (text.into(), header.partial);
         }
         // Escapes can make text six times as long; what is left out is read from the object.
         let mut kept = DataSet::new();
@@ -69,18 +103,52 @@ impl StoredHeader {
             }
             kept.put(tag, element.vr, element.value.clone());
         }
-        (StoredHeader { text: json(&kept) }, true)
+        (json(&kept).into(), true)
     }
 
     /// Stores this header as a study's.
     pub(super) fn as_study(&self) -> Result<Vec<u8>> {
-        HeaderCompressor::new(&[])?.compress(&self.text)
+        compress(&self.text, |context, out, text| context.compress(out, text, LEVEL))
     }
 
-    /// What stores headers below this one.
-    pub(super) fn compressor(&self) -> Result<HeaderCompressor> {
-        HeaderCompressor::new(&self.text)
+    /// Stores a header below this one. This one is digested once.
+    pub(super) fn store(&self, below: &StoredHeader) -> Result<Vec<u8>> {
+        let dictionary = match self.digested.get() {
+            Some(digested) => digested,
+            None => {
+                let digested = CDict::try_create(&self.text, LEVEL).ok_or_else(|| unstorable("out of memory"))?;
+                self.digested.get_or_init(|| digested)
+            }
+        };
+        compress(&below.text, |context, out, text| {
+            context.compress_using_cdict(out, text, dictionary)
+        })
     }
+}
+
+impl From<Vec<u8>> for StoredHeader {
+    fn from(text: Vec<u8>) -> StoredHeader {
+        StoredHeader {
+            text,
+            digested: OnceLock::new(),
+        }
+    }
+}
+
+/// The headers that an ingest read last, the last of them first.
+static RECENT: Mutex<VecDeque<Recent>> = Mutex::new(VecDeque::new());
+
+/// As many series as are received at once, and their studies.
+const RECENT_HEADERS: usize = 32;
+
+/// Longest header that is kept, in bytes, with the one above it. As a dictionary it takes some ten times as much: all of them are some 10 MB at most.
+const RECENT_LENGTH: usize = 32 * 1024;
+
+/// A header, by what it was made of.
+struct Recent {
+    dictionary: Vec<u8>,
+    stored: Vec<u8>,
+    header: Arc<StoredHeader>,
 }
 
 /// Reads those members of a header's JSON object that are wanted.
@@ -107,33 +175,48 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 }
 
-/// Stores headers below one; the dictionary is digested once.
-pub(super) struct HeaderCompressor {
-    context: zstd::bulk::Compressor<'static>,
+/// Contexts that wait to be used again: one is as big as several hundred headers, and making it costs more than using it. As many as the machine has threads
+/// at work at once, and no more than that are kept.
+static COMPRESSORS: Spare<CCtx<'static>> = Spare::new();
+static DECOMPRESSORS: Spare<zstd::bulk::Decompressor<'static>> = Spare::new();
+
+struct Spare<T>(Mutex<Vec<T>>);
+
+impl<T> Spare<T> {
+    const MOST: usize = 4;
+
+    const fn new() -> Spare<T> {
+        Spare(Mutex::new(Vec::new()))
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put(&self, context: T) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < Self::MOST {
+            spare.push(context);
+        }
+    }
 }
 
-impl HeaderCompressor {
-    fn new(dictionary: &[u8]) -> Result<HeaderCompressor> {
-        let context = zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary).map_err(unstorable)?;
-        Ok(HeaderCompressor { context })
-    }
-
-    /// Stores one header.
-    pub(super) fn store(&mut self, header: &StoredHeader) -> Result<Vec<u8>> {
-        self.compress(&header.text)
-    }
-
-    fn compress(&mut self, text: &[u8]) -> Result<Vec<u8>> {
-        self.context.compress(text).map_err(unstorable)
-    }
+fn compress(text: &[u8], how: impl FnOnce(&mut CCtx<'static>, &mut Vec<u8>, &[u8]) -> SafeResult) -> Result<Vec<u8>> {
+    let context = COMPRESSORS.take().or_else(CCtx::try_create);
+    let mut context = context.ok_or_else(|| unstorable("out of memory"))?;
+    let mut out = Vec::with_capacity(compress_bound(text.len()));
+    how(&mut context, &mut out, text).map_err(|code| unstorable(get_error_name(code)))?;
+    COMPRESSORS.put(context);
+    Ok(out)
 }
 
-fn unstorable(error: std::io::Error) -> Error {
-    sqlx::Error::Encode(Box::new(error)).into()
+fn unstorable(why: &'static str) -> Error {
+    sqlx::Error::Encode(format!("a header: {why}").into()).into()
 }
 
 fn json(attributes: &DataSet) -> Vec<u8> {
-    attributes.to_json().to_string().into_bytes()
+    // As in `to_json`, nothing in it can fail.
+    serde_json::to_vec(attributes).unwrap_or_else(|_| b"{}".to_vec())
 }
 
 fn decompress(stored: &[u8], dictionary: &[u8]) -> Result<Vec<u8>> {
@@ -143,6 +226,12 @@ fn decompress(stored: &[u8], dictionary: &[u8]) -> Result<Vec<u8>> {
         _ => None,
     };
     let length = length.ok_or_else(|| corrupt("no length or a wrong one".to_owned()))?;
-    let mut context = zstd::bulk::Decompressor::with_dictionary(dictionary).map_err(|e| corrupt(e.to_string()))?;
-    context.decompress(stored, length).map_err(|e| corrupt(e.to_string()))
+    let mut context = match DECOMPRESSORS.take() {
+        Some(context) => context,
+        None => zstd::bulk::Decompressor::new().map_err(|e| corrupt(e.to_string()))?,
+    };
+    context.set_dictionary(dictionary).map_err(|e| corrupt(e.to_string()))?;
+    let text = context.decompress(stored, length).map_err(|e| corrupt(e.to_string()))?;
+    DECOMPRESSORS.put(context);
+    Ok(text)
 }

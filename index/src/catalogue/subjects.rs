@@ -42,7 +42,7 @@ pub(super) async fn subjects(connection: &mut Connection, series: Vec<i64>) -> R
         connection,
         "SELECT se.id AS series, st.study_uid, se.series_uid, se.modality, se.sop_classes, se.source, st.description, st.study_date,
                 st.known_since, pa.birth_date,
-                (SELECT CAST(coalesce(sum(k.length), 0) AS BIGINT) FROM packs k WHERE k.series = se.id AND k.verified_at IS NOT NULL) AS packed
+                (SELECT CAST(coalesce(sum(k.length), 0) AS BIGINT) FROM packs k WHERE k.series = se.id AND k.verified_at IS NOT NULL AND k.original_of IS NULL) AS packed
          FROM series se JOIN studies st ON st.id = se.study JOIN patients pa ON pa.id = st.patient WHERE se.id",
         "$1",
         ""

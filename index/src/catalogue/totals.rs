@@ -5,7 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use super::database::{Connection, execute, fetch_all, fetch_optional};
+use super::lists::document;
 use super::{Error, Result};
 
 /// Maintained columns of a study, and those of what it belongs to that follow from it.
@@ -58,44 +61,123 @@ pub(super) fn add(study: &mut StudyTotals, series: &mut SeriesTotals, sop_class:
     }
 }
 
-/// Writes a series' columns.
-pub(super) async fn write_series(connection: &mut Connection, totals: &SeriesTotals) -> Result<()> {
-    let sql = "UPDATE series SET instances = $2, bytes = $3, sop_classes = $4 WHERE id = $1";
-    execute!(
-        connection,
-        sql,
-        totals.series,
-        totals.instances,
-        totals.bytes,
-        join(&totals.sop_classes)
-    )?;
-    Ok(())
+/// Writes the rows that `$1` has under `series`, `studies` and `patients`.
+macro_rules! update_totals {
+    (sqlite) => {
+        "UPDATE series SET instances = value ->> 'instances', bytes = value ->> 'bytes', sop_classes = value ->> 'sop_classes'
+         FROM json_each($1, '$.series') WHERE series.id = value ->> 'id';
+         UPDATE studies SET modalities = value ->> 'modalities', sop_classes = value ->> 'sop_classes', series = value ->> 'series',
+                            instances = value ->> 'instances', bytes = value ->> 'bytes'
+         FROM json_each($1, '$.studies') WHERE studies.id = value ->> 'id';
+         UPDATE patients SET studies = studies + (value ->> 'studies'), series = series + (value ->> 'series'),
+                             instances = instances + (value ->> 'instances')
+         FROM json_each($1, '$.patients') WHERE patients.id = value ->> 'id'"
+    };
+    (postgres) => {
+        "of_series AS (
+            UPDATE series SET instances = x.instances, bytes = x.bytes, sop_classes = x.sop_classes
+            FROM document, jsonb_to_recordset(document.body -> 'series') AS x (id bigint, instances bigint, bytes bigint, sop_classes text)
+            WHERE series.id = x.id),
+         of_studies AS (
+            UPDATE studies SET modalities = x.modalities, sop_classes = x.sop_classes, series = x.series, instances = x.instances, bytes = x.bytes
+            FROM document, jsonb_to_recordset(document.body -> 'studies') AS x (
+                id bigint, modalities text, sop_classes text, series bigint, instances bigint, bytes bigint)
+            WHERE studies.id = x.id),
+         of_patients AS (
+            UPDATE patients SET studies = patients.studies + x.studies, series = patients.series + x.series,
+                                instances = patients.instances + x.instances
+            FROM document, jsonb_to_recordset(document.body -> 'patients') AS x (id bigint, studies bigint, series bigint, instances bigint)
+            WHERE patients.id = x.id)"
+    };
 }
 
-/// Writes a study's columns, and its patient's by the difference.
-pub(super) async fn write_study(connection: &mut Connection, old: &StudyTotals, new: &StudyTotals) -> Result<()> {
-    let sql = "UPDATE studies SET modalities = $2, sop_classes = $3, series = $4, instances = $5, bytes = $6 WHERE id = $1";
-    execute!(
-        connection,
-        sql,
-        new.study,
-        join(&new.modalities),
-        join(&new.sop_classes),
-        new.series,
-        new.instances,
-        new.bytes
-    )?;
-    let studies = i64::from(new.instances > 0) - i64::from(old.instances > 0);
-    let sql = "UPDATE patients SET studies = studies + $2, series = series + $3, instances = instances + $4 WHERE id = $1";
-    execute!(
-        connection,
-        sql,
-        new.patient,
-        studies,
-        new.series - old.series,
-        new.instances - old.instances
-    )?;
-    Ok(())
+/// Maintained columns that have changed.
+#[derive(Default, Serialize)]
+pub(super) struct TotalsRows {
+    series: Vec<SeriesRow>,
+    studies: Vec<StudyRow>,
+    patients: Vec<PatientRow>,
+}
+
+#[derive(Serialize)]
+struct SeriesRow {
+    id: i64,
+    instances: i64,
+    bytes: i64,
+    sop_classes: String,
+}
+
+#[derive(Serialize)]
+struct StudyRow {
+    id: i64,
+    modalities: String,
+    sop_classes: String,
+    series: i64,
+    instances: i64,
+    bytes: i64,
+}
+
+/// Differences.
+#[derive(Serialize)]
+struct PatientRow {
+    id: i64,
+    studies: i64,
+    series: i64,
+    instances: i64,
+}
+
+impl TotalsRows {
+    /// A series' columns.
+    pub(super) fn push_series(&mut self, totals: &SeriesTotals) {
+        self.series.push(SeriesRow {
+            id: totals.series,
+            instances: totals.instances,
+            bytes: totals.bytes,
+            sop_classes: join(&totals.sop_classes),
+        });
+    }
+
+    /// A study's columns, and its patient's by the difference.
+    pub(super) fn push_study(&mut self, old: &StudyTotals, new: &StudyTotals) {
+        self.studies.push(StudyRow {
+            id: new.study,
+            modalities: join(&new.modalities),
+            sop_classes: join(&new.sop_classes),
+            series: new.series,
+            instances: new.instances,
+            bytes: new.bytes,
+        });
+        let studies = i64::from(new.instances > 0) - i64::from(old.instances > 0);
+        let (series, instances) = (new.series - old.series, new.instances - old.instances);
+        // A row is changed once a statement.
+        match self.patients.iter_mut().find(|patient| patient.id == new.patient) {
+            Some(patient) => {
+                patient.studies += studies;
+                patient.series += series;
+                patient.instances += instances;
+            }
+            None => self.patients.push(PatientRow {
+                id: new.patient,
+                studies,
+                series,
+                instances,
+            }),
+        }
+    }
+
+    /// Writes them.
+    pub(super) async fn write(&self, connection: &mut Connection) -> Result<()> {
+        let sql = connection.pick(
+            update_totals!(sqlite),
+            concat!(
+                "WITH document AS MATERIALIZED (SELECT $1::jsonb AS body), ",
+                update_totals!(postgres),
+                " SELECT 1"
+            ),
+        );
+        execute!(connection, sql, document(self)?)?;
+        Ok(())
+    }
 }
 
 /// Counts a study anew from its objects: for every change that is not a mere addition.
@@ -145,8 +227,10 @@ pub(super) async fn recount(connection: &mut Connection, study: i64) -> Result<(
     let sql = "UPDATE series SET instances = 0, bytes = 0, sop_classes = '' WHERE study = $1 AND instances > 0
                AND NOT EXISTS (SELECT 1 FROM objects o WHERE o.series = series.id AND o.state = 'served')";
     execute!(connection, sql, study)?;
-    for totals in &series {
-        write_series(connection, totals).await?;
-    }
-    write_study(connection, &old, &new).await
+    let mut rows = TotalsRows::default();
+    series.iter().for_each(|totals| rows.push_series(totals));
+    rows.push_study(&old, &new);
+    rows.write(connection).await
 }
+
+pub(super) use update_totals;

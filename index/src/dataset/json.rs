@@ -7,7 +7,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dicom_core::{Tag, VR};
-use serde_json::{Map, Number, Value as Json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Number, Value as Json};
 
 use super::representation::{is_text, word_width};
 use super::{DataSet, Element, Value};
@@ -22,15 +23,19 @@ pub struct JsonError {
     pub at: String,
 }
 
+/// The data set in the DICOM JSON model, written as it is walked over. Members are in ascending order, so that the text of equal data sets is equal.
+impl Serialize for DataSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = |tag: Tag| format!("{:04X}{:04X}", tag.group(), tag.element());
+        serializer.collect_map(self.elements.iter().map(|(tag, element)| (key(*tag), Member(element))))
+    }
+}
+
 impl DataSet {
     /// The data set in the DICOM JSON model.
     pub fn to_json(&self) -> Json {
-        let members = self.elements.iter();
-        Json::Object(
-            members
-                .map(|(tag, element)| (format!("{:04X}{:04X}", tag.group(), tag.element()), element_json(element)))
-                .collect(),
-        )
+        // Nothing in it can fail: all keys are strings, and a number that JSON does not have is binary.
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// Reads a data set in the DICOM JSON model.
@@ -44,52 +49,66 @@ fn error(what: &'static str, at: &str) -> JsonError {
     JsonError { what, at: at.to_owned() }
 }
 
-fn element_json(element: &Element) -> Json {
-    let mut members = Map::new();
-    members.insert("vr".to_owned(), element.vr.to_string().into());
-    let value = match &element.value {
-        Value::Text(values) if element.vr == VR::PN => Some(values.iter().map(|name| name_json(name)).collect()),
-        Value::Text(values) => Some(values.iter().map(|text| text_json(text)).collect()),
-        Value::Items(items) => Some(items.iter().map(DataSet::to_json).collect()),
-        Value::Bytes(bytes) => match numbers(element.vr, bytes) {
-            Some(numbers) => Some(numbers),
-            None => {
-                members.insert("InlineBinary".to_owned(), STANDARD.encode(bytes).into());
-                None
-            }
-        },
-        Value::Bulk { offset, length } => {
-            members.insert("BulkDataURI".to_owned(), format!("#{offset},{length}").into());
-            None
+/// An element as a member of its data set.
+struct Member<'a>(&'a Element);
+
+impl Serialize for Member<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Element { vr, value } = self.0;
+        let mut members = serializer.serialize_map(None)?;
+        match value {
+            Value::Text(values) if values.is_empty() => {}
+            Value::Text(values) if *vr == VR::PN => members.serialize_entry("Value", &Names(values))?,
+            Value::Text(values) => members.serialize_entry("Value", &Texts(values))?,
+            Value::Items(items) if items.is_empty() => {}
+            Value::Items(items) => members.serialize_entry("Value", items)?,
+            Value::Bytes(bytes) => match numbers(*vr, bytes) {
+                Some(numbers) if numbers.is_empty() => {}
+                Some(numbers) => members.serialize_entry("Value", &numbers)?,
+                None => members.serialize_entry("InlineBinary", &STANDARD.encode(bytes))?,
+            },
+            Value::Bulk { offset, length } => members.serialize_entry("BulkDataURI", &format_args!("#{offset},{length}"))?,
         }
-    };
-    if let Some(values) = value.filter(|values: &Vec<Json>| !values.is_empty()) {
-        members.insert("Value".to_owned(), Json::Array(values));
+        members.serialize_entry("vr", VR::to_string(*vr))?;
+        members.end()
     }
-    Json::Object(members)
 }
 
-fn text_json(text: &str) -> Json {
-    if text.is_empty() { Json::Null } else { text.into() }
+/// Values of a text element; an empty one is null.
+struct Texts<'a>(&'a [String]);
+
+impl Serialize for Texts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|text| Some(text).filter(|text| !text.is_empty())))
+    }
+}
+
+/// Values of a PN element.
+struct Names<'a>(&'a [String]);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|name| Some(Name(name)).filter(|_| !name.is_empty())))
+    }
 }
 
 const NAME_GROUPS: [&str; 3] = ["Alphabetic", "Ideographic", "Phonetic"];
 
 /// The component groups of a person name. An empty group is left out unless it is the last, so that the delimiters can be put
 /// back; what follows a third delimiter (against the standard) stays in the last group.
-fn name_json(name: &str) -> Json {
-    if name.is_empty() {
-        return Json::Null;
+struct Name<'a>(&'a str);
+
+impl Serialize for Name<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let groups: Vec<&str> = self.0.splitn(NAME_GROUPS.len(), '=').collect();
+        let last = groups.len() - 1;
+        let members = NAME_GROUPS.iter().zip(&groups).enumerate();
+        serializer.collect_map(
+            members
+                .filter(|(number, (_, group))| *number == last || !group.is_empty())
+                .map(|(_, member)| member),
+        )
     }
-    let groups: Vec<&str> = name.splitn(NAME_GROUPS.len(), '=').collect();
-    let last = groups.len() - 1;
-    let members = NAME_GROUPS.iter().zip(&groups).enumerate();
-    Json::Object(
-        members
-            .filter(|(number, (_, group))| *number == last || !group.is_empty())
-            .map(|(_, (key, group))| ((*key).to_owned(), Json::from(*group)))
-            .collect(),
-    )
 }
 
 fn name(key: &str, json: &Json) -> Result<String, JsonError> {

@@ -105,6 +105,7 @@ proptest! {
     #[test]
     fn json_loses_nothing(data_set in data_set(3)) {
         let text = serde_json::to_string(&data_set.to_json()).unwrap();
+        prop_assert_eq!(&serde_json::to_string(&data_set).unwrap(), &text);
         let back = DataSet::from_json(&serde_json::from_str(&text).unwrap()).unwrap();
         // NaN is not equal to itself: numbers are bytes here.
         prop_assert_eq!(back, data_set);

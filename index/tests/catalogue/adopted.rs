@@ -5,11 +5,12 @@ use filmroom_index::model::{Digest, ServingState};
 use filmroom_index::part10::FileMeta;
 
 use crate::database::Database;
+use crate::deletions::{delete, end_erasing, instance, journal};
 use crate::objects::{Changed, node, slice, tick};
 use crate::store::{store, store_all};
 
 /// An arrival as it lies in a bucket: nobody has read more of it than its head.
-fn lying(arrival: Arrival, key: &str) -> Adopted {
+pub(crate) fn lying(arrival: Arrival, key: &str) -> Adopted {
     let preface = FileMeta {
         sop_class: arrival.sop_class.clone(),
         sop_instance: arrival.sop_instance.clone(),
@@ -31,7 +32,7 @@ fn lying(arrival: Arrival, key: &str) -> Adopted {
     }
 }
 
-async fn adopt(catalogue: &Catalogue, batch: &[Adopted]) -> Vec<Option<Outcome>> {
+pub(crate) async fn adopt(catalogue: &Catalogue, batch: &[Adopted]) -> Vec<Option<Outcome>> {
     catalogue.adopt_objects(node(1), batch, "admin").await.unwrap()
 }
 
@@ -88,12 +89,65 @@ pub(crate) async fn a_digest_is_learnt_once(database: Database) {
     adopt(&catalogue, &[adopted]).await;
     let sha256 = async || catalogue.located(node(1), &[object]).await.unwrap().pop().unwrap().sha256;
     assert_eq!(sha256().await, None);
-    catalogue.digests_learnt(object, Digest([1; 32]), u32::MAX).await.unwrap();
-    catalogue.digests_learnt(object, Digest([2; 32]), 2).await.unwrap();
+    catalogue.digests_learnt(object, Digest([1; 32]), u32::MAX, tick()).await.unwrap();
+    catalogue.digests_learnt(object, Digest([2; 32]), 2, tick()).await.unwrap();
     assert_eq!(sha256().await, Some(Digest([1; 32])));
     // Hot from now on, it is checked as any other.
     catalogue.recalled(node(1), &[object], tick()).await.unwrap();
     assert_eq!(catalogue.hot_copy(node(1), object).await.unwrap().unwrap().sha256, Digest([1; 32]));
+}
+
+pub(crate) async fn what_was_learnt_is_told_by_the_journal_study_by_study(database: Database) {
+    let catalogue = database.open().await;
+    let batch = [
+        lying(slice(1, 1, 1), "/share/1"),
+        lying(slice(1, 2, 1), "/share/2"),
+        lying(slice(2, 1, 1), "/share/3"),
+    ];
+    adopt(&catalogue, &batch).await;
+    let before = tick();
+    for (number, adopted) in batch.iter().enumerate() {
+        let digest = Digest([number as u8; 32]);
+        catalogue
+            .digests_learnt(adopted.arrival.object, digest, u32::MAX, tick())
+            .await
+            .unwrap();
+    }
+    // Not before it is a while old; then once.
+    assert!(!catalogue.journal_learnt(before, tick()).await.unwrap());
+    assert!(journal(&catalogue).await.is_empty());
+    for _ in 0..2 {
+        assert!(!catalogue.journal_learnt(tick(), tick()).await.unwrap());
+    }
+    let told = journal(&catalogue).await;
+    let studies: Vec<(&str, usize)> = told
+        .iter()
+        .map(|entry| (entry["study"].as_str().unwrap(), entry["objects"].as_array().unwrap().len()))
+        .collect();
+    assert_eq!(studies, [("1.2.1", 2), ("1.2.2", 1)]);
+    let last = &told[1]["objects"][0];
+    assert_eq!(
+        (told[1]["action"].as_str(), last["crc32"].as_u64()),
+        (Some("learnt"), Some(u64::from(u32::MAX)))
+    );
+    assert_eq!(last["sha256"].as_str(), Some("02".repeat(32).as_str()));
+    // What is erased before is told of nowhere.
+    let other = lying(slice(3, 1, 1), "/share/4");
+    let arrival = other.arrival.clone();
+    adopt(&catalogue, &[other]).await;
+    catalogue.digests_learnt(arrival.object, Digest([9; 32]), 9, tick()).await.unwrap();
+    let deletion = delete(&catalogue, &instance(&arrival)).await;
+    journal(&catalogue).await;
+    catalogue.begin_erasing(deletion.due_at, true).await.unwrap();
+    let erasure = catalogue
+        .claim_erasure(node(1), tick(), std::time::Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
+    catalogue.pack_erased(&erasure).await.unwrap();
+    assert_eq!(end_erasing(&catalogue, tick()).await, 1);
+    assert!(!catalogue.journal_learnt(tick(), tick()).await.unwrap());
+    assert!(journal(&catalogue).await.is_empty());
 }
 
 pub(crate) async fn nothing_gives_way_to_what_is_adopted(database: Database) {
@@ -144,7 +198,7 @@ pub(crate) async fn who_sends_what_was_adopted_and_never_read_keeps_his_copy(dat
     let standings = catalogue.standings(node(1), &[sent.sop_instance.as_str()]).await.unwrap();
     assert!(standings[sent.sop_instance.as_str()].served.is_none());
     // Once it was read, the same bytes are the same.
-    catalogue.digests_learnt(object, sent.sha256.unwrap(), 7).await.unwrap();
+    catalogue.digests_learnt(object, sent.sha256.unwrap(), 7, tick()).await.unwrap();
     let third = sent.again();
     assert_eq!(store(&catalogue, &third).await, Outcome::Redundant { kept: object });
 }

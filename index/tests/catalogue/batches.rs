@@ -7,7 +7,7 @@ use filmroom_index::model::Timestamp;
 
 use crate::cold::claim;
 use crate::database::Database;
-use crate::deletions::{delete, instance, journal};
+use crate::deletions::{delete, end_erasing, instance, journal};
 use crate::objects::{node, slice, tick};
 use crate::store::{store_all, take_doomed};
 
@@ -168,6 +168,6 @@ pub(crate) async fn what_is_erased_of_a_batch_goes_together_and_the_rest_is_told
             .collect::<Vec<_>>(),
         [new]
     );
-    assert_eq!(catalogue.end_erasing(tick()).await.unwrap(), 2);
+    assert_eq!(end_erasing(&catalogue, tick()).await, 2);
     database.counts_are_right().await;
 }

@@ -20,6 +20,7 @@ mod decisions;
 mod deletions;
 mod deliveries;
 mod findings;
+mod forgetting;
 mod generated;
 mod holders;
 mod hot;
@@ -35,6 +36,7 @@ mod patients;
 mod patients_by_chance;
 mod rebuild;
 mod rejections;
+mod repacks;
 mod restores;
 mod rules;
 mod scrubs;
@@ -68,9 +70,17 @@ fn main() {
         adopted:
             an_adopted_object_is_served_from_where_it_lies,
             a_digest_is_learnt_once,
+            what_was_learnt_is_told_by_the_journal_study_by_study,
             nothing_gives_way_to_what_is_adopted,
             who_sends_what_was_adopted_and_never_read_keeps_his_copy,
             a_record_is_owed_until_it_is_there;
+        repacks:
+            what_is_packed_belongs_to_its_pack_and_its_original_holds_nothing,
+            what_changed_while_it_was_read_is_not_packed,
+            what_is_archived_or_damaged_stays_as_it_is_and_is_counted,
+            originals_go_together_where_that_was_asked_for,
+            a_deletion_takes_what_was_packed_and_the_original,
+            a_rebuild_prefers_the_pack_to_the_original;
         matching:
             sql_finds_what_the_reference_matcher_finds,
             hostile_keys_find_what_they_say_and_harm_nothing;
@@ -243,6 +253,8 @@ fn main() {
             what_is_not_sent_in_time_expires,
             a_cancel_leaves_nothing_of_what_it_is_about,
             the_same_asked_for_many_times_at_once_is_open_once;
+        forgetting:
+            names_in_the_journal_go_with_what_they_are_about;
         findings:
             what_is_seen_again_is_one_finding_until_it_is_closed,
             findings_of_a_disk_are_its_nodes,

@@ -360,7 +360,7 @@ pub(crate) async fn decisions_are_journalled_where_a_rebuild_finds_them_and_audi
         .iter()
         .map(|entry| {
             let body: serde_json::Value = serde_json::from_str(&entry.body).unwrap();
-            assert_eq!(body["version"], 3);
+            assert_eq!(body["version"], filmroom_index::catalogue::JOURNAL_VERSION);
             let word = |name: &str| body[name].as_str().unwrap().to_owned();
             let study = entry.study_uid.as_ref().map(|study| study.as_str().to_owned());
             (study, word("action"), word("overlay"))

@@ -13,16 +13,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use filmroom_tiering::Archive;
 use filmroom_tiering::adopt::{Became, Line, Order, Place, Stride, Tally};
 use filmroom_tiering::error::ArchiveError;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::act::{ask, os_user};
 use super::serve;
-use crate::adoptions::Step;
+use super::walker::Walker;
 use crate::config::Config;
+use crate::strides::Step;
 
 /// Objects of one kind that are named on the terminal; the report has all.
 const NAMED: usize = 20;
@@ -43,14 +42,6 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// Who walks.
-enum Walker<'a> {
-    /// The node that runs on the data directory
-    Running(&'a Config),
-    /// This process
-    Here(Archive),
-}
-
 /// Adopts; fails if something was refused or overwritten, after everything was tried.
 pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()> {
     if config.archive.cold.is_none() {
@@ -61,7 +52,7 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
         dry_run: options.dry_run,
     };
     let mut told = Told::open(options.report)?;
-    let walker = Walker::find(config).await?;
+    let walker = Walker::of(serve::open(config).await, config)?;
     let bar = progress();
     let walked = walk(&walker, &order, &mut told, &bar).await;
     bar.finish_and_clear();
@@ -84,36 +75,18 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
     }
 }
 
-impl<'a> Walker<'a> {
-    async fn find(config: &'a Config) -> anyhow::Result<Walker<'a>> {
-        match serve::open(config).await {
-            Ok(archive) => Ok(Walker::Here(archive)),
-            Err(error) if matches!(error.downcast_ref(), Some(ArchiveError::Locked(_))) => Ok(Walker::Running(config)),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn stride(&self, order: &Order, place: Option<Place>) -> anyhow::Result<Stride> {
-        match self {
-            Walker::Here(archive) => Ok(archive.adopt(order, place, &os_user()).await?),
-            Walker::Running(config) => {
-                let order = order.clone();
-                ask(config, "/adoptions", &Step { order, place }).await
-            }
-        }
-    }
-
-    async fn finish(self) {
-        if let Walker::Here(archive) = self {
-            archive.close().await;
-        }
-    }
-}
-
 async fn walk(walker: &Walker<'_>, order: &Order, told: &mut Told, bar: &ProgressBar) -> anyhow::Result<()> {
     let mut place: Option<Place> = None;
     loop {
-        let stride = walker.stride(order, place.take()).await?;
+        let step = Step {
+            order: order.clone(),
+            place,
+        };
+        let stride = walker
+            .stride(step, "/adoptions", async |archive, step, actor| {
+                archive.adopt(&step.order, step.place, actor).await
+            })
+            .await?;
         told.hear(&stride)?;
         let tally = &told.tally;
         bar.set_position(tally.listed);
@@ -122,8 +95,8 @@ async fn walk(walker: &Walker<'_>, order: &Order, told: &mut Told, bar: &Progres
             tally.adopted, tally.known, tally.archived
         ));
         match stride.next {
-            Some(next) => place = Some(next),
             None => return Ok(()),
+            next => place = next,
         }
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use filmroom_index::catalogue::Catalogue;
+use filmroom_index::catalogue::{Catalogue, ColdLayout};
 use filmroom_tiering::cold::ColdStore;
-use filmroom_tiering::cold::s3::bucket::{Bucket, Report, SetupError, Severity};
+use filmroom_tiering::cold::s3::bucket::{Bucket, Holds, Report, SetupError, Severity};
 use filmroom_tiering::mover::{Walked, Walker};
+use filmroom_tiering::pack::Layout;
 use serde_json::{Value, json};
 
 use crate::cli::serve;
@@ -37,12 +38,27 @@ pub(super) async fn run(config: &Config, command: Command) -> anyhow::Result<()>
     };
     let store = ColdStore::open(settings).await?;
     let bucket = store
-        .bucket(settings, config.archive.rules.forbid_archive())
+        .bucket(settings, config.archive.rules.forbid_archive(), holds(config).await?)
         .context("the cold store is a directory: there is no bucket")?;
     match command {
         Command::Setup { dry_run } => setup(config, &store, &bucket, dry_run).await,
         Command::Check { json } => check(&bucket, json).await,
     }
+}
+
+/// What the bucket holds besides packs, or is to hold. Without a catalogue it holds nothing.
+async fn holds(config: &Config) -> anyhow::Result<Holds> {
+    let archive = &config.archive;
+    let mut holds = Holds {
+        instances: archive.layout == Layout::Instance || archive.rules.lay_out_instances(),
+        adopted: false,
+    };
+    if filmroom_tiering::node_of(&archive.data_dir)?.is_some() {
+        let catalogue = Catalogue::open(&config.catalogue_url).await.context("catalogue.url")?;
+        holds.instances |= catalogue.holds_layout(ColdLayout::Instance).await?;
+        holds.adopted = catalogue.holds_layout(ColdLayout::Foreign).await?;
+    }
+    Ok(holds)
 }
 
 async fn setup(config: &Config, store: &ColdStore, bucket: &Bucket, dry_run: bool) -> anyhow::Result<()> {

@@ -10,16 +10,15 @@
 use anyhow::Context;
 use filmroom_index::catalogue::{Catalogue, FindingRecord};
 use filmroom_index::model::{NodeId, Timestamp, Uid};
-use filmroom_tiering::Archive;
 use filmroom_tiering::error::ArchiveError;
 use filmroom_tiering::fsck::{Order, Place, Scope, Stride};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::act::{ask, os_user};
+use super::walker::Walker;
 use super::{progress, report, serve};
 use crate::config::{Config, values};
-use crate::fscks::Step;
+use crate::strides::Step;
 
 /// Exit code of a check that left something unrepaired: fsck(8) has the same.
 pub(crate) const LEFT: u8 = 4;
@@ -69,14 +68,6 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// Who walks.
-enum Walker<'a> {
-    /// The node that runs on the data directory
-    Running(&'a Config),
-    /// This process
-    Here(Archive),
-}
-
 /// What a run came to.
 #[derive(Default)]
 struct Run {
@@ -101,7 +92,7 @@ pub(crate) async fn run(config: &Config, options: Options) -> anyhow::Result<()>
             named.into_iter().map(Some).collect()
         }
     };
-    let walker = Walker::find(config).await?;
+    let walker = Walker::of(serve::open_unswept(config).await, config)?;
     let bar = progress::bar("{spinner} {wide_bar} {pos}/{len} {msg}, {elapsed}");
     let (mut run, mut walked) = (Run::default(), Ok(()));
     let mut order = options.order(None, config);
@@ -147,37 +138,19 @@ impl Options {
     }
 }
 
-impl<'a> Walker<'a> {
-    async fn find(config: &'a Config) -> anyhow::Result<Walker<'a>> {
-        match serve::open_unswept(config).await {
-            Ok(archive) => Ok(Walker::Here(archive)),
-            Err(error) if matches!(error.downcast_ref(), Some(ArchiveError::Locked(_))) => Ok(Walker::Running(config)),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn stride(&self, order: &Order, place: Option<Place>) -> anyhow::Result<Stride> {
-        match self {
-            Walker::Here(archive) => Ok(archive.fsck(order, place, &os_user()).await?),
-            Walker::Running(config) => {
-                let order = order.clone();
-                ask(config, "/fsck", &Step { order, place }).await
-            }
-        }
-    }
-
-    async fn finish(self) {
-        if let Walker::Here(archive) = self {
-            archive.close().await;
-        }
-    }
-}
-
 async fn walk(walker: &Walker<'_>, order: &Order, run: &mut Run, bar: &ProgressBar) -> anyhow::Result<()> {
     let mut place: Option<Place> = None;
     let mut order = order.clone();
     loop {
-        let stride = walker.stride(&order, place.take()).await?;
+        let step = Step {
+            order: order.clone(),
+            place,
+        };
+        let stride = walker
+            .stride(step, "/fsck", async |archive, step, actor| {
+                archive.fsck(&step.order, step.place, actor).await
+            })
+            .await?;
         // What was begun anew is gone on with.
         order.restart = false;
         run.found += stride.found;
@@ -186,10 +159,10 @@ async fn walk(walker: &Walker<'_>, order: &Order, run: &mut Run, bar: &ProgressB
         bar.set_length(stride.of.max(stride.checked));
         bar.set_position(stride.checked);
         bar.set_message(format!("{}, {} found", stride.pass.as_str().replace('_', " "), run.found));
-        let Some(next) = stride.next else {
-            return Ok(());
-        };
-        place = Some(next);
+        match stride.next {
+            None => return Ok(()),
+            next => place = next,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod deliveries;
 mod fsck;
 mod import;
 mod migrate;
+mod offload;
 mod patient;
 mod progress;
 mod rebuild;
@@ -21,6 +22,7 @@ mod scrub;
 mod serve;
 mod tls;
 mod user;
+mod walker;
 mod withdrawn;
 
 pub(crate) use fsck::{LEFT, Left};
@@ -115,8 +117,8 @@ enum Command {
     /// Compare the catalogue with hot files and cold objects, in both directions; stopped and started again, it goes on where it ended
     #[command(after_help = fsck::EXIT_CODES)]
     Fsck(fsck::Options),
-    /// Write a study to the cold store now
-    Offload(Study),
+    /// Write studies to the cold store now; or pack what was adopted there
+    Offload(offload::Options),
     /// Delete the local copies of a study whose packs are verified
     Evict(Study),
     /// Bring a study back to the local disk
@@ -268,7 +270,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Rebuild { despite_damage, json } => rebuild::run(&config, despite_damage, json).await,
         Command::Catalogue { command } => catalogue::run(&config, command).await,
         Command::Fsck(options) => fsck::run(&config, options).await,
-        Command::Offload(Study { study, no_wait }) => act::run(&config, Action::Offload { study }, no_wait).await,
+        Command::Offload(options) => offload::run(&config, options).await,
         Command::Evict(Study { study, no_wait }) => act::run(&config, Action::Evict { study }, no_wait).await,
         Command::Recall(Study { study, no_wait }) => act::run(&config, Action::Recall { study }, no_wait).await,
         Command::Delete(options) => delete::delete(&config, options).await,

@@ -9,6 +9,7 @@ mod cold_archive;
 mod commitment;
 mod cost;
 mod delete;
+mod keys;
 mod migration;
 mod rules;
 mod scrub;

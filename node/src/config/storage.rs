@@ -27,6 +27,7 @@ impl Reader {
         ArchiveSettings {
             data_dir,
             reserve: self.value("hot", "reserve", values::size, 1_000_000_000),
+            page_cache: self.value("hot", "page_cache", values::truth, false),
             high_watermark: self.value("hot", "high_watermark", values::percent, 0.85),
             low_watermark: self.value("hot", "low_watermark", values::percent, 0.75),
             evict_after: self.value("hot", "evict_after", values::duration, Duration::from_secs(180 * 86_400)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use filmroom_index::catalogue::{Located, SeriesKey};
 use filmroom_index::model::{AeTitle, Digest, ObjectId, Timestamp, Uid};
-use filmroom_tiering::hot::DataSetReader;
+use filmroom_tiering::hot::{Buffers, DataSetReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -63,7 +63,7 @@ fn data_set(length: usize) -> DataSetReader {
 }
 
 fn reader(file: File, length: usize) -> DataSetReader {
-    DataSetReader::new(file, 10, u64::try_from(length).unwrap())
+    DataSetReader::new(file, 10, u64::try_from(length).unwrap(), Buffers::default())
 }
 
 fn content(length: usize) -> Vec<u8> {

@@ -5,9 +5,10 @@
 //! - [`retrieve`]: has images sent: C-MOVE and C-GET as SCU. `contexts`: what is proposed for the latter.
 //! - `verdict`: what a look at a study means: pure. `study`: one study, from the question to the verdict.
 //! - [`worker`]: works on the migrations of the catalogue, at the [`pace`] that the hour allows.
-//! - [`compare`]: what the remote has and what is here, side by side.
+//! - [`compare`]: what the remote has and what is here, side by side; [`compared`]: what came of it.
 
 pub mod compare;
+pub mod compared;
 mod contexts;
 pub mod pace;
 pub mod remote;

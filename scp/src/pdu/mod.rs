@@ -29,8 +29,8 @@ pub const MAX_FRAGMENT: usize = 128 * 1024;
 const HEADER: usize = 6;
 /// Item length, presentation context id and message control header of a presentation data value.
 const PDV_HEADER: usize = 6;
-/// Room for the next read.
-const READ: usize = 16 * 1024;
+/// Room for the next read: four of the PDUs that most peers send.
+const READ: usize = 64 * 1024;
 
 /// What a peer sent.
 #[derive(Debug, PartialEq)]

@@ -8,7 +8,7 @@ use filmroom_scp::settings::{Settings, Timers};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::node::{GRACE, LARGE, fixture, settings, start, store, until};
+use crate::node::{GRACE, HALF, fixture, large, settings, start, store, until};
 use crate::raw::Raw;
 
 const VERIFICATION: (&str, &str) = ("1.2.840.10008.1.1", "1.2.840.10008.1.2.1");
@@ -104,16 +104,15 @@ async fn silent_connections_take_no_place_and_are_closed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_aborts_the_idle_at_once_and_lets_a_running_operation_end() {
     let node = start(settings(), 0).await;
-    let file = fixture(LARGE);
-    let half = 300_000;
+    let file = large();
     let mut idle = node.associate("IDLE", &[VERIFICATION]).await.unwrap();
     let mut busy = Raw::open(&node, &file).await;
-    busy.begin(&file, half).await;
+    busy.begin(&file, HALF).await;
     until("the object has begun to come in", || node.incoming() == 1).await;
 
     node.stop.cancel();
     assert!(matches!(idle.receive().await, Err(AssociationError::Aborted(_))));
-    busy.write(false, true, &file.data_set[half..]).await;
+    busy.write(false, true, &file.data_set[HALF..]).await;
     match busy.read_command().await {
         Command::Response(Response::Store(store)) => assert_eq!(store.status, Status::Success),
         other => panic!("{other:?}"),
@@ -126,9 +125,9 @@ async fn a_stop_aborts_the_idle_at_once_and_lets_a_running_operation_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_end_within_the_grace_is_cut_off() {
     let node = start(settings(), 0).await;
-    let file = fixture(LARGE);
+    let file = large();
     let mut busy = Raw::open(&node, &file).await;
-    busy.begin(&file, 300_000).await;
+    busy.begin(&file, HALF).await;
     until("the object has begun to come in", || node.incoming() == 1).await;
     let begin = Instant::now();
     node.stop.cancel();

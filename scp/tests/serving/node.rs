@@ -24,8 +24,19 @@ use tokio_util::sync::CancellationToken;
 /// How long the node lets operations end when it stops.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// A fixture of half a megabyte: more than is gathered before the first write to disk.
-pub(crate) const LARGE: &str = "ts/LittleEndianExplicitTransferSyntax_1.2.840.10008.1.2.1.dcm";
+/// An object of two megabytes: more than is gathered before the first write to disk.
+pub(crate) fn large() -> Part10 {
+    let mut file = fixture("ts/LittleEndianExplicitTransferSyntax_1.2.840.10008.1.2.1.dcm");
+    // Data Set Trailing Padding (PS3.10 7.2).
+    let padding = 1_800_000_u32;
+    file.data_set.extend([0xFC, 0xFF, 0xFC, 0xFF, b'O', b'B', 0, 0]);
+    file.data_set.extend(padding.to_le_bytes());
+    file.data_set.extend(vec![0; padding as usize]);
+    file
+}
+
+/// So many bytes of it that some of them are on the disk.
+pub(crate) const HALF: usize = 1_500_000;
 
 /// A running node.
 pub(crate) struct Node {
@@ -62,6 +73,7 @@ pub(crate) async fn start(settings: Settings, reserve: u64) -> Node {
     let archive_settings = ArchiveSettings {
         data_dir: data.path().to_owned(),
         reserve,
+        page_cache: false,
         high_watermark: 0.99,
         low_watermark: 0.98,
         evict_after: Duration::from_secs(86_400),

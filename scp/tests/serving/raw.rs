@@ -39,7 +39,9 @@ impl Raw {
     pub(crate) async fn begin(&mut self, file: &Part10, length: usize) {
         self.write(true, true, &Command::Request(Request::Store(file.request())).encode())
             .await;
-        self.write(false, false, &file.data_set[..length]).await;
+        for piece in file.data_set[..length].chunks(500_000) {
+            self.write(false, false, piece).await;
+        }
     }
 
     pub(crate) async fn write(&mut self, command: bool, last: bool, bytes: &[u8]) {

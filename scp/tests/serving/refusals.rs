@@ -8,7 +8,7 @@ use filmroom_scp::settings::Timers;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::node::{LARGE, answer, files, fixture, settings, start, store, title, uid, until};
+use crate::node::{HALF, answer, files, fixture, large, settings, start, store, title, uid, until};
 use crate::raw::Raw;
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -114,10 +114,10 @@ async fn a_full_disk_is_out_of_resources() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_lost_in_the_middle_leaves_nothing() {
     let node = start(settings(), 0).await;
-    let file = fixture(LARGE);
+    let file = large();
     for aborts in [true, false] {
         let mut raw = Raw::open(&node, &file).await;
-        raw.begin(&file, 300_000).await;
+        raw.begin(&file, HALF).await;
         until("something comes in", || node.incoming() == 1).await;
         if aborts {
             raw.stream.write_all(&[7, 0, 0, 0, 0, 4, 0, 0, 0, 0]).await.unwrap();

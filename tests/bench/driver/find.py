@@ -128,7 +128,6 @@ def theirs(options, figures, name, studies):
         figures.add(scenario="find", **case, error=str(error)[:300])
     finally:
         server.stop()
-        shutil.rmtree(options.work / "server", ignore_errors=True)
 
 
 def ask(options, figures, server, port, case):

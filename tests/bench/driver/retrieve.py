@@ -1,6 +1,5 @@
 """C-MOVE and C-GET of one study of 300 CT slices that lies on the disk, warm: how fast all of it comes, and its first image."""
 
-import shutil
 import sys
 
 from .figures import bench, markdown, median, number, ratio, spread
@@ -42,7 +41,6 @@ def measure(options, figures, name, turn, best):
         figures.add(scenario="retrieve", server=name, best=best, round=turn, error=str(error)[:300])
     finally:
         server.stop()
-        shutil.rmtree(options.work / "server", ignore_errors=True)
 
 
 def table(figures):

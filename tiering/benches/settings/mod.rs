@@ -22,6 +22,7 @@ pub(crate) fn settings(data_dir: &Path, cold: Option<PathBuf>) -> Settings {
     Settings {
         data_dir: data_dir.to_owned(),
         reserve: 0,
+        page_cache: false,
         high_watermark: 1.0,
         low_watermark: 1.0,
         evict_after: Duration::from_secs(1 << 30),

@@ -3,7 +3,7 @@
 //! # Mechanics
 //! The bucket is listed in strides, as `fsck` walks: whoever has it done asks for the next one with the [`Place`] that the last one reached. Of what is neither ours nor
 //! on record the [`head`] is read, [`READERS`] at once; what is DICOM is put on record [`BATCH`] by batch, and a [`record`] of it beside the manifests, so that a
-//! rebuild needs no foreign object. The digest of its bytes is learnt when somebody has it recalled.
+//! rebuild needs no foreign object. The digest of its bytes is learnt when somebody has it recalled, or when it is packed ([`crate::repack`]).
 //!
 //! # Invariants
 //! - A foreign object is listed, asked for and read; never written, tagged, restored or removed by an adoption.
@@ -222,7 +222,8 @@ impl Walk<'_> {
         self.commit(adopted).await
     }
 
-    /// One that was adopted before. What was overwritten since is damaged on record: it is never taken for what was adopted.
+    /// One that was adopted before. What was overwritten since is damaged on record, unless it is an original that nothing needs: it is never taken for what was
+    /// adopted.
     async fn look_again(&mut self, listed: &Listed, known: &KnownForeign) {
         let same = listed.length == known.length && (listed.etag == known.etag || listed.etag.is_empty());
         if same {
@@ -234,7 +235,7 @@ impl Walk<'_> {
             "it has {} bytes and the entity tag {} instead of {} and {}",
             listed.length, listed.etag, known.length, known.etag
         );
-        if !self.order.dry_run {
+        if !self.order.dry_run && !known.original {
             self.node.damaged(known.pack, &listed.key, &why).await;
         }
         self.say(&listed.key, Became::Overwritten, why);

@@ -9,7 +9,7 @@
 //!              "header":{"00080018":{"vr":"UI","Value":["4"]}},"partial":false}]}
 //! ```
 //! Keys begin with a slash: they are those of the bucket, wherever our prefix is. Headers are in the DICOM JSON model (PS3.18 F). `sha256` and `crc32` are there if the object
-//! was read whole when the record was written. `state` is what it was when it was adopted; what became of it later is in the journal.
+//! was read whole when the record was written; what is learnt later is in the journal. `state` is what it was when it was adopted; what became of it later is in the journal.
 //!
 //! # Invariants
 //! - A record is written from what is on record, and named by the objects it tells of: written again after a crash it has the same key and says the same.
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use filmroom_index::catalogue::{AdoptedObject, Arrival, ColdLayout, Origin, Rebuilt, RebuiltPack, RebuiltPart};
+use filmroom_index::catalogue::{AdoptedObject, ColdLayout, RebuiltPack, RebuiltPart};
 use filmroom_index::dataset::{DataSet, JsonError};
 use filmroom_index::header::Header;
 use filmroom_index::model::{AeTitle, Digest, NodeId, ObjectId, ServingState, Timestamp, Uid};
@@ -33,7 +33,7 @@ use crate::cold::{Class, ColdError, ColdStore, Erased};
 use crate::error::ArchiveError;
 use crate::mover::transfer::answered;
 use crate::rebuild::journal::Decided;
-use crate::rebuild::{get, standing};
+use crate::rebuild::{WrittenDown, get};
 
 /// Version of the format.
 const FORMAT: u32 = 1;
@@ -165,13 +165,10 @@ async fn put(node: &Inner, cold: &ColdStore, record: &str, study: &Uid, objects:
     Ok(())
 }
 
-/// An adopted object is erased: the record that tells of it is written without it, or goes with the last one.
-pub(crate) async fn forget(node: &Inner, cold: &ColdStore, foreign: &str) -> Result<Option<Erased>, ArchiveError> {
-    let Some(record) = node.catalogue.record_of_foreign(foreign).await? else {
-        return Ok(None);
-    };
-    let mut left = node.catalogue.foreign_of_record(&record).await?;
-    left.retain(|object| object.key != foreign);
+/// Adopted objects are erased: the record that tells of them is written without them, or goes with the last one.
+pub(crate) async fn forget(node: &Inner, cold: &ColdStore, record: &str, gone: &[&str]) -> Result<Erased, ArchiveError> {
+    let mut left = node.catalogue.foreign_of_record(record).await?;
+    left.retain(|object| !gone.contains(&object.key.as_str()));
     match left.first() {
         None => {}
         // Under another key: in a bucket that keeps versions the old one would keep what it told.
@@ -180,7 +177,7 @@ pub(crate) async fn forget(node: &Inner, cold: &ColdStore, foreign: &str) -> Res
             write(node, cold, &study, &left).await?;
         }
     }
-    Ok(Some(answered(node, cold.erase(&record).await)?))
+    Ok(answered(node, cold.erase(record).await)?)
 }
 
 /// Reads a record: what a rebuild puts on record of it, in the light of the journal.
@@ -226,7 +223,6 @@ fn decode(compressed: &[u8]) -> Result<Document, RecordError> {
 }
 
 fn part(record: &str, node: NodeId, study: &Uid, entry: Entry, decided: &Decided, senders: &Senders) -> Result<RebuiltPart, RecordError> {
-    let sender = senders.of(Some(&entry.source));
     let header = Header {
         attributes: if entry.header.is_null() {
             DataSet::new()
@@ -235,34 +231,25 @@ fn part(record: &str, node: NodeId, study: &Uid, entry: Entry, decided: &Decided
         },
         partial: entry.partial,
     };
-    let verdict = decided.verdicts.get(&entry.object);
-    let (state, reason, counterpart) = standing(entry.state, &entry.reason, None, verdict);
-    let object = Rebuilt {
-        arrival: Arrival {
-            object: entry.object,
-            received_at: entry.received_at,
-            source: entry.source,
-            sop_class: entry.sop_class,
-            sop_instance: entry.sop_instance,
-            study: study.clone(),
-            series: entry.series_uid.clone(),
-            transfer_syntax: entry.transfer_syntax,
-            sha256: entry.sha256.as_deref().and_then(Digest::from_hex),
-            crc32: entry.crc32,
-            length: entry.length,
-            header,
-            default_issuer: sender.default_issuer,
-            duplicates: sender.duplicates,
-            confirmed_copy: None,
-            origin: Origin::default(),
-        },
-        state,
-        reason,
-        counterpart,
+    let recorded = entry.sha256.as_deref().and_then(Digest::from_hex).zip(entry.crc32);
+    let written = WrittenDown {
+        object: entry.object,
+        received_at: entry.received_at,
+        source: entry.source,
+        sop_class: entry.sop_class,
+        sop_instance: entry.sop_instance,
+        series: entry.series_uid.clone(),
+        transfer_syntax: entry.transfer_syntax,
+        digests: recorded.or_else(|| decided.digests.get(&entry.object).copied()),
+        length: entry.length,
+        header,
+        issuer: None,
+        state: entry.state,
+        reason: &entry.reason,
+        counterpart: None,
         place: Some((0, 0)),
-        hot: None,
-        deletion: verdict.and_then(|verdict| verdict.deletion),
     };
+    let object = written.rebuilt(study, decided.verdicts.get(&entry.object), senders);
     Ok(RebuiltPart {
         study: study.clone(),
         series: entry.series_uid,

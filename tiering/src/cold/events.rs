@@ -4,7 +4,7 @@
 //! One long poll after the other, each of ten messages at most, so that memory is bounded and a node that is slow slows the reading down and nothing else.
 //!
 //! # Invariants
-//! - A message is deleted only once what it says was handled. One that says nothing to us (S3's test event, another bucket or prefix, garbage) is deleted at once.
+//! - A message is deleted only once what it says was handled. One that says nothing to us (S3's test event, another bucket, garbage) is deleted at once.
 //! - An event is a hint: S3 may tell it twice, late, out of order or never, and somebody else may write to the queue. Whoever handles one asks the store itself
 //!   before anything is believed, and goes on asking where no event comes.
 //!
@@ -54,10 +54,10 @@ pub struct EventQueue {
     pub endpoint: Option<String>,
 }
 
-/// Something that happened to an object of ours, as the bucket tells it.
+/// Something that happened to an object of the bucket, as that tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ColdEvent {
-    /// The key, without our prefix
+    /// The key, without our prefix; behind a slash where it does not begin with that
     pub key: String,
     /// What happened
     pub what: Happened,

@@ -1,44 +1,66 @@
 //! The committer: durability paid once for many.
 //!
 //! # Mechanics
-//! One task a node takes whatever queued while its last commit ran (no timer), renames it into place, flushes each directory once, commits the catalogue
-//! once, then wakes the senders. One version of a SOP Instance UID at a time: a second one in the same batch waits for the next, where the first is
-//! on record. A resend of bytes that are kept already is answered without a rename.
+//! Two threads a node, and what is durable passes from one to the other. The first takes whatever queued while it was busy, renames it into place
+//! and flushes each directory once ([`place`]); the second takes whatever was placed while it was busy, commits it to the catalogue in one transaction, and
+//! wakes the senders ([`record`]). Both wait for what is certain to queue in a moment ([`Approach`](crate::approach)). So the disk and the catalogue work at the same time, each on a batch. They are threads, not tasks, because half of what they do
+//! is to wait for the disk, and each trip to another thread would cost as much as a statement. One version of a SOP Instance UID at a time: a second one waits
+//! until the first is on record. A resend of bytes that are kept already is answered without a rename.
 //!
 //! # Invariants
-//! - Nobody is answered before file, directory and row are durable.
+//! - Nobody is answered before file, directory and row are durable, in this order.
 //! - After the rename nothing is deleted here, whatever the database answers.
-//! - While rows of renamed files could not be brought into the catalogue nothing further is renamed: they are tried first, so they are bounded by one batch.
+//! - While rows of renamed files could not be brought into the catalogue nothing further is renamed, so they are bounded by three batches: one that is being
+//!   recorded, one that waits for it, and one that is being placed. Whoever waits for one of them is refused in time, too.
 //!
 //! # Crash story
 //! Before the rename: the file is in `incoming/` and goes at the next start; nobody was answered. After it: the sweep finds a file that the catalogue does
 //! not know and adopts it. After a COMMIT whose answer was lost: the ingest of the same object id answers what it became.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use filmroom_index::catalogue::{Arrival, Catalogue, Origin, Outcome};
+use filmroom_index::catalogue::{self, Arrival, Catalogue, Origin, Outcome};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::NodeId;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use futures::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::identify;
+use crate::approach::{Announced, Approach};
 use crate::archive::Sender;
 use crate::data_dir::DataDir;
 use crate::error::StoreError;
 use crate::hot::{HotStore, Received, Staged};
 
+mod place;
+mod record;
 mod unrecorded;
-mod worker;
 
+use place::Placer;
+use record::Recorder;
 pub(crate) use unrecorded::Unrecorded;
-use worker::Worker;
 
 /// Objects that may wait for the committer: more than a node has associations, each of which waits for one answer at a time.
 const QUEUE: usize = 1024;
+
+/// Objects in one batch. Bounds the memory for headers and the size of a transaction.
+const MAX_BATCH: usize = 256;
+
+/// How long a batch may wait for the catalogue on either thread. Devices that give up after 10 s must have their answer even if they queued behind one batch that
+/// waited in vain.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// The same, while the batch before waited in vain.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
+/// Pause between two attempts on the catalogue.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// How long a sender may wait for its answer in all; what hangs longer is a broken disk.
 const ANSWER: Duration = Duration::from_secs(25);
@@ -46,37 +68,81 @@ const ANSWER: Duration = Duration::from_secs(25);
 /// How long the end of a running commit is waited for at shutdown.
 const CLOSING: Duration = Duration::from_secs(30);
 
-/// Hands received objects to the task that commits them.
+/// Hands received objects to the threads that commit them.
 #[derive(Debug)]
 pub(crate) struct Committer {
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<(Job, Announced)>,
     unrecorded: Unrecorded,
     stop: CancellationToken,
-    task: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// One object and who waits for it.
 struct Job {
     arrival: Arrival,
     staged: Staged,
-    answer: oneshot::Sender<Result<Outcome, StoreError>>,
+    answer: Answer,
+    queued: Instant,
 }
 
+/// One whose file is durable under its name.
+struct Placed {
+    arrival: Arrival,
+    answer: Answer,
+    queued: Instant,
+}
+
+type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
+
 impl Committer {
-    /// Starts the task. It ends when this is closed or dropped, and holds the data directory until then.
+    /// Starts the threads. They end when this is closed or dropped, and hold the data directory until then.
     pub(crate) fn start(node: NodeId, catalogue: Catalogue, hot: HotStore, clock: Clock, data_dir: Arc<DataDir>) -> Committer {
         let (queue, jobs) = mpsc::channel(QUEUE);
+        let (place, placed) = mpsc::channel(MAX_BATCH);
+        let (trouble, troubled) = watch::channel(None);
         let stop = CancellationToken::new();
         let unrecorded = Unrecorded::default();
-        let worker = Worker::new(node, catalogue, hot, clock, jobs, unrecorded.clone(), stop.clone());
+        let placing = Approach::default();
+        let placer = Placer {
+            node,
+            catalogue: catalogue.clone(),
+            hot,
+            clock,
+            jobs,
+            placed: place,
+            placing: placing.clone(),
+            unrecorded: unrecorded.clone(),
+            trouble: troubled,
+            stop: stop.clone(),
+            deferred: VecDeque::new(),
+            in_vain: false,
+        };
+        let recorder = Recorder {
+            node,
+            catalogue,
+            placed,
+            placing,
+            unrecorded: unrecorded.clone(),
+            trouble,
+            stop: stop.clone(),
+        };
+        let (for_placer, for_recorder) = (Handle::current(), Handle::current());
+        let held = Arc::clone(&data_dir);
+        let threads = vec![
+            spawn_blocking(move || {
+                for_placer.block_on(placer.run());
+                drop(held);
+            }),
+            spawn_blocking(move || {
+                for_recorder.block_on(recorder.run());
+                drop(data_dir);
+            }),
+        ];
         Committer {
             queue,
             unrecorded,
             stop,
-            task: Mutex::new(Some(tokio::spawn(async move {
-                worker.run().await;
-                drop(data_dir);
-            }))),
+            threads: Mutex::new(threads),
         }
     }
 
@@ -105,9 +171,10 @@ impl Committer {
             },
             staged: received.staged,
             answer,
+            queued: Instant::now(),
         };
         let wait = async {
-            self.queue.send(job).await.map_err(|_| StoreError::Stopping)?;
+            self.queue.send((job, received.announced)).await.map_err(|_| StoreError::Stopping)?;
             answered.await.map_err(|_| StoreError::Stopping)?
         };
         let late = |_| StoreError::Disk(std::io::Error::new(std::io::ErrorKind::TimedOut, "the commit hangs"));
@@ -127,11 +194,40 @@ impl Committer {
     /// Takes no more objects, commits what is queued.
     pub(crate) async fn close(&self) {
         self.stop.cancel();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task
-            && timeout(CLOSING, task).await.is_err()
-        {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if timeout(CLOSING, join_all(threads)).await.is_err() {
             tracing::error!("the committer did not finish in time; the next start adopts what it left");
         }
     }
+}
+
+impl Drop for Committer {
+    /// What queued is still committed, but a catalogue that is not there is not waited for.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Whether trying again may help.
+fn is_transient(error: &catalogue::Error) -> bool {
+    matches!(error, catalogue::Error::Unavailable(_) | catalogue::Error::TimedOut)
+}
+
+fn count(outcome: &Outcome, length: u64) {
+    let outcome = match outcome {
+        Outcome::Served => "served",
+        Outcome::Corrected { .. } => "corrected",
+        Outcome::Redundant { .. } => "redundant",
+        Outcome::Quarantined { .. } => "quarantined",
+        Outcome::Withdrawn { .. } => "withdrawn",
+        Outcome::Rejected { .. } => "rejected",
+        Outcome::Deleted { .. } => "deleted",
+    };
+    metrics::counter!("filmroom_received_objects_total", "outcome" => outcome).increment(1);
+    metrics::counter!("filmroom_received_bytes_total", "outcome" => outcome).increment(length);
+}
+
+/// Whoever waited may have gone; that changes nothing.
+fn answer(sender: Answer, result: Result<Outcome, StoreError>) {
+    drop(sender.send(result));
 }

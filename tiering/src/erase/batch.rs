@@ -5,7 +5,7 @@
 //! catalogue has it tell of what stays in one transaction; then the old one goes, in every version, for it has the headers of what was erased.
 //!
 //! # Crash story
-//! After each step the erasures are due, and who claims them next goes on: what is gone is gone, the new manifest is put again with the same key, or removed if
+//! After each step the erasures are due, and who claims them next goes on: what is gone is gone, the new manifest, if it is not there, is put with the same key, or removed if
 //! less stays by then. Once it tells of what stays, the old one tells of nothing but what is to go.
 
 use filmroom_index::catalogue::{ErasedObject, ErasureClaim, PackClaim, PackKey};
@@ -16,7 +16,7 @@ use futures::{FutureExt, StreamExt, stream};
 use super::{Outcome, removal};
 use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
-use crate::mover::transfer::{Setback, put_manifest};
+use crate::mover::transfer::{Setback, put_manifest_unless_there};
 use crate::pack;
 
 /// Objects that are erased at once.
@@ -95,7 +95,7 @@ async fn forget(
             .collect();
         let told: Option<Vec<(&PackClaim, u64)>> = stay.iter().map(|one| Some((one, one.crc64?))).collect();
         let told = told.ok_or_else(|| ColdError::Source(std::io::Error::other("the checksum of what stays is not known")))?;
-        put_manifest(node, cold, *put_by, &told).await?;
+        put_manifest_unless_there(node, cold, *put_by, &told).await?;
         fail::fail_point!("erase::after_manifest");
         let told: Vec<PackKey> = stay.iter().map(|one| one.pack).collect();
         node.catalogue.batch_retold(claim, gone, &new, &told).await?;

@@ -12,13 +12,12 @@ use bytes::Bytes;
 use filmroom_index::catalogue::{ErasureClaim, Member, PackState};
 use filmroom_index::model::{ObjectId, RestoreTier, Timestamp};
 use futures::StreamExt;
-use tokio::task::spawn_blocking;
 
 use crate::archive::Inner;
 use crate::bandwidth::paced;
 use crate::cold::{ByteStream, ColdError, ColdStore};
-use crate::error::{RestoreOutlook, StoreError};
-use crate::hot::{HotStore, Staged};
+use crate::error::RestoreOutlook;
+use crate::hot::Staged;
 use crate::mover::transfer::{Setback, answered};
 use crate::policy;
 use crate::recall::RestoreTerms;
@@ -80,7 +79,8 @@ impl Copies {
             while left > 0 {
                 let chunk = stretch.take(left).await?;
                 left -= chunk.len() as u64;
-                staged = Some(write(&node.hot, member.object, staged, chunk).await?);
+                let appended = node.hot.append(member.object, staged, chunk).await;
+                staged = Some(appended.map_err(|error| ColdError::Source(std::io::Error::other(error)))?);
             }
             copies.extend(staged);
         }
@@ -135,23 +135,6 @@ impl Stretch {
         }
         Ok(())
     }
-}
-
-async fn write(hot: &HotStore, object: ObjectId, staged: Option<Staged>, bytes: Bytes) -> Result<Staged, ColdError> {
-    let hot = hot.clone();
-    let write = move || {
-        let mut staged = match staged {
-            Some(staged) => staged,
-            None => Staged::recall(&hot, object)?,
-        };
-        staged.write(&bytes)?;
-        Ok::<_, StoreError>(staged)
-    };
-    let written = spawn_blocking(write)
-        .await
-        .map_err(std::io::Error::other)
-        .map_err(ColdError::Source)?;
-    written.map_err(|error| ColdError::Source(std::io::Error::other(error)))
 }
 
 /// Asks for the pack back, like everybody; when it is expected.

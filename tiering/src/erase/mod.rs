@@ -3,7 +3,8 @@
 //! # Mechanics
 //! One loop takes the next pack that is due by lease and fence (`index::catalogue::deletions`). A pack of which nothing stays is removed ([`removal`]), every
 //! version of it, then its manifest; of another one the members that stay are put into a new pack and verified ([`rewrite`]), the catalogue lets them
-//! belong to that one in one transaction, and the old pack is due to be removed. Objects of one instance each go by the [`batch`]. What the cold store does not let go is due again when it does.
+//! belong to that one in one transaction, and the old pack is due to be removed. Objects of one instance each go by the [`batch`], [`originals`] of what was packed by
+//! the record of their adoption. What the cold store does not let go is due again when it does.
 //!
 //! # Invariants
 //! - Nothing is removed from the cold store whose bytes anything that stays needs: the catalogue says so durably before.
@@ -12,8 +13,8 @@
 //! - The pack goes before its manifest: which of its members were to go is known as long as any of its bytes are there.
 //!
 //! # Crash story
-//! Killed while the new pack is put: its key is on record, and the same one is put again. Between its verification and the transaction: again, the same bytes
-//! under the same key. After the transaction, or between the removals: the old pack is due, and what is gone already is no error. A node that lost its lease
+//! Killed while the new pack is put: its key is on record, and the same one is put. What lies there as it is to be is not put again, so that a store which keeps
+//! versions has each but once. After the transaction, or between the removals: the old pack is due, and what is gone already is no error. A node that lost its lease
 //! in the middle of a put may finish it later, under a key that only the same members have.
 
 use std::ops::ControlFlow;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::{self, ErasedObject, ErasureClaim};
 use filmroom_index::model::Timestamp;
+use futures::FutureExt;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -30,10 +32,13 @@ use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
 use crate::mover::transfer::Setback;
 use crate::policy;
+use crate::rounds::Rounds;
 
 mod batch;
+pub(crate) mod entries;
 mod kept;
-mod removal;
+mod originals;
+pub(crate) mod removal;
 mod rewrite;
 
 /// How long a claim holds without being renewed.
@@ -67,20 +72,10 @@ enum Outcome {
 /// Works until cancelled.
 pub(crate) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &CancellationToken) {
     describe_metrics();
-    let mut wakes = node.mover.house_wakes();
-    loop {
-        wakes.mark_unchanged();
-        tokio::select! {
-            drained = drain(node, cold) => if let Err(error) = drained {
-                tracing::warn!(%error, "what is to be erased cannot be got at");
-            },
-            () = stop.cancelled() => return,
-        }
-        tokio::select! {
-            // The sender lives as long as the node.
-            _ = wakes.changed() => {}
-            () = sleep(node.settings.mover_interval) => {}
-            () = stop.cancelled() => return,
+    let mut rounds = Rounds::new(node.mover.house_wakes(), node.settings.mover_interval, stop);
+    while let Some(drained) = rounds.next(drain(node, cold).boxed()).await {
+        if let Err(error) = drained {
+            tracing::warn!(%error, "what is to be erased cannot be got at");
         }
     }
 }
@@ -125,6 +120,7 @@ async fn attempt(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> C
 
 async fn step(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
     match &claim.manifest {
+        _ if claim.original => originals::remove(node, cold, claim).await,
         _ if !claim.keep.is_empty() => rewrite::rewrite(node, cold, claim).await,
         Some(manifest) => batch::remove(node, cold, claim, manifest).await,
         None => removal::remove(node, cold, claim).await,
@@ -181,7 +177,7 @@ async fn record(node: &Inner, claim: &ErasureClaim, outcome: Result<Outcome, Set
         tracing::info!(key, error = text, ?pause, "an erasure waits for the cold store");
         return Ok(ControlFlow::Break(()));
     }
-    tracing::error!(key, error = text, ?pause, "what is deleted on purpose cannot be erased");
+    tracing::error!(key, error = text, ?pause, "what is to be erased cannot be erased");
     Ok(ControlFlow::Continue(false))
 }
 

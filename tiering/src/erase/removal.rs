@@ -12,7 +12,7 @@ use crate::mover::transfer::{Setback, answered};
 use crate::pack;
 
 /// What the cold store keeps of a pack: until when, and how that is said.
-pub(super) type Kept = (Option<Timestamp>, String);
+pub(crate) type Kept = (Option<Timestamp>, String);
 
 pub(super) async fn remove(node: &Inner, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
     // What an earlier attempt has begun to put in its place holds nothing that stays either, by now.
@@ -33,9 +33,17 @@ async fn foreign(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kep
     if let Some(kept) = object(node, cold, key).await? {
         return Ok(Some(kept));
     }
-    match record::forget(node, cold, key).await {
-        Ok(Some(Erased::Locked { until, versions })) => Ok(Some(locked("the record of it", until, versions))),
-        Ok(Some(Erased::Gone) | None) => Ok(None),
+    match node.catalogue.record_of_foreign(key).await? {
+        Some(record) => forget(node, cold, &record, &[key]).await,
+        None => Ok(None),
+    }
+}
+
+/// Has no record tell of adopted objects that are gone.
+pub(super) async fn forget(node: &Inner, cold: &ColdStore, record: &str, gone: &[&str]) -> Result<Option<Kept>, Setback> {
+    match record::forget(node, cold, record, gone).await {
+        Ok(Erased::Locked { until, versions }) => Ok(Some(locked("the record of it", until, versions))),
+        Ok(Erased::Gone) => Ok(None),
         Err(ArchiveError::Cold(error)) => Err(error.into()),
         Err(ArchiveError::Catalogue(error)) => Err(error.into()),
         Err(error) => Err(ColdError::Source(std::io::Error::other(error)).into()),
@@ -51,7 +59,7 @@ fn locked(key: &str, until: Option<Timestamp>, versions: u64) -> Kept {
 }
 
 /// Removes a pack and, once that is gone, its manifest.
-pub(super) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, Setback> {
+pub(crate) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, Setback> {
     if key.starts_with('/') {
         return foreign(node, cold, key).await;
     }
@@ -64,7 +72,7 @@ pub(super) async fn pack(node: &Inner, cold: &ColdStore, key: &str) -> Result<Op
 }
 
 /// Removes what lies under a key, in every version; or what the cold store keeps of it.
-pub(super) async fn object(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
+pub(crate) async fn object(node: &Inner, cold: &ColdStore, key: &str) -> Result<Option<Kept>, ColdError> {
     if let Erased::Locked { until, versions } = answered(node, cold.erase(key).await)? {
         return Ok(Some(locked(key, until, versions)));
     }

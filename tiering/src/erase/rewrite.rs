@@ -9,7 +9,7 @@ use super::kept::{Copies, Kept};
 use super::{Outcome, removal};
 use crate::archive::Inner;
 use crate::cold::ColdStore;
-use crate::mover::transfer::{Setback, put_manifest, put_tagged, verify};
+use crate::mover::transfer::{Setback, put_manifest_unless_there, put_tagged_unless_there, verify};
 use crate::pack::{self, Rotten};
 
 pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &ErasureClaim) -> Result<Outcome, Setback> {
@@ -31,7 +31,7 @@ pub(super) async fn rewrite(node: &Arc<Inner>, cold: &ColdStore, claim: &Erasure
         Kept::Archived(at) => return Ok(Outcome::Restoring(at)),
     };
     fail::fail_point!("erase::after_put");
-    put_manifest(node, cold, node.node, &[(&new, crc64)]).await?;
+    put_manifest_unless_there(node, cold, node.node, &[(&new, crc64)]).await?;
     fail::fail_point!("erase::after_manifest");
     verify(node, cold, &new, crc64).await?;
     let replaced = ReplacementPack {
@@ -70,7 +70,7 @@ fn replacement(claim: &ErasureClaim) -> PackClaim {
     }
 }
 
-/// Puts the new pack from hot files where they are sound, and from the old pack.
+/// Puts the new pack, unless it is there already, from hot files where they are sound, and from the old pack.
 async fn put(
     node: &Arc<Inner>,
     cold: &ColdStore,
@@ -83,11 +83,14 @@ async fn put(
             Kept::Here(copies) => copies,
             Kept::Archived(at) => return Ok(Kept::Archived(at)),
         };
-        let members = new.members.iter().map(|(member, _)| member.clone()).collect();
-        let paths = copies.paths();
-        let hot_store = node.hot.clone();
-        let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_else(|| hot_store.path(object));
-        let put = put_tagged(node, cold, new, pack::stream(new.layout, &new.key, members, path)).await;
+        let paths = Arc::new(copies.paths());
+        let bytes = || {
+            let members = new.members.iter().map(|(member, _)| member.clone()).collect();
+            let (paths, hot_store) = (Arc::clone(&paths), node.hot.clone());
+            let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_else(|| hot_store.path(object));
+            pack::stream(new.layout, &new.key, members, path)
+        };
+        let put = put_tagged_unless_there(node, cold, new, bytes).await;
         drop(copies);
         let error = match put {
             Ok(put) => return Ok(Kept::Here(put)),

@@ -190,16 +190,10 @@ impl Walk<'_> {
             (false, _) => vec![pack.clone(), manifest.key.clone()],
         };
         let known = node.catalogue.rebuild_known(&[&pack]).await?;
-        if !known.is_empty() || !node.catalogue.known_manifests(&[key]).await?.is_empty() {
+        if !known.is_empty() || !node.catalogue.known_manifests(&[key]).await?.is_empty() || node.catalogue.is_erasing(key).await? {
             return Ok(Outcome::Gone);
         }
-        let index = manifest.object(key).map(|(index, _)| index);
-        let objects: Vec<ObjectId> = manifest
-            .instances
-            .iter()
-            .filter(|instance| index.is_none_or(|index| instance.object == index))
-            .map(|instance| instance.member.object)
-            .collect();
+        let objects = manifest.members_under(key);
         let places = node.catalogue.kept_places(&objects).await?;
         let erased = self.erased(&manifest).await?;
         let mut elsewhere = BTreeSet::new();

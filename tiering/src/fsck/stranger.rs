@@ -50,7 +50,7 @@ impl Walk<'_> {
         if let Some(why) = self.anothers(&manifest).await? {
             return Ok(unknown(why, Remedy::None("it may be another catalogue's".to_owned())));
         }
-        let members = self.members(&manifest, Some(&key)).await?;
+        let members = self.members(&manifest, &key).await?;
         let total = members.len();
         let needed = members.iter().filter(|member| **member == Member::Needed).count();
         if needed > 0 {
@@ -71,7 +71,7 @@ impl Walk<'_> {
     pub(super) async fn telling(&self, key: &str) -> Result<Result<Box<Manifest>, String>, ArchiveError> {
         let cold = self.cold()?;
         if !key.rsplit('/').next().is_some_and(is_instance_name) {
-            return rebuild::manifest(cold, &manifest_key(key, None)).await;
+            return Ok(rebuild::manifest(cold, &manifest_key(key, None)).await?);
         }
         let directory = key.rsplit_once('/').map_or("", |(directory, _)| directory);
         let mut listing = cold.list(&format!("{directory}/"));
@@ -118,7 +118,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         let another = self.anothers(&manifest).await?;
-        let members = self.members(&manifest, None).await?;
+        let members = self.members(&manifest, &key).await?;
         let elsewhere = members.iter().filter(|member| **member == Member::Kept).count();
         let lost = members.len() - elsewhere;
         let detail = format!(
@@ -153,20 +153,14 @@ impl Walk<'_> {
         Ok(false)
     }
 
-    /// How the members of a manifest stand in the catalogue: those of one cold object that is not on record, or all.
-    async fn members(&self, manifest: &Manifest, of: Option<&str>) -> Result<Vec<Member>, ArchiveError> {
-        let index = of.and_then(|key| manifest.object(key)).map(|(index, _)| index);
-        let objects: Vec<ObjectId> = manifest
-            .instances
-            .iter()
-            .filter(|instance| index.is_none_or(|index| instance.object == index))
-            .map(|instance| instance.member.object)
-            .collect();
+    /// How the members of a manifest stand in the catalogue: those of one cold object that is not on record, or under its own key all.
+    async fn members(&self, manifest: &Manifest, key: &str) -> Result<Vec<Member>, ArchiveError> {
+        let objects = manifest.members_under(key);
         let places = self.node.catalogue.kept_places(&objects).await?;
         let erased = self.erased(manifest).await?;
         let member = |object: &ObjectId| match places.get(object) {
             None if erased.contains(object) => Member::Kept,
-            place => member(place, of.unwrap_or_default()),
+            place => member(place, key),
         };
         Ok(objects.iter().map(member).collect())
     }

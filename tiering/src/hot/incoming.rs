@@ -1,44 +1,50 @@
-//! An object that is being received: written, hashed and scanned as its bytes pass.
+//! An object that is being received: hashed, scanned and written as its bytes pass.
 //!
 //! # Mechanics
-//! Fragments gather in a buffer of at most [`BUFFER`] bytes. A full one goes to a blocking thread that scans, hashes and writes it while the next one fills:
-//! two buffers an association, whatever the object's size, and whoever brings bytes faster than the disk takes them waits. The file is made with the first
-//! full buffer, so a small object costs one trip to a blocking thread in all.
+//! A fragment is scanned and hashed where it arrives, while it is in the processor's cache, and gathers in a [`Buffer`]. A full one
+//! goes to a blocking thread that writes it while the next one fills: two buffers an association, whatever the object's size, and whoever brings bytes faster
+//! than the disk takes them waits. The file is made with the first full buffer, so an object that fits into one, nearly every slice, costs one trip to a
+//! blocking thread in all.
 
 use bytes::Bytes;
 use filmroom_index::clock::Clock;
 use filmroom_index::header::{Header, Scanner};
-use filmroom_index::model::{Digest, ObjectId, Timestamp};
+use filmroom_index::model::{Digest, Encoding, ObjectId, Timestamp, transfer_syntax};
 use filmroom_index::part10::FileMeta;
 use sha2::{Digest as _, Sha256};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking, yield_now};
 
+use super::buffers::Buffer;
 use super::{HotStore, Staged};
+use crate::approach::Announced;
 use crate::error::StoreError;
 
-/// Bytes of the data set that are handled at once.
-const BUFFER: usize = 256 * 1024;
+/// Bytes of a deflated data set that are scanned before others have their turn: a few megabytes at worst, inflated.
+const DEFLATED: usize = 4096;
 
 /// An object that is being received: `incoming/<object id>.part`. Dropped, it deletes its file.
-#[derive(Debug)]
 pub struct Incoming {
+    hot: HotStore,
     object: ObjectId,
     meta: FileMeta,
     clock: Clock,
-    buffer: Vec<u8>,
-    work: Work,
+    scanner: Scanner,
+    /// Bytes that the scanner gets at once
+    at_once: usize,
+    sha256: Sha256,
+    crc32: crc32fast::Hasher,
+    /// The end of the file as it has come so far
+    buffer: Buffer,
+    file: Writing,
 }
-
-/// The file, and the buffer whose bytes it has, empty again.
-type Absorbed = (Box<Sink>, Vec<u8>);
 
 /// Who has the file.
 #[derive(Debug)]
-enum Work {
-    /// Nobody: the next buffer can be handled, in this spare one's stead.
-    Idle(Box<Sink>, Vec<u8>),
+enum Writing {
+    /// Nobody; there is none before the first buffer is full.
+    Idle(Option<Staged>),
     /// A blocking thread.
-    Busy(JoinHandle<Result<Absorbed, StoreError>>),
+    Busy(JoinHandle<Result<Staged, StoreError>>),
     /// It failed; the file is gone.
     Failed,
 }
@@ -61,45 +67,62 @@ pub struct Received {
     /// Length of the file in bytes
     pub length: u64,
     pub(crate) staged: Staged,
+    /// Says that it will be committed soon: batches wait for it, though not long
+    pub(crate) announced: Announced,
 }
 
 impl Incoming {
     pub(crate) fn new(hot: &HotStore, clock: &Clock, meta: FileMeta) -> Incoming {
-        let object = ObjectId::new(clock.now());
-        let sink = Sink {
-            hot: hot.clone(),
-            object,
-            preface: meta.encode(),
-            staged: None,
-            scanner: Scanner::new(&meta.transfer_syntax),
-            sha256: Sha256::new(),
-            crc32: crc32fast::Hasher::new(),
-        };
+        let preface = meta.encode();
+        let mut buffer = hot.buffers().take();
+        // It has a few hundred bytes.
+        buffer.fill(&preface);
+        let mut crc32 = crc32fast::Hasher::new();
+        crc32.update(&preface);
         Incoming {
-            object,
+            hot: hot.clone(),
+            object: ObjectId::new(clock.now()),
+            scanner: Scanner::new(&meta.transfer_syntax),
+            at_once: match transfer_syntax::encoding(&meta.transfer_syntax) {
+                Encoding::DeflatedExplicitLittle => DEFLATED,
+                _ => usize::MAX,
+            },
             meta,
             clock: clock.clone(),
-            buffer: Vec::new(),
-            work: Work::Idle(Box::new(sink), Vec::new()),
+            sha256: Sha256::new(),
+            crc32,
+            buffer,
+            file: Writing::Idle(None),
         }
     }
 
     /// Takes the next bytes of the data set. A data set that the scanner refuses is an error as soon as it is seen: the caller drops this and
-    /// reads on to the end of the message. Refused with [`StoreError::Full`] when the disk is at its reserve.
+    /// reads on to the end of the message. Refused with [`StoreError::Full`] when the disk is at its reserve. Cancelled, it has to be dropped: the digests may be ahead
+    /// of the file.
     pub async fn write(&mut self, fragment: Bytes) -> Result<(), StoreError> {
-        let mut rest: &[u8] = &fragment;
+        self.absorb(&fragment).await.inspect_err(StoreError::count)
+    }
+
+    async fn absorb(&mut self, fragment: &[u8]) -> Result<(), StoreError> {
+        for piece in fragment.chunks(self.at_once) {
+            self.scanner.push(piece)?;
+            if piece.len() < fragment.len() {
+                yield_now().await;
+            }
+        }
+        self.sha256.update(fragment);
+        self.crc32.update(fragment);
+        let mut rest = fragment;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(BUFFER - self.buffer.len()));
-            self.buffer.extend_from_slice(now);
-            rest = later;
-            if self.buffer.len() == BUFFER {
-                let (mut sink, spare) = self.idle().await.inspect_err(StoreError::count)?;
-                let full = std::mem::replace(&mut self.buffer, spare);
-                self.work = Work::Busy(spawn_blocking(move || {
-                    sink.absorb(&full)?;
-                    let mut spare = full;
-                    spare.clear();
-                    Ok((sink, spare))
+            rest = self.buffer.fill(rest);
+            if self.buffer.is_full() {
+                let staged = self.idle().await?;
+                let (hot, object) = (self.hot.clone(), self.object);
+                let full = std::mem::replace(&mut self.buffer, hot.buffers().take());
+                self.file = Writing::Busy(spawn_blocking(move || {
+                    let mut staged = begun(&hot, object, staged)?;
+                    staged.write(full.bytes())?;
+                    Ok(staged)
                 }));
             }
         }
@@ -112,36 +135,51 @@ impl Incoming {
     }
 
     async fn end(mut self) -> Result<Received, StoreError> {
-        let (mut sink, _) = self.idle().await?;
-        let last = std::mem::take(&mut self.buffer);
+        let staged = self.idle().await?;
+        let header = self.scanner.finish()?;
+        let announced = self.hot.flushing().announce();
+        let (hot, object, last) = (self.hot, self.object, self.buffer);
         let finish = move || {
-            sink.absorb(&last)?;
-            sink.finish()
+            let mut staged = begun(&hot, object, staged)?;
+            staged.write(last.bytes())?;
+            drop(last);
+            drop(staged.sync()?);
+            fail::fail_point!("incoming::after_fdatasync");
+            Ok::<Staged, StoreError>(staged)
         };
-        let finished = spawn_blocking(finish).await.map_err(lost)??;
+        let staged = spawn_blocking(finish).await.map_err(lost)??;
         Ok(Received {
             object: self.object,
             meta: self.meta,
             received_at: self.clock.now(),
-            header: finished.header,
-            sha256: finished.sha256,
-            crc32: finished.crc32,
-            length: finished.staged.length(),
-            staged: finished.staged,
+            header,
+            sha256: Digest(self.sha256.finalize().into()),
+            crc32: self.crc32.finalize(),
+            length: staged.length(),
+            staged,
+            announced,
         })
     }
 
     /// Waits for the blocking thread. Cancel-safe: the thread's handle stays here until it has answered.
-    async fn idle(&mut self) -> Result<Absorbed, StoreError> {
-        if let Work::Busy(thread) = &mut self.work {
+    async fn idle(&mut self) -> Result<Option<Staged>, StoreError> {
+        if let Writing::Busy(thread) = &mut self.file {
             let answer = thread.await.map_err(lost);
-            self.work = Work::Failed;
-            return answer?;
+            self.file = Writing::Failed;
+            return answer?.map(Some);
         }
-        match std::mem::replace(&mut self.work, Work::Failed) {
-            Work::Idle(sink, spare) => Ok((sink, spare)),
-            Work::Busy(_) | Work::Failed => Err(std::io::Error::other("written to after it failed").into()),
+        match std::mem::replace(&mut self.file, Writing::Failed) {
+            Writing::Idle(staged) => Ok(staged),
+            Writing::Busy(_) | Writing::Failed => Err(std::io::Error::other("written to after it failed").into()),
         }
+    }
+}
+
+/// The file, made if it is not there yet. Blocks.
+fn begun(hot: &HotStore, object: ObjectId, staged: Option<Staged>) -> Result<Staged, StoreError> {
+    match staged {
+        Some(staged) => Ok(staged),
+        None => Staged::create(hot, object),
     }
 }
 
@@ -154,61 +192,8 @@ fn lost(error: JoinError) -> StoreError {
     }
 }
 
-/// What the bytes pass through. Used on blocking threads only.
-struct Sink {
-    hot: HotStore,
-    object: ObjectId,
-    preface: Vec<u8>,
-    /// Made with the first bytes.
-    staged: Option<Staged>,
-    scanner: Scanner,
-    sha256: Sha256,
-    crc32: crc32fast::Hasher,
-}
-
-struct Finished {
-    staged: Staged,
-    header: Header,
-    sha256: Digest,
-    crc32: u32,
-}
-
-impl Sink {
-    /// Bytes that the scanner refuses are not written.
-    fn absorb(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.scanner.push(bytes)?;
-        self.sha256.update(bytes);
-        let staged = match &mut self.staged {
-            Some(staged) => staged,
-            empty => {
-                let mut staged = Staged::create(&self.hot, self.object)?;
-                self.crc32.update(&self.preface);
-                staged.write(&self.preface)?;
-                empty.insert(staged)
-            }
-        };
-        self.crc32.update(bytes);
-        staged.write(bytes)
-    }
-
-    fn finish(self) -> Result<Finished, StoreError> {
-        let header = self.scanner.finish()?;
-        let Some(mut staged) = self.staged else {
-            return Err(std::io::Error::other("finished before it was begun").into());
-        };
-        drop(staged.sync()?);
-        fail::fail_point!("incoming::after_fdatasync");
-        Ok(Finished {
-            staged,
-            header,
-            sha256: Digest(self.sha256.finalize().into()),
-            crc32: self.crc32.finalize(),
-        })
-    }
-}
-
-impl std::fmt::Debug for Sink {
+impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sink").field("object", &self.object).finish_non_exhaustive()
+        f.debug_struct("Incoming").field("object", &self.object).finish_non_exhaustive()
     }
 }

@@ -20,16 +20,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use filmroom_index::model::{ObjectId, Timestamp};
 use time::OffsetDateTime;
 
+use crate::approach::Approach;
 use crate::durable;
 use crate::error::StoreError;
 
+mod buffers;
+mod digesting;
+mod direct;
 mod examine;
 mod incoming;
 mod reader;
@@ -40,6 +44,8 @@ mod staged;
 mod sweep;
 mod walk;
 
+pub use buffers::Buffers;
+pub(crate) use digesting::Digesting;
 pub(crate) use examine::examine;
 pub use incoming::{Incoming, Received};
 pub use reader::DataSetReader;
@@ -68,6 +74,12 @@ struct Shared {
     opened: Instant,
     used: AtomicU64,
     durable_dirs: Mutex<BTreeSet<PathBuf>>,
+    buffers: Buffers,
+    /// A receiver that takes nothing more keeps none from those who send
+    reading: Buffers,
+    flushing: Approach,
+    /// Whether long objects are written past the page cache: if so configured, until the file system refuses it.
+    direct: AtomicBool,
 }
 
 impl HotStore {
@@ -86,8 +98,9 @@ impl HotStore {
         Ok(false)
     }
 
-    /// Makes the directories below a data directory if they are not there. `reserve` bytes of the disk stay free. Blocks.
-    pub fn open(data_dir: &Path, reserve: u64) -> io::Result<HotStore> {
+    /// Makes the directories below a data directory if they are not there. `reserve` bytes of the disk stay free; what is received stays in the page cache or
+    /// goes past it. Blocks.
+    pub fn open(data_dir: &Path, reserve: u64, page_cache: bool) -> io::Result<HotStore> {
         let hot = data_dir.join("hot");
         let incoming = data_dir.join("incoming");
         durable::make_dir(&hot)?;
@@ -101,6 +114,10 @@ impl HotStore {
                 opened: Instant::now(),
                 used: AtomicU64::new(0),
                 durable_dirs: Mutex::default(),
+                buffers: Buffers::default(),
+                reading: Buffers::default(),
+                flushing: Approach::default(),
+                direct: AtomicBool::new(!page_cache),
             }),
         })
     }
@@ -108,6 +125,21 @@ impl HotStore {
     /// Where the file of an object lies or would lie: derived from the time in its id (UTC).
     pub fn path(&self, object: ObjectId) -> PathBuf {
         self.directory(object).join(format!("{object}.dcm"))
+    }
+
+    /// Memory for what comes in.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.shared.buffers
+    }
+
+    /// Memory for what goes out.
+    pub(crate) fn reading(&self) -> &Buffers {
+        &self.shared.reading
+    }
+
+    /// Received objects that are being flushed, and will queue for their names.
+    pub(crate) fn flushing(&self) -> &Approach {
+        &self.shared.flushing
     }
 
     /// Somebody's bytes pass: whoever only looks for damage lets them.
@@ -209,9 +241,9 @@ impl HotStore {
         self.shared.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the file of an object of that length and reads its first chunk; an object up to 1 MiB costs one trip to the disk in all.
+    /// Opens the file of an object of that length and reads its first chunk; an object that fits into a buffer costs one trip to the disk in all.
     pub async fn read(&self, object: ObjectId, length: u64) -> io::Result<DataSetReader> {
-        DataSetReader::open(self.path(object), length).await
+        DataSetReader::open(self.path(object), length, self.reading().clone()).await
     }
 
     /// Whether the file of an object is there with its length. Blocks.

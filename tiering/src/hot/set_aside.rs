@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_file_is_moved_away_with_the_reason_beside_it() {
         let dir = tempfile::tempdir().unwrap();
-        let hot = HotStore::open(dir.path(), 0).unwrap();
+        let hot = HotStore::open(dir.path(), 0, false).unwrap();
         let bad = dir.path().join("hot/bad.dcm");
         assert_eq!(hot.set_aside(&bad, "it is missing", Timestamp(1)).unwrap(), None);
         fs::write(&bad, "bad bytes").unwrap();

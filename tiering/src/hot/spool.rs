@@ -33,7 +33,7 @@ impl Spool {
 
     /// What was written, as a data set to be sent.
     pub fn into_reader(self) -> DataSetReader {
-        DataSetReader::new(self.file, 0, self.written)
+        DataSetReader::new(self.file, 0, self.written, self.hot.reading().clone())
     }
 }
 

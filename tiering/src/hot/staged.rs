@@ -4,7 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use filmroom_index::model::ObjectId;
+use tokio::task::spawn_blocking;
 
 use super::HotStore;
 use crate::error::StoreError;
@@ -101,7 +103,11 @@ impl Staged {
             return Err(io::Error::other("written to after it was flushed").into());
         };
         self.hot.mark_used();
-        file.write_all(bytes).map_err(|e| self.hot.disk_error(e))?;
+        let cached = self
+            .hot
+            .write_past_cache(file, self.length, bytes)
+            .map_err(|e| self.hot.disk_error(e))?;
+        file.write_all(cached).map_err(|e| self.hot.disk_error(e))?;
         self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(())
     }
@@ -113,6 +119,11 @@ impl Staged {
         };
         file.sync_data().map_err(|e| self.hot.disk_error(e))?;
         Ok(file)
+    }
+
+    /// Gives the descriptor away without flushing: of a file that is read soon and never placed.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
     }
 
     pub(super) fn rename(&mut self, place: &Path) -> io::Result<()> {
@@ -146,6 +157,22 @@ impl Drop for Staged {
 }
 
 impl HotStore {
+    /// Appends to a file that is read out of the cold store for a while, made by its first bytes.
+    pub(crate) async fn append(&self, object: ObjectId, staged: Option<Staged>, bytes: Bytes) -> Result<Staged, StoreError> {
+        let hot = self.clone();
+        let append = move || {
+            let mut staged = match staged {
+                Some(staged) => staged,
+                None => Staged::recall(&hot, object)?,
+            };
+            staged.write(&bytes)?;
+            Ok(staged)
+        };
+        spawn_blocking(append)
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error).into()))
+    }
+
     /// A file without a name, for what is read back once and dropped. It may use the reserve: nothing of it stays. Blocks.
     pub(crate) fn spool(&self) -> io::Result<File> {
         let path = self.shared.incoming.join(format!("{}.spool", uuid::Uuid::now_v7()));

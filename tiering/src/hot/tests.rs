@@ -9,7 +9,7 @@ use super::*;
 
 fn store() -> (tempfile::TempDir, HotStore) {
     let dir = tempfile::tempdir().unwrap();
-    let hot = HotStore::open(dir.path(), 0).unwrap();
+    let hot = HotStore::open(dir.path(), 0, false).unwrap();
     (dir, hot)
 }
 
@@ -126,7 +126,7 @@ async fn a_file_of_another_length_is_an_error_not_an_end() {
 async fn an_unlinked_file_can_be_read() {
     let mut file = tempfile::tempfile().unwrap();
     io::Write::write_all(&mut file, b"..data set").unwrap();
-    let mut reader = DataSetReader::new(file, 2, 8);
+    let mut reader = DataSetReader::new(file, 2, 8, Buffers::default());
     assert_eq!(reader.next(4).await.unwrap().unwrap(), "data");
     assert_eq!(reader.next(40).await.unwrap().unwrap(), " set");
     assert_eq!(reader.next(4).await.unwrap(), None);
@@ -135,7 +135,7 @@ async fn an_unlinked_file_can_be_read() {
 #[test]
 fn a_full_disk_refuses_a_staged_file() {
     let dir = tempfile::tempdir().unwrap();
-    let hot = HotStore::open(dir.path(), u64::MAX).unwrap();
+    let hot = HotStore::open(dir.path(), u64::MAX, false).unwrap();
     assert!(matches!(
         Staged::create(&hot, ObjectId::new(Timestamp(0))),
         Err(StoreError::Full { reserve: u64::MAX })
@@ -157,8 +157,8 @@ async fn a_disk_that_fills_while_an_object_comes_refuses_it() {
     // Others write and delete on this disk too, so it takes more than one try to be at the reserve in the middle of the object.
     for _ in 0..50 {
         let dir = tempfile::tempdir().unwrap();
-        let available = HotStore::open(dir.path(), 0).unwrap().space().unwrap().available;
-        let hot = HotStore::open(dir.path(), available - (4 << 20)).unwrap();
+        let available = HotStore::open(dir.path(), 0, false).unwrap().space().unwrap().available;
+        let hot = HotStore::open(dir.path(), available - (4 << 20), false).unwrap();
         let mut incoming = Incoming::new(&hot, &Clock::System, meta());
         let mut taken = 0;
         for fragment in object.chunks(1 << 20) {

@@ -36,6 +36,7 @@ pub(super) fn link(hot: &HotStore, object: ObjectId, path: &Path, clock: &Clock)
     if examined.meta.sop_class.as_str() == uids::KEY_OBJECT_SELECTION_DOCUMENT_STORAGE {
         return Err("key object selections have to be copied".to_owned());
     }
+    let announced = hot.flushing().announce();
     drop(staged.sync().map_err(|e| e.to_string())?);
     Ok(Received {
         object,
@@ -46,5 +47,6 @@ pub(super) fn link(hot: &HotStore, object: ObjectId, path: &Path, clock: &Clock)
         crc32: examined.crc32,
         length: examined.length,
         staged,
+        announced,
     })
 }

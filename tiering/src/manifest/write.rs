@@ -102,7 +102,7 @@ impl Writer {
             study_header: study_header.to_json(),
         };
         let described = serde_json::to_string(&described)?;
-        let text = base.to_json().to_string();
+        let text = serde_json::to_string(&base)?;
         write!(
             out,
             "{{\"format\":{format},\n{about},\n\"described\":{described},\n\"base\":{text},\n\"instances\":["

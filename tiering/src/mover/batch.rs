@@ -64,13 +64,19 @@ async fn compare<'a>(node: &Inner, cold: &ColdStore, one: &'a PackClaim, crc64: 
 /// Has a few done at a time. Those that fail for reasons of their own are set back alone and left out; anything else is the end of all.
 async fn sound<'a>(node: &Inner, work: Vec<BoxFuture<'_, (&'a PackClaim, Result<u64, Setback>)>>) -> Result<Put<'a>, Setback> {
     let mut done = Vec::with_capacity(work.len());
+    let mut failed = Vec::new();
     let mut work = stream::iter(work).buffered(AT_ONCE);
     while let Some((one, outcome)) = work.next().await {
         match outcome {
             Ok(crc64) => done.push((one, crc64)),
-            Err(Setback::Cold(error @ (ColdError::Source(_) | ColdError::Differs { .. }))) => set_back(node, one, &error).await?,
+            Err(Setback::Cold(error @ (ColdError::Source(_) | ColdError::Differs { .. }))) => failed.push((one, error)),
             Err(setback) => return Err(setback),
         }
+    }
+    drop(work);
+    // Not before: the others want the catalogue too, and none of them gets any further while it is waited for here.
+    for (one, error) in failed {
+        set_back(node, one, &error).await?;
     }
     Ok(done)
 }

@@ -5,6 +5,7 @@
 //! removed by the sweep at the next start.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use filmroom_index::model::Uid;
@@ -14,11 +15,25 @@ use super::evict::remove_for_good;
 use super::transfer::answered;
 use crate::archive::Inner;
 use crate::cold::{Class, ColdStore};
+use crate::erase::entries;
 use crate::error::ArchiveError;
 use crate::rebuild::PATIENTS;
 
 /// Entries, and files, of one step.
 const STEP: u32 = 256;
+
+/// What was learnt of adopted objects is told by the journal once the first of it is so old: the rest of its study was read by then.
+const LEARNT: Duration = Duration::from_secs(60);
+
+/// Has the journal tell of digests that were learnt.
+pub(super) async fn learnt(node: &Inner) -> Result<(), ArchiveError> {
+    loop {
+        let now = node.clock.now();
+        if !node.catalogue.journal_learnt(now.before(LEARNT), now).await? {
+            return Ok(());
+        }
+    }
+}
 
 /// Puts all entries that are not in the cold store yet, oldest first.
 pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveError> {
@@ -53,8 +68,8 @@ pub(super) async fn write(node: &Inner, cold: &ColdStore) -> Result<(), ArchiveE
 }
 
 /// Removes the files of what was deleted: redundant duplicates, discarded quarantine, what a person deleted and did not take back in time, and
-/// what came although it was deleted. Where there is a cold store its journal has to tell of it first.
-pub(super) async fn remove_doomed(node: &Arc<Inner>) -> Result<(), ArchiveError> {
+/// what came although it was deleted. Where there is a cold store its journal has to tell of it first. `kept` are deletions whose end the cold store keeps from coming.
+pub(super) async fn remove_doomed(node: &Arc<Inner>, kept: &mut entries::Kept) -> Result<(), ArchiveError> {
     if node.catalogue.begin_erasing(node.clock.now(), node.cold.is_some()).await? > 0 {
         fail::fail_point!("mover::after_begin_erasing");
     }
@@ -77,7 +92,7 @@ pub(super) async fn remove_doomed(node: &Arc<Inner>) -> Result<(), ArchiveError>
         fail::fail_point!("mover::after_doomed_unlink");
         node.catalogue.doomed_removed(node.node, &objects).await?;
     }
-    if node.catalogue.end_erasing(node.clock.now()).await? > 0 {
+    if entries::end(node, kept).await? > 0 {
         fail::fail_point!("mover::after_end_erasing");
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! # Mechanics
 //! [`Archive::run`] has [`offload::WORKERS`] loops for packs ([`offload`]) and one that keeps house: it writes the [`journal`], removes what was deleted
 //! and evicts ([`evict`]); another one obeys rejection notes ([`crate::withdraw`]), one keeps object tags ([`tags`]), another restores what S3 has archived ([`crate::restore`]), and
-//! another erases packs ([`crate::erase`]). All find their work in the catalogue, at intervals or when they are woken.
+//! another erases packs ([`crate::erase`]), one packs what was adopted ([`crate::repack`]). All find their work in the catalogue, at intervals or when they are woken.
 //!
 //! # Invariants
 //! - What is not verified is never evicted.
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::Evictable;
 use filmroom_index::model::Uid;
+use futures::FutureExt;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,14 +29,15 @@ use crate::cold::{ColdError, ColdStore};
 use crate::error::ArchiveError;
 use crate::fsck;
 use crate::policy::Reason;
-use crate::{erase, restore};
+use crate::rounds::Rounds;
+use crate::{erase, repack, restore};
 
 mod batch;
 mod evict;
 mod journal;
 mod offload;
 mod quiet;
-mod signals;
+pub(crate) mod signals;
 mod tags;
 pub(crate) mod transfer;
 
@@ -44,7 +46,7 @@ use signals::What;
 pub use tags::{Walked, Walker};
 
 /// A command that waits for an offload gives up after this long without progress. The mover does not.
-const PATIENCE: Duration = Duration::from_secs(5 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// How often it counts what is left to do.
 const COUNTING: Duration = Duration::from_secs(1);
@@ -134,6 +136,7 @@ impl Archive {
                     tokio::join!(
                         restore::work(node, cold, &stop),
                         erase::work(node, cold, &stop),
+                        repack::work(node, cold, &stop),
                         tags::keep(node, cold, &stop)
                     );
                 }
@@ -183,35 +186,25 @@ impl Archive {
 
 /// The loop beside the workers: until cancelled.
 async fn keep_house(node: &Arc<Inner>, cold: Option<&ColdStore>, stop: &CancellationToken) {
-    let mut wakes = node.mover.house_wakes();
-    let mut search = evict::Search::default();
+    let (mut search, mut kept) = (evict::Search::default(), erase::entries::Kept::new());
     let mut counted = None;
-    loop {
-        wakes.mark_unchanged();
-        tokio::select! {
-            () = house(node, cold, &mut search) => {}
-            () = stop.cancelled() => return,
-        }
+    let mut rounds = Rounds::new(node.mover.house_wakes(), node.settings.mover_interval, stop);
+    while rounds.next(house(node, cold, &mut search, &mut kept).boxed()).await.is_some() {
         fsck::count(node).await;
         if counted.is_none_or(|at: Instant| at.elapsed() > TOTALS) {
             counted = Some(Instant::now());
             count(node).await;
         }
-        tokio::select! {
-            // The sender lives as long as the node.
-            _ = wakes.changed() => {}
-            () = sleep(node.settings.mover_interval) => {}
-            () = stop.cancelled() => return,
-        }
     }
 }
 
 /// Everything but packs, once. One part that fails does not keep the others from their work.
-async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>, search: &mut evict::Search) {
+async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>, search: &mut evict::Search, kept: &mut erase::entries::Kept) {
     if let Some(cold) = cold {
+        handled("the journal does not tell yet of what was learnt", journal::learnt(node).await);
         handled("the journal is not in the cold store yet", journal::write(node, cold).await);
     }
-    handled("what was deleted still takes disk", journal::remove_doomed(node).await);
+    handled("what was deleted still takes disk", journal::remove_doomed(node, kept).await);
     if let Some(cold) = cold {
         handled("nothing can be evicted", evict::by_rule(node, cold, search).await);
     }

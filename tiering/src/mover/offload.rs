@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use filmroom_index::catalogue::{self, OffloadClaim, PackClaim};
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::batch;
@@ -29,6 +30,7 @@ use crate::archive::Inner;
 use crate::cold::{ColdError, ColdStore};
 use crate::pack::{self, Layout, Rotten};
 use crate::policy;
+use crate::rounds::Rounds;
 
 /// Packs that are uploaded at once.
 pub(super) const WORKERS: usize = 2;
@@ -41,23 +43,13 @@ const RENEWAL: Duration = Duration::from_secs(30);
 
 /// One worker: until cancelled.
 pub(super) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &CancellationToken) {
-    let mut wakes = node.mover.worker_wakes();
     // A series is due when it has been quiet long enough, which nothing announces.
     let mut quiet = Quiet::new(&node.settings);
     let pause = node.settings.mover_interval.min(quiet.shortest()).max(Duration::from_millis(100));
-    loop {
-        wakes.mark_unchanged();
-        tokio::select! {
-            drained = drain(node, cold, &mut quiet) => if let Err(error) = drained {
-                tracing::warn!(%error, "the mover cannot get at its work");
-            },
-            () = stop.cancelled() => return,
-        }
-        tokio::select! {
-            // The sender lives as long as the node.
-            _ = wakes.changed() => {}
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
+    let mut rounds = Rounds::new(node.mover.worker_wakes(), pause, stop);
+    while let Some(drained) = rounds.next(drain(node, cold, &mut quiet).boxed()).await {
+        if let Err(error) = drained {
+            tracing::warn!(%error, "the mover cannot get at its work");
         }
     }
 }

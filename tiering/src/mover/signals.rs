@@ -23,13 +23,13 @@ pub(crate) struct Signals {
 
 /// What happens to the packs of a study.
 #[derive(Clone, Debug)]
-pub(super) struct Progress {
-    pub(super) study: Uid,
-    pub(super) what: What,
+pub(crate) struct Progress {
+    pub(crate) study: Uid,
+    pub(crate) what: What,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     /// Something was planned, bytes leave, a pack was verified.
     Moved,
     /// An attempt failed and is repeated.
@@ -71,13 +71,13 @@ impl Signals {
         self.packs.subscribe()
     }
 
-    pub(super) fn tell(&self, study: &Uid, what: What) {
+    pub(crate) fn tell(&self, study: &Uid, what: What) {
         let study = study.clone();
         // Nobody may be listening.
         let _ = self.events.send(Progress { study, what });
     }
 
-    pub(super) fn listen(&self) -> broadcast::Receiver<Progress> {
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Progress> {
         self.events.subscribe()
     }
 

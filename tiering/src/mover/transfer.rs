@@ -16,7 +16,8 @@ use super::tags;
 use crate::archive::Inner;
 use crate::bandwidth::paced;
 use crate::cold::{ByteStream, Class, ColdError, ColdStore};
-use crate::{manifest, pack};
+use crate::manifest::{self, Manifest};
+use crate::{pack, rebuild};
 
 /// Headers that are in memory at once while a manifest is written.
 pub(crate) const HEADERS: usize = 64;
@@ -61,29 +62,46 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
     Ok(crc64)
 }
 
-/// Puts a cold object, unless it is there already.
+/// Puts a cold object from the hot files, unless it is there already, and puts its tag on record.
 pub(super) async fn put_unless_there(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
-    let there = answered(node, cold.head(&claim.key).await)?;
-    match there.filter(|head| head.length == claim.length).and_then(|head| head.crc64) {
-        Some(kept) if kept == checksum(bytes(node, claim), claim.length).await.map_err(ColdError::Source)? => {
-            // Whoever put it may have gone by other rules.
-            if let Some(tag) = tags::of_new(node, claim).await? {
-                answered(node, cold.tag(&claim.key, tag).await)?;
-                node.catalogue.pack_tagged(claim.pack, Some(tag)).await?;
-            }
-            Ok(kept)
-        }
-        _ => put(node, cold, claim).await,
-    }
+    let (crc64, tag) = put_tagged_unless_there(node, cold, claim, || bytes(node, claim)).await?;
+    on_record(node, claim, tag).await?;
+    Ok(crc64)
 }
 
 /// Puts the pack with the tag that the rules say, and puts that on record.
 pub(crate) async fn put(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
     let (crc64, tag) = put_tagged(node, cold, claim, bytes(node, claim)).await?;
-    if tag.is_some() {
-        node.catalogue.pack_tagged(claim.pack, tag).await?;
-    }
+    on_record(node, claim, tag).await?;
     Ok(crc64)
+}
+
+async fn on_record(node: &Inner, claim: &PackClaim, tag: Option<ArchiveTag>) -> catalogue::Result<()> {
+    match tag {
+        Some(_) => node.catalogue.pack_tagged(claim.pack, tag).await,
+        None => Ok(()),
+    }
+}
+
+/// Puts bytes as a cold object, unless they are there already: with the tag that the rules say, which is not on record yet.
+pub(crate) async fn put_tagged_unless_there(
+    node: &Inner,
+    cold: &ColdStore,
+    claim: &PackClaim,
+    bytes: impl Fn() -> ByteStream,
+) -> Result<(u64, Option<ArchiveTag>), Setback> {
+    let there = answered(node, cold.head(&claim.key).await)?;
+    match there.filter(|head| head.length == claim.length).and_then(|head| head.crc64) {
+        Some(kept) if kept == checksum(bytes(), claim.length).await.map_err(ColdError::Source)? => {
+            // Whoever put it may have gone by other rules.
+            let tag = tags::of_new(node, claim).await?;
+            if let Some(tag) = tag {
+                answered(node, cold.tag(&claim.key, tag).await)?;
+            }
+            Ok((kept, tag))
+        }
+        _ => put_tagged(node, cold, claim, bytes()).await,
+    }
 }
 
 /// Puts bytes as a pack, at the speed at which they may leave and with the tag that the rules say, which is not on record yet.
@@ -150,6 +168,35 @@ pub(crate) async fn checksum(mut bytes: ByteStream, length: u64) -> std::io::Res
         return Err(std::io::Error::other(format!("{got} bytes instead of {length}")));
     }
     Ok(digest.finalize())
+}
+
+/// Writes the manifest of cold objects, as [`put_manifest`], unless one is there that tells the same of them and of their members. What it says of their series may be
+/// older.
+pub(crate) async fn put_manifest_unless_there(
+    node: &Inner,
+    cold: &ColdStore,
+    put_by: NodeId,
+    told: &[(&PackClaim, u64)],
+) -> Result<(), Setback> {
+    let Some((first, _)) = told.first() else { return Ok(()) };
+    let there = rebuild::manifest(cold, &pack::manifest_key(&first.key, first.manifest.as_deref())).await?;
+    match there {
+        Ok(manifest) if manifest.node == put_by && tells(&manifest, told) => Ok(()),
+        // Not there, or of no use.
+        _ => put_manifest(node, cold, put_by, told).await,
+    }
+}
+
+fn tells(manifest: &Manifest, told: &[(&PackClaim, u64)]) -> bool {
+    manifest.objects.len() == told.len()
+        && told.iter().all(|(claim, crc64)| {
+            let Some((index, there)) = manifest.object(&claim.key) else {
+                return false;
+            };
+            let members = manifest.members(index).map(|instance| (&instance.member, instance.offset));
+            (there.length, there.crc64) == (claim.length, *crc64)
+                && members.eq(claim.members.iter().map(|(member, offset)| (member, *offset)))
+        })
 }
 
 /// Writes the manifest of cold objects that `put_by` put, and puts it: of a pack, or of all of a batch, each with its CRC-64/NVME.

@@ -19,48 +19,36 @@ use std::sync::Arc;
 
 use filmroom_index::catalogue::{Catalogue, Loaded, RebuildStart, RebuiltPart, StudyDecisions};
 use filmroom_index::clock::Clock;
-use filmroom_index::model::{AeTitle, NodeId, ObjectId, Timestamp, Uid};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use filmroom_index::model::{AeTitle, NodeId, ObjectId, Timestamp};
+use futures::TryStreamExt;
+use tokio::sync::Semaphore;
 
 use crate::adopt::record;
 use crate::archive::{Senders, Settings, open_data};
-use crate::cold::{ColdError, ColdStore};
+use crate::cold::ColdStore;
 use crate::error::ArchiveError;
 use crate::hot::Sweep;
-use crate::manifest::{self, Manifest, Told};
+use crate::manifest::{Manifest, Told};
 use crate::pack;
-use journal::Decided;
-use listing::{StudyKeys, studies};
+use listing::studies;
+use study::{MANIFESTS, Read, Study, prepare, read, steps};
 
+mod fetch;
 pub mod journal;
 mod listing;
 mod parts;
 mod patients;
 mod report;
+mod study;
 
+pub(crate) use fetch::{MAX_MANIFEST, get, manifest, pack_key};
 pub(crate) use listing::PATIENTS;
-pub(crate) use parts::{contradiction, standing};
+pub(crate) use parts::{WrittenDown, contradiction, standing};
 pub use report::{Damage, Kind, Progress, Report};
+pub(crate) use study::MAX_ENTRY;
 
 /// Studies whose journal is read ahead.
 const STUDIES: usize = 8;
-
-/// Entries of a study's journal that are read at once.
-const ENTRIES: usize = 8;
-
-/// Manifests that are read at once.
-const MANIFESTS: u32 = 4;
-
-/// A manifest longer than this is read alone: uncompressed it is many times as long.
-const LARGE: u64 = 1024 * 1024;
-
-/// No manifest is longer than this, compressed.
-pub(crate) const MAX_MANIFEST: u64 = 128 * 1024 * 1024;
-
-/// No entry of the journal is longer than this.
-const MAX_ENTRY: u64 = 16 * 1024 * 1024;
 
 /// Objects that are put on record in one transaction, about.
 const BATCH: usize = 4000;
@@ -137,31 +125,6 @@ struct Rebuild<'a> {
     /// Objects of the study at hand that share a manifest which was read
     told: HashSet<String>,
     progress: &'a dyn Fn(Progress),
-}
-
-/// A study whose journal was read.
-struct Study {
-    uid: Uid,
-    keys: StudyKeys,
-    decided: Decided,
-    /// Packs that are on record from before
-    known: HashSet<String>,
-    damage: Vec<Damage>,
-    entries: u64,
-}
-
-/// What is to be done, in this order.
-enum Step {
-    Begin(Arc<Study>),
-    Manifest(Arc<Study>, String),
-    End(Arc<Study>),
-}
-
-/// What was read for it.
-enum Read {
-    Begin(Arc<Study>),
-    Manifest(Arc<Study>, String, Result<Box<Manifest>, String>, OwnedSemaphorePermit),
-    End(Arc<Study>),
 }
 
 impl Rebuild<'_> {
@@ -285,7 +248,8 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Objects that were adopted where they lie: their records tell, none of them is asked for.
+    /// Objects that were adopted where they lie: their records tell, none of them is asked for. What lies in a pack by a manifest was packed from them since, and
+    /// they are its originals.
     async fn adopted(&mut self, cold: &ColdStore, study: &Study, batch: &mut Batch) -> Result<(), ArchiveError> {
         for key in &study.keys.adopted {
             match record::parts(cold, key, &study.decided, &self.settings.senders).await? {
@@ -313,8 +277,8 @@ impl Rebuild<'_> {
             let why = "it has no manifest: nobody knows what is in it without reading it".to_owned();
             self.report.damage([Damage::new(Kind::ManifestMissing, key, why)]);
         }
-        self.look_for_missing(batch).await?;
         self.adopted(cold, study, batch).await?;
+        self.look_for_missing(batch).await?;
         if decided.verdicts.is_empty() && decided.notes.is_empty() && decided.resolved.is_empty() {
             return Ok(());
         }
@@ -355,68 +319,6 @@ impl Batch {
     }
 }
 
-/// Reads the journal of a study, and what of it is on record.
-async fn prepare(cold: &ColdStore, catalogue: &Catalogue, resumed: bool, keys: StudyKeys) -> Result<Option<Arc<Study>>, ArchiveError> {
-    let Some(uid) = keys.study() else {
-        return Ok(None);
-    };
-    let mut known = HashSet::new();
-    if resumed {
-        let packs: Vec<&str> = keys.packs.keys().map(String::as_str).collect();
-        known = catalogue.rebuild_known(&packs).await?;
-    }
-    let (entries, damage) = entries(cold, keys.journal.clone()).await?;
-    Ok(Some(Arc::new(Study {
-        uid,
-        entries: entries.len() as u64,
-        decided: journal::replay(entries),
-        keys,
-        known,
-        damage,
-    })))
-}
-
-/// Reads entries of a journal, several at once. What cannot be read is named.
-async fn entries(cold: &ColdStore, keys: Vec<String>) -> Result<(Vec<journal::Entry>, Vec<Damage>), ArchiveError> {
-    let fetch = |key: String| async move {
-        let bytes = get(cold, &key, MAX_ENTRY).await?;
-        Ok::<_, ArchiveError>((key, bytes))
-    };
-    let mut fetched = stream::iter(keys).map(fetch).buffered(ENTRIES);
-    let (mut entries, mut damage) = (Vec::new(), Vec::new());
-    while let Some((key, bytes)) = fetched.try_next().await? {
-        match bytes.and_then(|bytes| journal::parse(&bytes).map_err(|error| error.to_string())) {
-            Ok(entry) => entries.push(entry),
-            Err(why) => damage.push(Damage::new(Kind::Journal, &key, why)),
-        }
-    }
-    Ok((entries, damage))
-}
-
-fn steps(study: Option<Arc<Study>>) -> impl Stream<Item = Result<Step, ArchiveError>> {
-    let mut steps = Vec::new();
-    if let Some(study) = study {
-        steps.push(Step::Begin(Arc::clone(&study)));
-        let wanted = study.keys.manifests.keys().filter(|key| !study.known.contains(&pack_key(key)));
-        steps.extend(wanted.map(|key| Step::Manifest(Arc::clone(&study), key.clone())));
-        steps.push(Step::End(study));
-    }
-    stream::iter(steps.into_iter().map(Ok))
-}
-
-/// Reads a manifest.
-pub(crate) async fn manifest(cold: &ColdStore, key: &str) -> Result<Result<Box<Manifest>, String>, ArchiveError> {
-    Ok(match get(cold, key, MAX_MANIFEST).await? {
-        Ok(bytes) => {
-            let decoded = spawn_blocking(move || manifest::decode(&bytes)).await;
-            decoded
-                .map_err(|error| error.to_string())
-                .and_then(|d| d.map(Box::new).map_err(|error| error.to_string()))
-        }
-        Err(why) => Err(why),
-    })
-}
-
 /// What a rebuild would put on record of what one manifest tells of that is there as it says; `put_at` is when it was put, as far as is known. Why it would
 /// not, where it would not.
 pub(crate) async fn part_of(
@@ -453,45 +355,4 @@ pub(crate) async fn part_of(
     };
     let places: Vec<_> = manifest.objects.iter().map(place).collect();
     Ok(Ok(parts::part(&manifest, &places, &study.decided, senders)))
-}
-
-/// Reads a manifest, if that is the step. A permit goes with it until it has become rows.
-async fn read(cold: &ColdStore, permits: &Arc<Semaphore>, step: Step) -> Result<Read, ArchiveError> {
-    let (study, key) = match step {
-        Step::Begin(study) => return Ok(Read::Begin(study)),
-        Step::End(study) => return Ok(Read::End(study)),
-        Step::Manifest(study, key) => (study, key),
-    };
-    let length = study.keys.manifests.get(&key).copied().unwrap_or_default();
-    let weight = if length > LARGE { MANIFESTS } else { 1 };
-    let permit = Arc::clone(permits).acquire_many_owned(weight).await;
-    let permit = permit.map_err(|error| ColdError::Unavailable(error.to_string()))?;
-    let manifest = manifest(cold, &key).await?;
-    Ok(Read::Manifest(study, key, manifest, permit))
-}
-
-/// Reads a small object. What is wrong with this one alone is told apart from a store that does not answer.
-pub(crate) async fn get(cold: &ColdStore, key: &str, most: u64) -> Result<Result<Vec<u8>, String>, ArchiveError> {
-    let mut body = match cold.get(key, None).await {
-        Ok(body) => body,
-        Err(error @ (ColdError::Unavailable(_) | ColdError::Refused(_))) => return Err(error.into()),
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
-        match chunk {
-            Ok(chunk) => bytes.extend_from_slice(&chunk),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(Err(error.to_string())),
-            Err(error) => return Err(ColdError::Unavailable(format!("{key}: {error}")).into()),
-        }
-        if bytes.len() as u64 > most {
-            return Ok(Err(format!("it is longer than {most} bytes")));
-        }
-    }
-    Ok(Ok(bytes))
-}
-
-/// The key of the pack beside a manifest.
-pub(crate) fn pack_key(manifest_key: &str) -> String {
-    format!("{}.zip", manifest_key.strip_suffix(".json.zst").unwrap_or(manifest_key))
 }

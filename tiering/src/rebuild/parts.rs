@@ -2,7 +2,8 @@
 
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{Arrival, Origin, Rebuilt, RebuiltPack, RebuiltPart, Verdict};
-use filmroom_index::model::{ObjectId, ServingState, Timestamp, Uid};
+use filmroom_index::header::Header;
+use filmroom_index::model::{AeTitle, Digest, ObjectId, ServingState, Timestamp, Uid};
 
 use super::journal::{Decided, Tombstone};
 use crate::archive::Senders;
@@ -118,37 +119,83 @@ fn is_to_go(instance: &Instance, decided: &Decided) -> bool {
 
 fn member(manifest: &Manifest, instance: &Instance, place: Option<(usize, u64)>, decided: &Decided, senders: &Senders) -> Rebuilt {
     let member = &instance.member;
-    let sender = senders.of(Some(&member.source));
     let header = manifest.header(instance);
     let patient_id = header.attributes.text(tags::PATIENT_ID);
     let issuer = manifest.described.as_ref().and_then(|described| described.issuer_of(patient_id));
-    let verdict = decided.verdicts.get(&member.object);
-    let (state, reason, counterpart) = standing(member.state, &member.reason, member.counterpart, verdict);
-    Rebuilt {
-        arrival: Arrival {
-            object: member.object,
-            received_at: member.received_at,
-            source: member.source.clone(),
-            sop_class: member.sop_class.clone(),
-            sop_instance: member.sop_instance.clone(),
-            study: manifest.study_uid.clone(),
-            series: manifest.series_uid.clone(),
-            transfer_syntax: member.transfer_syntax.clone(),
-            sha256: Some(member.sha256),
-            crc32: Some(member.crc32),
-            length: member.length,
-            header,
-            default_issuer: issuer.or(sender.default_issuer),
-            duplicates: sender.duplicates,
-            confirmed_copy: None,
-            origin: Origin::default(),
-        },
-        state,
-        reason,
-        counterpart,
+    let written = WrittenDown {
+        object: member.object,
+        received_at: member.received_at,
+        source: member.source.clone(),
+        sop_class: member.sop_class.clone(),
+        sop_instance: member.sop_instance.clone(),
+        series: manifest.series_uid.clone(),
+        transfer_syntax: member.transfer_syntax.clone(),
+        digests: Some((member.sha256, member.crc32)),
+        length: member.length,
+        header,
+        issuer,
+        state: member.state,
+        reason: &member.reason,
+        counterpart: member.counterpart,
         place,
-        hot: None,
-        deletion: verdict.and_then(|verdict| verdict.deletion),
+    };
+    written.rebuilt(&manifest.study_uid, decided.verdicts.get(&member.object), senders)
+}
+
+/// What is written down of an object in the cold store, wherever that is: in a manifest, in the journal, in the record of what was adopted.
+pub(crate) struct WrittenDown<'a> {
+    pub(crate) object: ObjectId,
+    pub(crate) received_at: Timestamp,
+    pub(crate) source: AeTitle,
+    pub(crate) sop_class: Uid,
+    pub(crate) sop_instance: Uid,
+    pub(crate) series: Uid,
+    pub(crate) transfer_syntax: Uid,
+    /// SHA-256 of the data set and CRC-32 of the file; none: it was never read whole
+    pub(crate) digests: Option<(Digest, u32)>,
+    pub(crate) length: u64,
+    pub(crate) header: Header,
+    /// Issuer of its Patient ID, where that was written down
+    pub(crate) issuer: Option<String>,
+    /// How it stood then
+    pub(crate) state: ServingState,
+    pub(crate) reason: &'a str,
+    pub(crate) counterpart: Option<ObjectId>,
+    /// Where it lies: index of the cold object in its part, and first byte in that
+    pub(crate) place: Option<(usize, u64)>,
+}
+
+impl WrittenDown<'_> {
+    /// What goes on record of it, by what the journal says of it.
+    pub(crate) fn rebuilt(self, study: &Uid, verdict: Option<&Verdict>, senders: &Senders) -> Rebuilt {
+        let sender = senders.of(Some(&self.source));
+        let (state, reason, counterpart) = standing(self.state, self.reason, self.counterpart, verdict);
+        Rebuilt {
+            arrival: Arrival {
+                object: self.object,
+                received_at: self.received_at,
+                source: self.source,
+                sop_class: self.sop_class,
+                sop_instance: self.sop_instance,
+                study: study.clone(),
+                series: self.series,
+                transfer_syntax: self.transfer_syntax,
+                sha256: self.digests.map(|(sha256, _)| sha256),
+                crc32: self.digests.map(|(_, crc32)| crc32),
+                length: self.length,
+                header: self.header,
+                default_issuer: self.issuer.or(sender.default_issuer),
+                duplicates: sender.duplicates,
+                confirmed_copy: None,
+                origin: Origin::default(),
+            },
+            state,
+            reason,
+            counterpart,
+            place: self.place,
+            hot: None,
+            deletion: verdict.and_then(|verdict| verdict.deletion),
+        }
     }
 }
 
@@ -172,39 +219,28 @@ pub(crate) fn standing(
 
 /// A tombstone of what was in no pack.
 pub(super) fn tombstone(study: &Uid, tombstone: &Tombstone, verdict: Option<&Verdict>, senders: &Senders) -> RebuiltPart {
-    let sender = senders.of(Some(&tombstone.source));
-    let (state, reason, counterpart) = standing(ServingState::Deleted, "", None, verdict);
-    let object = Rebuilt {
-        arrival: Arrival {
-            object: tombstone.object,
-            received_at: tombstone.received_at,
-            source: tombstone.source.clone(),
-            sop_class: tombstone.sop_class.clone(),
-            sop_instance: tombstone.sop_instance.clone(),
-            study: study.clone(),
-            series: tombstone.series.clone(),
-            transfer_syntax: tombstone.transfer_syntax.clone(),
-            sha256: Some(tombstone.sha256),
-            crc32: Some(tombstone.crc32),
-            length: tombstone.length,
-            header: tombstone.header.clone(),
-            default_issuer: sender.default_issuer,
-            duplicates: sender.duplicates,
-            confirmed_copy: None,
-            origin: Origin::default(),
-        },
-        state,
-        reason,
-        counterpart,
+    let written = WrittenDown {
+        object: tombstone.object,
+        received_at: tombstone.received_at,
+        source: tombstone.source.clone(),
+        sop_class: tombstone.sop_class.clone(),
+        sop_instance: tombstone.sop_instance.clone(),
+        series: tombstone.series.clone(),
+        transfer_syntax: tombstone.transfer_syntax.clone(),
+        digests: Some((tombstone.sha256, tombstone.crc32)),
+        length: tombstone.length,
+        header: tombstone.header.clone(),
+        issuer: None,
+        state: ServingState::Deleted,
+        reason: "",
+        counterpart: None,
         place: None,
-        hot: None,
-        deletion: verdict.and_then(|verdict| verdict.deletion),
     };
     RebuiltPart {
         study: study.clone(),
         series: tombstone.series.clone(),
         described: None,
         packs: Vec::new(),
-        objects: vec![object],
+        objects: vec![written.rebuilt(study, verdict, senders)],
     }
 }

@@ -4,7 +4,8 @@
 use futures::{StreamExt, TryStreamExt};
 
 use super::listing::PATIENTS;
-use super::{Rebuild, entries, journal};
+use super::study::entries;
+use super::{Rebuild, journal};
 use crate::cold::ColdStore;
 use crate::error::ArchiveError;
 

@@ -10,11 +10,11 @@
 //! - What keeps a series from being complete for now (archived, the cold store down, no disk) withholds all of it, unless partial series are wanted. What is
 //!   damaged or out of reach fails alone: one lost image must not lock away a thousand.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use filmroom_index::catalogue::{Located, PackKey, PackState, Packed, SeriesKey};
+use filmroom_index::catalogue::{Located, SeriesKey};
 use filmroom_index::model::ObjectId;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -24,18 +24,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::RetrieveTerms;
-use super::flight::{Event, Spooled, Wanted};
-use super::flights::{PLACES, Terms};
+use super::flight::{Event, Spooled};
 use super::parking::Parked;
+use super::round::{Round, withholds};
 use super::survey::{self, Survey};
 use crate::archive::Inner;
-use crate::cold::ArchiveTier;
 use crate::error::RetrieveError;
-use crate::hot::DataSetReader;
+use crate::hot::{Buffers, DataSetReader};
 use crate::restore::ArchivedPack;
 
 /// Series that one retrieval brings here at once.
 const SERIES: usize = 4;
+
+/// Hot files that are opened and read ahead of those that wait to be sent: a disk has several at once sooner than one after the other.
+const AHEAD: usize = 3;
 
 /// How often a series is looked at: an instance may land and be evicted, or a flight may have passed it.
 const ROUNDS: usize = 5;
@@ -81,7 +83,7 @@ impl Errand {
     }
 
     /// An instance, with its place as it is known now.
-    fn located(&self, index: usize) -> Option<Located> {
+    pub(super) fn located(&self, index: usize) -> Option<Located> {
         let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         moved.get(&index).cloned().or_else(|| self.instance(index).cloned())
     }
@@ -139,27 +141,27 @@ impl Errand {
     /// Sends instances that are on disk; returns those that are not any more.
     async fn send_hot(&self, members: Vec<usize>) -> Vec<usize> {
         let mut missing = Vec::new();
-        for index in members {
-            if !self.send_one(index).await {
-                missing.push(index);
+        let open = |index| async move { (index, self.open_hot(index).await) };
+        let mut opened = std::pin::pin!(futures::stream::iter(members).map(open).buffered(AHEAD));
+        while let Some((index, opened)) = opened.next().await {
+            match opened {
+                Some(reader) => self.answer(index, Ok(reader), None).await,
+                None => missing.push(index),
             }
         }
         missing
     }
 
-    /// Sends an instance from its hot file. False if that is not there.
-    async fn send_one(&self, index: usize) -> bool {
-        let Some(located) = self.instance(index) else { return true };
+    /// Opens the hot file of an instance, and reads the beginning of it. None if it is not there.
+    async fn open_hot(&self, index: usize) -> Option<DataSetReader> {
+        let located = self.instance(index)?;
         match self.node.hot.read(located.object, located.length).await {
-            Ok(reader) => {
-                self.answer(index, Ok(reader), None).await;
-                true
-            }
+            Ok(reader) => Some(reader),
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
                     tracing::error!(object = %located.object, %error, "a hot file cannot be read");
                 }
-                false
+                None
             }
         }
     }
@@ -322,79 +324,12 @@ impl Errand {
             Event::Spooled(object, spooled) => {
                 for index in of(&object) {
                     let length = self.instance(index).map_or(0, |located| located.length);
-                    let outcome = read_spooled(Arc::clone(&spooled), length).await;
+                    let outcome = read_spooled(Arc::clone(&spooled), length, self.node.hot.reading().clone()).await;
                     self.answer(index, outcome, Some(Arc::clone(&spooled))).await;
                 }
                 of(&object)
             }
         }
-    }
-}
-
-/// The flights that one look at a series has boarded.
-struct Round {
-    events: mpsc::UnboundedReceiver<Event>,
-    ended: Vec<CancellationToken>,
-    /// Packs of which it is not known yet whether they can be read
-    closed: BTreeSet<PackKey>,
-    members: HashMap<PackKey, Vec<usize>>,
-    packs: HashMap<PackKey, Packed>,
-    indexes: HashMap<ObjectId, Vec<usize>>,
-}
-
-impl Round {
-    fn board(errand: &Errand, packs: BTreeMap<PackKey, (Packed, Vec<usize>)>) -> Round {
-        let (passenger, events) = mpsc::unbounded_channel();
-        let terms = Terms {
-            keep: errand.keep,
-            probe: packs.len() > PLACES,
-        };
-        let mut round = Round {
-            events,
-            ended: Vec::new(),
-            closed: packs.keys().copied().collect(),
-            members: HashMap::new(),
-            packs: HashMap::new(),
-            indexes: HashMap::new(),
-        };
-        for (pack, (packed, members)) in packs {
-            let mut wanted = Vec::new();
-            for index in &members {
-                let Some(located) = errand.located(*index) else { continue };
-                let indexes = round.indexes.entry(located.object).or_default();
-                indexes.push(*index);
-                if indexes.len() == 1 {
-                    wanted.push(Wanted {
-                        object: located.object,
-                        offset: located.packed.as_ref().map_or(0, |packed| packed.offset),
-                        length: located.length,
-                        sha256: located.sha256,
-                    });
-                }
-            }
-            round.members.insert(pack, members);
-            let ended = errand.node.recalls.board(&errand.node, &packed, &wanted, terms, &passenger);
-            round.ended.push(ended);
-            round.packs.insert(pack, packed);
-        }
-        round
-    }
-
-    /// A pack that answered that it is archived in a tier.
-    fn archived(&self, pack: PackKey, tier: &str) -> Option<ArchivedPack> {
-        let archived_in = match tier == ArchiveTier::Archive.as_str() {
-            true => PackState::ArchiveAccess,
-            false => PackState::DeepArchiveAccess,
-        };
-        self.packs.get(&pack).map(|packed| ArchivedPack::seen(packed, archived_in))
-    }
-}
-
-/// Whether a pack that cannot be read for this reason withholds its series.
-fn withholds(error: &RetrieveError) -> bool {
-    match error {
-        RetrieveError::Archived { .. } | RetrieveError::ColdDown(_) | RetrieveError::Local(_) => true,
-        RetrieveError::Damaged(_) | RetrieveError::Unreachable | RetrieveError::Withdrawn | RetrieveError::Moved => false,
     }
 }
 
@@ -414,8 +349,8 @@ fn by_series(instances: &[Located]) -> Vec<(SeriesKey, Vec<usize>)> {
     series
 }
 
-async fn read_spooled(spooled: Arc<Spooled>, length: u64) -> Result<DataSetReader, RetrieveError> {
-    let open = move || DataSetReader::start(spooled.file.try_clone()?, length);
+async fn read_spooled(spooled: Arc<Spooled>, length: u64, buffers: Buffers) -> Result<DataSetReader, RetrieveError> {
+    let open = move || DataSetReader::start(spooled.file.try_clone()?, length, buffers);
     let opened = spawn_blocking(open).await.map_err(std::io::Error::other).and_then(|opened| opened);
     opened.map_err(|error| RetrieveError::Local(error.to_string()))
 }

@@ -21,8 +21,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use filmroom_index::model::{Digest, ObjectId};
-use filmroom_index::part10::{self, MAX_PREFACE};
-use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, error::TryRecvError};
@@ -32,7 +30,7 @@ use super::budget::Reservation;
 use super::flight::{Event, Flight, Spooled, Wanted};
 use crate::archive::Inner;
 use crate::error::RetrieveError;
-use crate::hot::Staged;
+use crate::hot::{Digesting, Staged};
 
 /// Chunks that may wait for the disk.
 const QUEUE: usize = 8;
@@ -123,12 +121,7 @@ struct Strip {
 /// The instance whose bytes come.
 struct Arriving {
     wanted: Wanted,
-    got: u64,
-    /// The first bytes of the file, until its preface is read
-    head: Option<Vec<u8>>,
-    sha256: Sha256,
-    /// Of the whole file, where that is to be learnt
-    crc32: Option<crc32fast::Hasher>,
+    digesting: Digesting,
     file: Target,
 }
 
@@ -200,7 +193,7 @@ impl Strip {
 
     /// Puts on record what the bytes of adopted objects are. What the catalogue does not take now is learnt when they are read again.
     fn learn(&self, object: ObjectId, sha256: Digest, crc32: u32) {
-        let learnt = self.node.catalogue.digests_learnt(object, sha256, crc32);
+        let learnt = self.node.catalogue.digests_learnt(object, sha256, crc32, self.node.clock.now());
         match self.runtime.block_on(async { tokio::time::timeout(RECORDING, learnt).await }) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%object, %error, "the digest of an adopted object could not be recorded"),
@@ -274,32 +267,17 @@ impl Arriving {
         };
         Arriving {
             wanted,
-            got: 0,
-            head: Some(Vec::new()),
-            sha256: Sha256::new(),
-            crc32: wanted.sha256.is_none().then(crc32fast::Hasher::new),
+            digesting: Digesting::new(wanted.length),
             file,
         }
     }
 
     fn is_complete(&self) -> bool {
-        self.got >= self.wanted.length
+        self.digesting.is_complete()
     }
 
     fn absorb(&mut self, bytes: &[u8]) {
-        self.got = self.got.saturating_add(bytes.len() as u64);
-        if let Some(crc32) = &mut self.crc32 {
-            crc32.update(bytes);
-        }
-        match &mut self.head {
-            None => self.sha256.update(bytes),
-            Some(head) => {
-                head.extend_from_slice(bytes);
-                if head.len() >= MAX_PREFACE || self.got >= self.wanted.length {
-                    self.leave_head();
-                }
-            }
-        }
+        self.digesting.push(bytes);
         let written = match &mut self.file {
             Target::Hot(staged, _) => staged.write(bytes).map_err(|e| e.to_string()),
             Target::Spool(file, _) => file.write_all(bytes).map_err(|e| e.to_string()),
@@ -310,31 +288,21 @@ impl Arriving {
         }
     }
 
-    /// The preface is no part of the digest.
-    fn leave_head(&mut self) {
-        let head = self.head.take().unwrap_or_default();
-        let preface = part10::read_preface(head.get(..MAX_PREFACE).unwrap_or(&head));
-        let offset = preface.map(|p| usize::try_from(p.data_set_offset).unwrap_or(usize::MAX));
-        match offset.ok().and_then(|offset| head.get(offset..)) {
-            Some(data_set) => self.sha256.update(data_set),
-            None => self.fail_damaged("it has no File Meta Information".to_owned()),
-        }
-    }
-
-    fn fail_damaged(&mut self, what: String) {
-        if !matches!(self.file, Target::Failed(_)) {
-            self.file = Target::Failed(RetrieveError::Damaged(what));
-        }
-    }
-
     /// Compares the digest, or learns it, and flushes what becomes hot.
-    fn finish(mut self) -> (Target, Option<(Digest, u32)>) {
-        let digest = Digest(std::mem::take(&mut self.sha256).finalize().into());
-        if let Some(wanted) = self.wanted.sha256.filter(|wanted| *wanted != digest) {
-            self.fail_damaged(format!("its SHA-256 is {digest} instead of {wanted}"));
-        }
-        let learnt = self.crc32.take().map(|crc32| (digest, crc32.finalize()));
-        let target = match self.file {
+    fn finish(self) -> (Target, Option<(Digest, u32)>) {
+        let digests = self.digesting.finish();
+        let damage = match (digests, self.wanted.sha256) {
+            (None, _) => Some("it has no File Meta Information".to_owned()),
+            (Some((found, _)), Some(wanted)) if found != wanted => Some(format!("its SHA-256 is {found} instead of {wanted}")),
+            _ => None,
+        };
+        let file = match (self.file, damage) {
+            (Target::Failed(error), _) => Target::Failed(error),
+            (_, Some(what)) => Target::Failed(RetrieveError::Damaged(what)),
+            (file, None) => file,
+        };
+        let learnt = digests.filter(|_| self.wanted.sha256.is_none());
+        let target = match file {
             Target::Hot(mut staged, reservation) => match staged.sync() {
                 Ok(_) => Target::Hot(staged, reservation),
                 Err(error) => Target::Failed(RetrieveError::Local(error.to_string())),

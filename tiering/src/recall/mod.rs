@@ -2,13 +2,14 @@
 //!
 //! # Mechanics
 //! - [`errand`]: one retrieval: which series leave at once, which wait for packs, what is answered for each instance.
+//! - [`round`]: one look at a series: the flights of its packs.
 //! - [`parking`]: series that wait for what S3 has archived.
 //! - [`survey`]: where its instances are.
 //! - [`flights`] and [`flight`]: the packs that are being read, and who waits for which instance of them.
 //! - [`source`]: the bytes of a pack, across broken connections.
 //! - [`landing`]: instances checked and made hot within the [`budget`], or spooled beyond it.
 //!
-//! Memory is bounded by constants: the answers that wait for a slow destination are [`WAITING`] open files, and what is read ahead of them lies on disk.
+//! Memory is bounded by constants: the answers that wait for a slow destination are [`WAITING`] open files and a few that are read ahead of them, and what is recalled ahead of them lies on disk.
 //!
 //! # Invariants
 //! - Nothing is served, or called hot, that was recalled and not compared with its SHA-256.
@@ -40,6 +41,7 @@ mod flight;
 mod flights;
 mod landing;
 mod parking;
+mod round;
 mod source;
 mod survey;
 

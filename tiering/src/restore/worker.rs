@@ -18,16 +18,19 @@ use std::time::Duration;
 
 use filmroom_index::catalogue::{self, AcceptedRestore, PackState, RestoreClaim};
 use filmroom_index::model::{RestoreTier, Timestamp};
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Verified, pace, pack_state};
 use crate::archive::Inner;
 use crate::cold::{ColdError, ColdEvent, ColdStore, Happened, RestoreAnswer};
+use crate::fsck::is_ours;
 use crate::policy;
+use crate::rounds::Rounds;
 
 /// Restores that are worked on at once.
 const AT_ONCE: usize = 8;
@@ -53,26 +56,16 @@ pub(crate) async fn work(node: &Arc<Inner>, cold: &ColdStore, stop: &Cancellatio
     if let Err(error) = node.catalogue.release_restores(node.node).await {
         tracing::warn!(%error, "leases on restores from before were not released; they run out");
     }
-    let follow = cold.listen(stop.clone(), |events| follow(node, events));
+    let follow = cold.listen(stop.clone(), |events| follow(node, cold, events));
     tokio::join!(keep_restoring(node, cold, stop), keep_rule(node, cold, stop), follow);
 }
 
 async fn keep_restoring(node: &Arc<Inner>, cold: &ColdStore, stop: &CancellationToken) {
-    let mut wakes = node.restores.wanted();
     let pause = node.settings.mover_interval.min(LOOK);
-    loop {
-        wakes.mark_unchanged();
-        tokio::select! {
-            worked = drain(node, cold) => if let Err(error) = worked {
-                tracing::warn!(%error, "restores cannot be got at");
-            },
-            () = stop.cancelled() => return,
-        }
-        tokio::select! {
-            // The sender lives as long as the node.
-            _ = wakes.changed() => {}
-            () = sleep(pause) => {}
-            () = stop.cancelled() => return,
+    let mut rounds = Rounds::new(node.restores.wanted(), pause, stop);
+    while let Some(drained) = rounds.next(drain(node, cold).boxed()).await {
+        if let Err(error) = drained {
+            tracing::warn!(%error, "restores cannot be got at");
         }
     }
 }
@@ -80,33 +73,53 @@ async fn keep_restoring(node: &Arc<Inner>, cold: &ColdStore, stop: &Cancellation
 /// Works on what is due, until nothing is or the cold store is down.
 async fn drain(node: &Arc<Inner>, cold: &ColdStore) -> catalogue::Result<()> {
     count(node).await?;
-    let mut gap = interval(GAP);
-    gap.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut running = FuturesUnordered::new();
+    let mut claiming = None;
+    let mut due = Instant::now();
     let mut more = node.catalogue.open_restores().await? != Default::default();
     let mut worked = false;
     loop {
-        while more && running.len() < AT_ONCE {
-            gap.tick().await;
-            match node.catalogue.claim_restore(node.node, node.clock.now(), LEASE).await {
-                Ok(Some(claim)) => running.push(attempt(node, cold, claim)),
-                Ok(None) => more = false,
-                // What is begun is ended all the same.
-                Err(error) => {
-                    tracing::warn!(%error, "the catalogue does not tell which restores are due");
-                    more = false;
+        if more && claiming.is_none() && running.len() < AT_ONCE {
+            claiming = Some(claim_at(node, due).boxed());
+            due = due.max(Instant::now()) + GAP;
+        }
+        if !more && claiming.is_none() && running.is_empty() {
+            return if worked { count(node).await } else { Ok(()) };
+        }
+        // Both at once: what runs wants the catalogue too, and would never let go of it while only a claim is waited for.
+        tokio::select! {
+            claimed = pending_until(&mut claiming) => {
+                claiming = None;
+                match claimed {
+                    Ok(Some(claim)) => running.push(attempt(node, cold, claim)),
+                    Ok(None) => more = false,
+                    // What is begun is ended all the same.
+                    Err(error) => {
+                        tracing::warn!(%error, "the catalogue does not tell which restores are due");
+                        more = false;
+                    }
                 }
             }
-        }
-        match running.next().await {
-            Some(next) => {
+            Some(next) = running.next() => {
                 worked = true;
                 // What is begun is ended, for its lease would run on.
                 more &= next.is_continue();
             }
-            None if worked => return count(node).await,
-            None => return Ok(()),
         }
+    }
+}
+
+/// Claims a restore, not before a time.
+async fn claim_at(node: &Inner, due: Instant) -> catalogue::Result<Option<RestoreClaim>> {
+    sleep_until(due).await;
+    node.catalogue.claim_restore(node.node, node.clock.now(), LEASE).await
+}
+
+/// What comes of a future that is there; for ever otherwise.
+async fn pending_until<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -146,6 +159,8 @@ async fn step(node: &Arc<Inner>, cold: &ColdStore, claim: &RestoreClaim) -> cata
     if claim.accepted.is_some() {
         fail::fail_point!("restore::before_look");
     }
+    // What S3 says is true of when it was asked: a clock that jumps during a HEAD would put off the next look otherwise.
+    let looked_at = node.clock.now();
     let head = match node.inspect(cold, verified).await {
         Ok(head) => head,
         Err(error) => return set_back(node, claim, error).await,
@@ -158,15 +173,16 @@ async fn step(node: &Arc<Inner>, cold: &ColdStore, claim: &RestoreClaim) -> cata
     if claim.accepted.is_none_or(|accepted| accepted < tier) {
         return ask(node, cold, claim, archived_in, tier).await;
     }
-    let now = node.clock.now();
     let speed = claim.accepted.unwrap_or(tier);
-    let expected_at = pace::moved_on(speed, claim.requested_at.unwrap_or(now), claim.expected_at, now);
+    let expected_at = pace::moved_on(speed, claim.requested_at.unwrap_or(looked_at), claim.expected_at, looked_at);
     if expected_at != claim.expected_at {
         tracing::info!(study = %claim.study_uid, key = claim.cold_key, tier = %speed, "a restore takes longer than expected");
     }
-    let pause = pace::pause(speed, expected_at, now);
+    let pause = pace::pause(speed, expected_at, looked_at);
     fail::fail_point!("restore::before_goes_on");
-    node.catalogue.restore_goes_on(claim, archived_in, expected_at, pause, now).await?;
+    node.catalogue
+        .restore_goes_on(claim, archived_in, expected_at, pause, looked_at)
+        .await?;
     fail::fail_point!("restore::after_goes_on");
     Ok(ControlFlow::Continue(()))
 }
@@ -268,8 +284,12 @@ async fn set_back(node: &Inner, claim: &RestoreClaim, error: ColdError) -> catal
 }
 
 /// What the bucket's events say. They are hints: what is restored is looked at, and what was archived is asked by the next who wants it.
-async fn follow(node: &Inner, events: Vec<ColdEvent>) -> bool {
-    for ColdEvent { key, what } in events {
+async fn follow(node: &Inner, cold: &ColdStore, events: Vec<ColdEvent>) -> bool {
+    for ColdEvent { mut key, what } in events {
+        // What is below our prefix and not named as we name our objects may be adopted, and is on record by its whole key then.
+        if !key.starts_with('/') && !is_ours(&key) {
+            key = cold.absolute(&key);
+        }
         let noted = match what {
             Happened::RestoreRequested => Ok(false),
             Happened::RestoreCompleted => node.catalogue.hasten_restore(&key).await,

@@ -141,6 +141,11 @@ impl Rules {
         self.0.iter().any(|rule| rule.effects.archive == Some(false))
     }
 
+    /// Whether some rule has a series offloaded as one object per instance.
+    pub fn lay_out_instances(&self) -> bool {
+        self.0.iter().any(|rule| rule.effects.layout == Some(Layout::Instance))
+    }
+
     /// Names what decides about tags.
     pub fn digest(&self) -> String {
         let decides = |rule: &Rule| format!("{:?} {:?}\n", rule.conditions, rule.effects.archive);

@@ -45,6 +45,7 @@ fn settings(rules: Vec<Rule>) -> Settings {
     Settings {
         data_dir: "data".into(),
         reserve: 0,
+        page_cache: false,
         high_watermark: 1.0,
         low_watermark: 1.0,
         evict_after: 30 * DAY,

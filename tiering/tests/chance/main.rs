@@ -81,7 +81,7 @@ enum Op {
     Die(usize),
 }
 
-const STEPS: [&str; 24] = [
+const STEPS: [&str; 25] = [
     "commit::before_rename",
     "commit::after_rename",
     "commit::after_dir_fsync",
@@ -106,6 +106,7 @@ const STEPS: [&str; 24] = [
     "erase::after_removal",
     "erase::after_erased",
     "fsck::after_page",
+    "erase::after_entries",
 ];
 
 fn op() -> impl Strategy<Value = Op> {

@@ -120,12 +120,31 @@ async fn a_closed_archive_takes_nothing() {
     node.expect_incoming(0).await;
 }
 
+/// Another process that is in the middle of a transaction: the node can read its catalogue and not write.
+async fn written_to_by_another(node: &Node) -> sqlx::SqliteConnection {
+    let url = format!("sqlite:{}", node.data("catalogue.db").display());
+    let mut other = url.parse::<sqlx::sqlite::SqliteConnectOptions>().unwrap().connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    other
+}
+
+#[tokio::test]
+async fn a_node_ends_though_the_catalogue_takes_nothing_and_a_resend_waits_behind_it() {
+    let node = Node::start().await;
+    let _other = written_to_by_another(&node).await;
+    let object = Slice::new("2.25.1").object();
+    assert!(node.store(&object).await.is_err());
+    let started = Instant::now();
+    let (again, ()) = tokio::join!(node.store(&object), node.archive.close());
+    assert!(again.is_err(), "{again:?}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(node.hot_files().len(), 1);
+}
+
 #[tokio::test]
 async fn what_the_catalogue_did_not_take_in_time_is_refused_kept_and_known_once_it_is_back() {
     let node = Node::start().await;
-    let url = format!("sqlite:{}", node.data("catalogue.db").display());
-    let mut other: sqlx::SqliteConnection = url.parse::<sqlx::sqlite::SqliteConnectOptions>().unwrap().connect().await.unwrap();
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let mut other = written_to_by_another(&node).await;
 
     let object = Slice::new("2.25.1").object();
     let started = Instant::now();
@@ -139,6 +158,13 @@ async fn what_the_catalogue_did_not_take_in_time_is_refused_kept_and_known_once_
     );
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(node.hot_files().len(), 1, "after the rename nothing is deleted");
+    for sop_instance in ["2.25.1", "2.25.2"] {
+        let again = Instant::now();
+        let refused = node.store(&Slice::new(sop_instance).object()).await;
+        assert!(matches!(refused, Err(StoreError::Catalogue(_))), "{refused:?}");
+        assert!(again.elapsed() < Duration::from_secs(6), "{:?}", again.elapsed());
+    }
+    assert_eq!(node.hot_files().len(), 1, "nothing further is named while that waits");
 
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     other.close().await.unwrap();

@@ -35,7 +35,8 @@ pub(crate) fn settings(dir: &Path) -> Settings {
     Settings {
         data_dir: dir.join("data"),
         reserve: 0,
-        high_watermark: 0.85,
+        page_cache: false,
+        high_watermark: 1.0,
         low_watermark: 0.75,
         evict_after: Duration::from_secs(3600),
         recall_budget: 1 << 30,
@@ -121,7 +122,7 @@ impl Node {
             .unwrap();
         let version = served.get(sop_instance)?;
         assert!(version.hot);
-        let hot = filmroom_tiering::hot::HotStore::open(&self.data(""), 0).unwrap();
+        let hot = filmroom_tiering::hot::HotStore::open(&self.data(""), 0, false).unwrap();
         let mut reader = hot.read(version.object, version.length).await.unwrap();
         let mut bytes = Vec::new();
         while let Some(chunk) = reader.next(64 * 1024).await.unwrap() {

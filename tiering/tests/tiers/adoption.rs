@@ -7,7 +7,7 @@ use crate::node::{Node, STUDY, Slice, files_below, series};
 
 impl Node {
     /// Lays files into the cold store as another program would.
-    fn lay(&self, folder: &str, slices: &[Slice]) {
+    pub(crate) fn lay(&self, folder: &str, slices: &[Slice]) {
         let folder = self.dir.path().join("cold").join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         for slice in slices {
@@ -16,7 +16,7 @@ impl Node {
     }
 
     /// Adopts everything, stride by stride.
-    async fn adopt(&self) -> (Tally, Vec<(String, Became)>) {
+    pub(crate) async fn adopt(&self) -> (Tally, Vec<(String, Became)>) {
         let order = Order {
             prefixes: Vec::new(),
             dry_run: false,

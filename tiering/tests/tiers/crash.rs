@@ -145,6 +145,7 @@ fn an_erasure_that_died_at_any_step_is_finished_after_a_restart() {
         "erase::after_object",
         "erase::after_removal",
         "erase::after_erased",
+        "erase::after_entries",
     ] {
         alone(|| an_erasure_that_died_is_finished(step));
     }

@@ -17,5 +17,6 @@ mod mending;
 mod node;
 mod offload;
 mod recall;
+mod repacking;
 mod retrieval;
 mod two_nodes;

@@ -58,6 +58,7 @@ pub(crate) fn settings(dir: &Path, cold: ColdLocation) -> Settings {
     Settings {
         data_dir: dir.join("data"),
         reserve: 0,
+        page_cache: false,
         high_watermark: 1.0,
         low_watermark: 1.0,
         evict_after: 1000 * HOUR,

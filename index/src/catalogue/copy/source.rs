@@ -40,11 +40,11 @@ pub(super) async fn follow(source: &Sqlite, copy: Uuid, peer: &str, tables: &[Ta
     for table in tables {
         triggers(table, &mut sql);
     }
-    let mut transaction = limited(source.writer.begin_with("BEGIN IMMEDIATE")).await?;
+    let mut transaction = source.writer.begin().await?;
     limited(sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction)).await?;
     let sql = "INSERT INTO copies (id, copy, role, peer, started_at) VALUES (1, ?, 'source', ?, ?)";
     limited(sqlx::query(sql).bind(copy).bind(peer).bind(now.0).execute(&mut *transaction)).await?;
-    limited(transaction.commit()).await
+    transaction.commit().await
 }
 
 fn triggers(table: &Table, sql: &mut String) {
@@ -77,7 +77,7 @@ pub(super) async fn follows(source: &mut SqliteConnection, tables: &[Table]) -> 
 
 /// Ends the log; `keep` leaves on record that this catalogue is a source that has been closed.
 pub(super) async fn unfollow(source: &Sqlite, keep: bool) -> Result<()> {
-    let mut transaction = limited(source.writer.begin_with("BEGIN IMMEDIATE")).await?;
+    let mut transaction = source.writer.begin().await?;
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'copy\\_%' ESCAPE '\\'";
     let names: Vec<(String,)> = limited(sqlx::query_as(sql).fetch_all(&mut *transaction)).await?;
     let mut sql: String = names.iter().map(|(name,)| format!("DROP TRIGGER {name};\n")).collect();
@@ -86,14 +86,15 @@ pub(super) async fn unfollow(source: &Sqlite, keep: bool) -> Result<()> {
         sql.push_str("DELETE FROM copies;\n");
     }
     limited(sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction)).await?;
-    limited(transaction.commit()).await
+    transaction.commit().await
 }
 
 /// From now on only the target counts.
 pub(super) async fn close(source: &Sqlite, now: Timestamp) -> Result<()> {
     let sql = "UPDATE copies SET closed_at = ? WHERE role = 'source' AND closed_at IS NULL";
-    limited(sqlx::query(sql).bind(now.0).execute(&source.writer)).await?;
-    Ok(())
+    let mut transaction = source.writer.begin().await?;
+    limited(sqlx::query(sql).bind(now.0).execute(&mut *transaction)).await?;
+    transaction.commit().await
 }
 
 /// The next rows of a table after a key, in the order of the primary key.
@@ -172,7 +173,9 @@ pub(super) async fn forget_changes(source: &Sqlite, last: i64) -> Result<()> {
     // In steps, so that the node waits for none.
     loop {
         let sql = "DELETE FROM copy_changes WHERE id IN (SELECT id FROM copy_changes WHERE id <= ? ORDER BY id LIMIT 10000)";
-        let done = limited(sqlx::query(sql).bind(last).execute(&source.writer)).await?;
+        let mut transaction = source.writer.begin().await?;
+        let done = limited(sqlx::query(sql).bind(last).execute(&mut *transaction)).await?;
+        transaction.commit().await?;
         if done.rows_affected() == 0 {
             return Ok(());
         }

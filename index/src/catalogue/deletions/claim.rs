@@ -25,6 +25,7 @@ struct ClaimedRow {
     archive_clock: i64,
     damaged_at: Option<i64>,
     manifest: Option<String>,
+    original: i64,
 }
 
 impl Catalogue {
@@ -53,7 +54,8 @@ impl Catalogue {
             return Ok(None);
         };
         let sql = "SELECT id, series, cold_key, length, serving, state, crc64, archive_clock, damaged_at,
-                          CASE WHEN layout <> 'foreign' THEN manifest END AS manifest FROM packs WHERE id = $1";
+                          CASE WHEN layout <> 'foreign' OR original_of IS NOT NULL THEN manifest END AS manifest,
+                          CAST(CASE WHEN original_of IS NULL THEN 0 ELSE 1 END AS BIGINT) AS original FROM packs WHERE id = $1";
         let row: Option<ClaimedRow> = fetch_optional!(connection, sql, pack)?;
         let row = row.ok_or_else(|| Error::Corrupt("a pack's row is gone".to_owned()))?;
         let Some(together) = together(&mut connection, &row, node, now, until).await? else {
@@ -68,14 +70,10 @@ impl Catalogue {
             " ORDER BY o.pack_offset"
         );
         let keep: Vec<MemberRow> = fetch_all!(connection, sql, row.series, row.id)?;
-        let mut keep = keep.into_iter().map(MemberRow::read).collect::<Result<Vec<_>>>()?;
-        for (member, _) in &mut keep {
-            // What became of one since is in the journal.
-            if member.state != serving {
-                member.state = serving;
-                member.reason = String::new();
-            }
-        }
+        let keep = keep
+            .into_iter()
+            .map(|member| member.read_as_planned(serving))
+            .collect::<Result<Vec<_>>>()?;
         let sql = concat!(
             "SELECT o.object_id FROM objects o WHERE o.series = $1 AND o.pack = $2 AND NOT ",
             stays!(),
@@ -109,6 +107,7 @@ impl Catalogue {
             replacement,
             manifest: row.manifest,
             together,
+            original: row.original != 0,
             attempts,
             fence,
         }))
@@ -128,8 +127,10 @@ async fn together(
     };
     // Whoever is at the same in another transaction waits for this one, or collides with it.
     let sql = connection.pick(
-        "SELECT e.pack, e.lease_until FROM packs p JOIN erasures e ON e.pack = p.id WHERE p.manifest = $1 AND p.id <> $2 ORDER BY e.pack",
-        "SELECT e.pack, e.lease_until FROM packs p JOIN erasures e ON e.pack = p.id WHERE p.manifest = $1 AND p.id <> $2 ORDER BY e.pack FOR UPDATE OF e",
+        "SELECT e.pack, e.lease_until FROM packs p JOIN erasures e ON e.pack = p.id WHERE p.manifest = $1 AND p.id <> $2
+         AND (p.layout <> 'foreign' OR p.original_of IS NOT NULL) ORDER BY e.pack",
+        "SELECT e.pack, e.lease_until FROM packs p JOIN erasures e ON e.pack = p.id WHERE p.manifest = $1 AND p.id <> $2
+         AND (p.layout <> 'foreign' OR p.original_of IS NOT NULL) ORDER BY e.pack FOR UPDATE OF e",
     );
     let others: Vec<(i64, i64)> = fetch_all!(connection, sql, manifest.as_str(), row.id)?;
     if others.iter().any(|(_, lease_until)| *lease_until > now.0) {

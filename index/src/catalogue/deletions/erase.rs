@@ -23,9 +23,10 @@ use std::time::Duration;
 use super::super::columns::clean;
 use super::super::database::{Connection, again, execute, fetch_all, fetch_optional, held, in_list, now};
 use super::super::lists::Ids;
+use super::super::packs::{VerifiedPack, insert_verified};
 use super::super::rejections::lock_exclusive;
 use super::super::rows::{lock_studies, lock_study_of, recount_hot, signed, unsigned};
-use super::super::{ArchiveTag, AuditEvent, Catalogue, ErasedObject, ErasureClaim, Error, PackKey, ReplacementPack, Result, audit};
+use super::super::{AuditEvent, Catalogue, ColdLayout, ErasedObject, ErasureClaim, Error, PackKey, ReplacementPack, Result, audit};
 use super::{COLLISIONS, MAX_REASON};
 use crate::model::Timestamp;
 
@@ -37,7 +38,7 @@ macro_rules! stays {
     };
 }
 
-pub(super) use stays;
+pub(in super::super) use stays;
 
 /// Objects of deletions that erase, and are not in a pack that is on its way.
 macro_rules! to_erase {
@@ -125,6 +126,11 @@ impl Catalogue {
             " ON CONFLICT DO NOTHING"
         );
         execute!(connection, sql)?;
+        // Nor do the originals stay from which it was packed.
+        let sql = "INSERT INTO erasures (pack)
+                   SELECT k.id FROM deletions n JOIN deleted_objects d ON d.deletion = n.id JOIN packs k ON k.original_of = d.object
+                   WHERE n.state = 'erasing' AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = k.id) ON CONFLICT DO NOTHING";
+        execute!(connection, sql)?;
         connection.commit().await
     }
 
@@ -160,24 +166,16 @@ impl Catalogue {
         let Some((Some(node),)) = ours else {
             return Err(Error::LeaseLost);
         };
-        let sql =
-            "INSERT INTO packs (series, node, cold_key, length, serving, state, crc64, verified_at, seen_at, archive_clock, archive_tag)
-                   VALUES ($1, $2, $3, $4, $5, 'verified', $6, $7, $7, $7, $8) ON CONFLICT (cold_key) DO NOTHING";
-        execute!(
-            connection,
-            sql,
-            claim.series.0,
-            node,
-            new.key.as_str(),
-            signed(new.length),
-            claim.serving.as_str(),
-            new.crc64.cast_signed(),
-            now.0,
-            new.tag.map(ArchiveTag::as_str)
-        )?;
-        let sql = "SELECT id FROM packs WHERE cold_key = $1 AND series = $2 AND verified_at IS NOT NULL";
-        let row: Option<(i64,)> = fetch_optional!(connection, sql, new.key.as_str(), claim.series.0)?;
-        let (id,) = row.ok_or_else(|| Error::Corrupt(format!("pack {} is another series'", new.key)))?;
+        let verified = VerifiedPack {
+            layout: ColdLayout::Pack,
+            manifest: None,
+            key: &new.key,
+            length: new.length,
+            crc64: new.crc64,
+            tag: new.tag,
+            serving: claim.serving,
+        };
+        let id = insert_verified(&mut connection, claim.series, node, &verified, now).await?;
         let sql = "UPDATE objects SET pack = $1, pack_offset = $2 WHERE object_id = $3 AND series = $4 AND pack = $5";
         for (object, offset) in &new.members {
             if execute!(connection, sql, id, signed(*offset), object.0, claim.series.0, claim.pack.0)? == 0 {

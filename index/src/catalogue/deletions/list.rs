@@ -67,9 +67,11 @@ impl Catalogue {
                    WHERE d.deletion = $1 GROUP BY n.node_id ORDER BY n.node_id";
         let hot: Vec<(Uuid, i64)> = fetch_all!(connection, sql, deletion.key.0)?;
         let sql =
-            "SELECT p.cold_key, count(*), e.locked_until, coalesce(e.error, '') FROM deleted_objects d JOIN objects o ON o.id = d.object
-                   JOIN packs p ON p.id = o.pack LEFT JOIN erasures e ON e.pack = p.id
-                   WHERE d.deletion = $1 GROUP BY p.cold_key, e.locked_until, e.error
+            "SELECT p.cold_key, count(*), e.locked_until, coalesce(e.error, '')
+                   FROM (SELECT o.pack FROM deleted_objects d JOIN objects o ON o.id = d.object WHERE d.deletion = $1
+                         UNION ALL SELECT k.id FROM deleted_objects d JOIN packs k ON k.original_of = d.object WHERE d.deletion = $1) AS held
+                   JOIN packs p ON p.id = held.pack LEFT JOIN erasures e ON e.pack = p.id
+                   GROUP BY p.cold_key, e.locked_until, e.error
                    ORDER BY CASE WHEN e.locked_until IS NULL THEN 1 ELSE 0 END, p.cold_key LIMIT $2";
         let packs: Vec<(String, i64, Option<i64>, String)> = fetch_all!(connection, sql, deletion.key.0, NAMED)?;
         Ok(DeletionRemains {

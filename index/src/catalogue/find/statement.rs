@@ -42,7 +42,7 @@ impl Statement {
         Statement {
             text: String::new(),
             binds: Vec::new(),
-            postgres: matches!(connection, Connection::Postgres(_)),
+            postgres: matches!(connection, Connection::Postgres(_) | Connection::PostgresReading(_)),
         }
     }
 
@@ -159,6 +159,7 @@ impl Catalogue {
                 let go_on = move || !stop.load(Ordering::Relaxed) && Instant::now() < end;
                 transaction.lock_handle().await?.set_progress_handler(STEPS, go_on);
             }
+            Connection::Embedded(_) | Connection::PostgresReading(_) => {}
             Connection::Postgres(_) => {
                 let milliseconds = limit.as_millis().clamp(1, 1_000_000_000).to_string();
                 let sql = "SELECT set_config('statement_timeout', $1, true)";

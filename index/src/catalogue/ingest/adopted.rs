@@ -26,12 +26,13 @@ use super::super::rows::{node_row, read_digest, read_state, read_title, read_uid
 use super::super::{
     Adopted, AdoptedObject, Arrival, AuditEvent, Catalogue, Error, KnownForeign, Outcome, PackKey, Result, audit, deletions, rejections,
 };
-use super::{COLLISIONS, Entry, VersionRow, judge, refusal, resolve, versions, write};
+use super::on_record::{VersionRow, versions};
+use super::{COLLISIONS, Entry, judge, refusal, resolve, write};
 use crate::model::{NodeId, ObjectId, ServingState, Timestamp};
 use crate::part10::FileMeta;
 
 /// What tells of the bytes of a version on record, where nobody reads them. What stands in front of the data set is as long as we write it; of what another
-/// program wrote it is not known.
+/// program wrote it is not known, also where that lies in a pack by now.
 pub(super) fn lengths(row: &VersionRow) -> Result<Lengths> {
     let preface = FileMeta {
         sop_class: read_uid(&row.sop_class_uid)?,
@@ -45,6 +46,16 @@ pub(super) fn lengths(row: &VersionRow) -> Result<Lengths> {
         file,
         data_set: file.checked_sub(preface.encode().len() as u64).filter(|_| ours),
     })
+}
+
+#[derive(FromRow)]
+struct ForeignRow {
+    id: i64,
+    cold_key: String,
+    length: i64,
+    etag: Option<String>,
+    damaged_at: Option<i64>,
+    original_of: Option<i64>,
 }
 
 #[derive(FromRow)]
@@ -74,7 +85,7 @@ macro_rules! of_foreign {
             "SELECT k.id, k.cold_key, k.etag, n.node_id, o.object_id, st.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
                     o.transfer_syntax, k.serving AS state, o.reason, o.length, o.sha256, o.crc32, o.received_at, o.source
              FROM packs k JOIN nodes n ON n.id = k.node JOIN series se ON se.id = k.series JOIN studies st ON st.id = se.study
-             JOIN objects o ON o.series = k.series AND o.pack = k.id WHERE k.layout = 'foreign' AND ",
+             JOIN objects o ON o.series = k.series AND (o.pack = k.id OR o.id = k.original_of) WHERE k.layout = 'foreign' AND ",
             $condition
         )
     };
@@ -86,19 +97,20 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_list!(
             connection,
-            "SELECT id, cold_key, length, coalesce(etag, ''), damaged_at FROM packs WHERE layout = 'foreign' AND cold_key",
+            "SELECT id, cold_key, length, etag, damaged_at, original_of FROM packs WHERE layout = 'foreign' AND cold_key",
             "$1",
             ""
         );
-        let rows: Vec<(i64, String, i64, String, Option<i64>)> = fetch_all!(connection, sql, keys.iter().collect::<Texts>())?;
-        let known = |(id, key, length, etag, damaged): (i64, String, i64, String, Option<i64>)| {
+        let rows: Vec<ForeignRow> = fetch_all!(connection, sql, keys.iter().collect::<Texts>())?;
+        let known = |row: ForeignRow| {
             let known = KnownForeign {
-                pack: PackKey(id),
-                length: unsigned(length),
-                etag,
-                damaged: damaged.is_some(),
+                pack: PackKey(row.id),
+                length: unsigned(row.length),
+                etag: row.etag.unwrap_or_default(),
+                damaged: row.damaged_at.is_some(),
+                original: row.original_of.is_some(),
             };
-            (key, known)
+            (row.cold_key, known)
         };
         Ok(rows.into_iter().map(known).collect())
     }
@@ -117,8 +129,7 @@ impl Catalogue {
     }
 
     async fn adopt_once(&self, node: NodeId, batch: &[Adopted], actor: &str) -> Result<Vec<Option<Outcome>>> {
-        let mut connection = self.write().await?;
-        rejections::lock_shared(&mut connection).await?;
+        let mut connection = rejections::begin_shared(self).await?;
         let mut taken = keys_on_record(&mut connection, batch).await?;
         let mut fresh: Vec<&Adopted> = batch.iter().filter(|adopted| taken.insert(adopted.place.key.clone())).collect();
         let mut outcomes: HashMap<ObjectId, Outcome> = HashMap::new();
@@ -138,7 +149,7 @@ impl Catalogue {
         if !fresh.is_empty() {
             let arrivals: Vec<&Arrival> = fresh.iter().map(|adopted| &adopted.arrival).collect();
             let patients: Vec<PatientColumns> = arrivals.iter().map(|arrival| PatientColumns::of(arrival)).collect();
-            let mut holders = resolve::resolve(&mut connection, &arrivals, &patients).await?;
+            let mut holders = resolve::resolve(&mut connection, &arrivals, &patients, None).await?;
             let versions = versions(&mut connection, &arrivals).await?;
             let in_force = rejections::in_force(&mut connection, arrivals.iter().map(|arrival| &arrival.sop_instance)).await?;
             let belong: Vec<_> = arrivals
@@ -198,18 +209,11 @@ impl Catalogue {
         connection.commit().await
     }
 
-    /// An adopted object was read whole: what its bytes are is known from now on. What is known already stays.
-    pub async fn digests_learnt(&self, object: ObjectId, sha256: crate::model::Digest, crc32: u32) -> Result<()> {
-        let mut connection = self.write().await?;
-        let sql = "UPDATE objects SET sha256 = $2, crc32 = $3 WHERE object_id = $1 AND sha256 IS NULL";
-        execute!(connection, sql, object.0, &sha256.0[..], i64::from(crc32))?;
-        connection.commit().await
-    }
-
-    /// How many objects on record lie where another program put them, and their bytes.
+    /// How many objects on record lie where another program put them, and their bytes: but for originals of what is packed.
     pub async fn foreign_count(&self) -> Result<(u64, u64)> {
         let mut connection = self.read().await?;
-        let sql = "SELECT count(*), CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE layout = 'foreign'";
+        let sql = "SELECT count(*), CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs
+                   WHERE layout = 'foreign' AND original_of IS NULL";
         let row: Option<(i64, i64)> = fetch_optional!(connection, sql)?;
         Ok(row.map_or((0, 0), |(count, bytes)| (unsigned(count), unsigned(bytes))))
     }

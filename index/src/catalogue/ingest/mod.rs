@@ -11,29 +11,28 @@
 //!   counts and lists are computed here and written as they are, and never lost between two nodes.
 //! - Locks are taken in one order: patients, studies, series, objects, and by key among themselves. What deadlocks all the same
 //!   is tried again.
+//! - Of a batch of which a first glance finds nothing on record, nothing more is asked. What another node makes of the same
+//!   instance after that glance, the unique index finds.
 //!
 //! # Crash story
 //! Before COMMIT nothing happened. After it, answered or not, the object id is on record: the same arrival again answers what it
 //! became and changes nothing.
 
-use std::collections::HashMap;
-
-use sqlx::FromRow;
-use uuid::Uuid;
+use std::collections::{HashMap, HashSet};
 
 use super::classify::{Candidate, Decision, Lengths, Version, classify};
 use super::columns::{PatientColumns, PatientIdentity};
-use super::database::{Connection, fetch_all, in_list, in_uuids};
-use super::lists::{Texts, Uuids};
+use super::database::Connection;
 use super::rejections::{self, InForce};
-use super::rows::{read_digest, read_state, read_uid};
-use super::{Arrival, AuditEvent, AuditOutcome, Catalogue, Error, Outcome, Result, ServedVersion, audit, deletions};
-use crate::model::{NodeId, ObjectId, ServingState, Uid};
+use super::rows::node_row;
+use super::{Arrival, AuditEvent, AuditOutcome, Catalogue, Error, Outcome, Result, audit, deletions};
+use crate::model::{NodeId, ObjectId, ServingState};
 
 mod accepted;
 mod adopted;
 mod describe;
 mod object_rows;
+mod on_record;
 mod patient;
 mod patient_rows;
 mod resolve;
@@ -50,24 +49,6 @@ pub(super) use resolve::{NewStudy, insert_series, insert_study};
 const COLLISIONS: u32 = 10;
 
 impl Catalogue {
-    /// The served versions of some SOP Instance UIDs.
-    pub async fn served_versions(&self, node: NodeId, uids: &[Uid]) -> Result<HashMap<Uid, ServedVersion>> {
-        let mut connection = self.read().await?;
-        let sql = in_list!(
-            connection,
-            "SELECT o.sop_instance_uid, o.object_id, o.sha256, o.length, h.object AS hot,
-                    CASE WHEN p.damaged_at IS NULL THEN p.verified_at END AS verified_at
-             FROM objects o
-             LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $2)
-             LEFT JOIN packs p ON p.id = o.pack
-             WHERE o.state = 'served' AND o.sop_instance_uid",
-            "$1",
-            ""
-        );
-        let rows: Vec<ServedRow> = fetch_all!(connection, sql, uids.iter().map(Uid::as_str).collect::<Texts>(), node.0)?;
-        rows.into_iter().map(ServedRow::read).collect()
-    }
-
     /// Makes a batch of arrivals known in one transaction, or, if that fails, one by one, so that one poisoned row fails alone.
     /// An object id that is known already (a retry after a lost COMMIT, an adoption) answers with what it became, changing
     /// nothing. `results[i]` belongs to `batch[i]`. Writes to the audit who stored how much of which study, and each object that
@@ -106,24 +87,24 @@ impl Catalogue {
     }
 
     async fn ingest_once(&self, node: NodeId, batch: &[Arrival]) -> Result<Vec<Outcome>> {
-        let mut connection = self.write().await?;
-        rejections::lock_shared(&mut connection).await?;
-        let known = known(&mut connection, batch).await?;
-        let mut fresh: Vec<&Arrival> = Vec::new();
-        for arrival in batch {
-            if !known.contains_key(&arrival.object) && !fresh.iter().any(|other| other.object == arrival.object) {
-                fresh.push(arrival);
-            }
+        let (mut connection, glance) = on_record::begin(self, node, batch).await?;
+        let mut outcomes = HashMap::new();
+        if glance.familiar {
+            outcomes = on_record::known(&mut connection, batch).await?;
         }
-        let mut outcomes = known;
-        let refused = refuse(&mut connection, node, &mut fresh, &mut outcomes).await?;
+        let mut seen: HashSet<ObjectId> = outcomes.keys().copied().collect();
+        let mut fresh: Vec<&Arrival> = batch.iter().filter(|arrival| seen.insert(arrival.object)).collect();
+        let refused = glance.familiar && refuse(&mut connection, node, &mut fresh, &mut outcomes).await?;
         if refused && fresh.is_empty() {
             connection.commit().await?;
         } else if !fresh.is_empty() {
             let patients: Vec<PatientColumns> = fresh.iter().map(|arrival| PatientColumns::of(arrival)).collect();
-            let mut holders = resolve::resolve(&mut connection, &fresh, &patients).await?;
-            let versions = versions(&mut connection, &fresh).await?;
-            let in_force = rejections::in_force(&mut connection, fresh.iter().map(|arrival| &arrival.sop_instance)).await?;
+            let mut holders = resolve::resolve(&mut connection, &fresh, &patients, glance.holders).await?;
+            let (mut versions, mut in_force) = (HashMap::new(), InForce::default());
+            if glance.familiar {
+                versions = on_record::versions(&mut connection, &fresh).await?;
+                in_force = rejections::in_force(&mut connection, fresh.iter().map(|arrival| &arrival.sop_instance)).await?;
+            }
             let belong: Vec<PatientIdentity> = fresh
                 .iter()
                 .zip(&patients)
@@ -131,6 +112,10 @@ impl Catalogue {
                 .collect();
             let entries = judge(&fresh, &patients, &belong, versions, &in_force, &HashMap::new());
             outcomes.extend(entries.iter().map(|entry| (entry.arrival.object, entry.outcome())));
+            let node = match glance.node {
+                Some(row) => row,
+                None => node_row(&mut connection, node).await?,
+            };
             write::write(&mut connection, node, &entries, &mut holders).await?;
             connection.commit().await?;
         }
@@ -316,124 +301,4 @@ fn judge<'a>(
         entries.push(entry);
     }
     entries
-}
-
-/// What those objects of the batch became that are on record already.
-async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap<ObjectId, Outcome>> {
-    let sql = in_uuids!(
-        connection,
-        "SELECT object_id, state, reason, counterpart FROM objects WHERE object_id",
-        "$1",
-        ""
-    );
-    let ids = Uuids(batch.iter().map(|arrival| arrival.object.0).collect());
-    let rows: Vec<(Uuid, String, String, Option<Uuid>)> = fetch_all!(connection, sql, ids)?;
-    let outcome = |(object, state, reason, counterpart): (Uuid, String, String, Option<Uuid>)| {
-        let counterpart = counterpart.map(ObjectId);
-        let outcome = match (read_state(&state)?, counterpart) {
-            (ServingState::Served | ServingState::Superseded, None) => Outcome::Served,
-            (ServingState::Served | ServingState::Superseded, Some(superseded)) => Outcome::Corrected { superseded },
-            (ServingState::Deleted, Some(kept)) if reason.is_empty() => Outcome::Redundant { kept },
-            (ServingState::Deleted, _) if reason == deletions::REASON => Outcome::Deleted { reason },
-            (ServingState::Deleted, _) => Outcome::Rejected { reason },
-            (ServingState::Quarantined, _) => Outcome::Quarantined { reason },
-            (ServingState::Rejected, _) => Outcome::Withdrawn { reason },
-        };
-        Ok((ObjectId(object), outcome))
-    };
-    rows.into_iter().map(outcome).collect()
-}
-
-#[derive(FromRow)]
-struct ServedRow {
-    sop_instance_uid: String,
-    object_id: Uuid,
-    sha256: Option<Vec<u8>>,
-    length: i64,
-    hot: Option<i64>,
-    verified_at: Option<i64>,
-}
-
-impl ServedRow {
-    fn read(self) -> Result<(Uid, ServedVersion)> {
-        Ok((
-            read_uid(&self.sop_instance_uid)?,
-            ServedVersion {
-                object: ObjectId(self.object_id),
-                sha256: self.sha256.as_deref().map(read_digest).transpose()?,
-                length: self.length.unsigned_abs(),
-                hot: self.hot.is_some(),
-                verified: self.verified_at.is_some(),
-            },
-        ))
-    }
-}
-
-#[derive(FromRow)]
-struct VersionRow {
-    sop_instance_uid: String,
-    object_id: Uuid,
-    state: String,
-    reason: String,
-    counterpart: Option<Uuid>,
-    sha256: Option<Vec<u8>>,
-    length: i64,
-    sop_class_uid: String,
-    transfer_syntax: String,
-    layout: Option<String>,
-    source: String,
-    verified_at: Option<i64>,
-    rotten: Option<i64>,
-    note: Option<i64>,
-    series_uid: String,
-    study_uid: String,
-    patient_id: String,
-    issuer: String,
-    own_study: String,
-}
-
-/// All versions of the SOP Instance UIDs of the batch, oldest first, but for those that a deletion on purpose has in hand.
-async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
-    let sql = in_list!(
-        connection,
-        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.length, o.sop_class_uid, o.transfer_syntax,
-                k.layout, o.source,
-                CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at,
-                (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
-                (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
-         FROM objects o
-         JOIN series se ON se.id = o.series
-         JOIN studies st ON st.id = se.study
-         JOIN patients p ON p.id = st.patient
-         LEFT JOIN packs k ON k.id = o.pack
-         WHERE NOT EXISTS (SELECT 1 FROM deleted_objects d WHERE d.object = o.id) AND o.sop_instance_uid",
-        "$1",
-        " ORDER BY o.received_at, o.id"
-    );
-    let uids: Texts = fresh.iter().map(|arrival| arrival.sop_instance.as_str()).collect();
-    let rows: Vec<VersionRow> = fetch_all!(connection, sql, uids)?;
-    let mut versions: HashMap<String, Vec<Version>> = HashMap::new();
-    for row in rows {
-        let version = Version {
-            lengths: adopted::lengths(&row)?,
-            object: ObjectId(row.object_id),
-            state: read_state(&row.state)?,
-            reason: row.reason,
-            counterpart: row.counterpart.map(ObjectId),
-            sha256: row.sha256.as_deref().map(read_digest).transpose()?,
-            source: row.source,
-            patient: PatientIdentity {
-                patient_id: row.patient_id,
-                issuer: row.issuer,
-                own_study: row.own_study,
-            },
-            study: row.study_uid,
-            series: row.series_uid,
-            safe: row.verified_at.is_some(),
-            rotten: row.rotten.is_some(),
-            note: row.note.is_some(),
-        };
-        versions.entry(row.sop_instance_uid).or_default().push(version);
-    }
-    Ok(versions)
 }

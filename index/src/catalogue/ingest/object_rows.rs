@@ -1,34 +1,40 @@
-//! Rows of objects on their way into the database.
+//! Rows of objects on their way into the database: all of them as one parameter, a JSON document, for both databases.
 
-use uuid::Uuid;
+use serde::Serialize;
 
 use super::super::columns::instance_number;
-use super::super::database::{Connection, Handle, limited};
+use super::super::database::{Connection, execute};
+use super::super::lists::{document, hexadecimal};
 use super::super::rows::signed;
 use super::super::{Arrival, Result};
 use crate::model::{ObjectId, ServingState};
 
-/// Columns of `objects`, one vector each, as PostgreSQL takes them.
-#[derive(Default)]
-pub(in super::super) struct ObjectRows {
-    series: Vec<i64>,
-    object_id: Vec<Uuid>,
-    sop_instance_uid: Vec<String>,
-    sop_class_uid: Vec<String>,
-    transfer_syntax: Vec<String>,
-    instance_number: Vec<Option<i64>>,
-    state: Vec<String>,
-    reason: Vec<String>,
-    counterpart: Vec<Option<Uuid>>,
-    sha256: Vec<Option<Vec<u8>>>,
-    crc32: Vec<Option<i64>>,
-    length: Vec<i64>,
-    received_at: Vec<i64>,
-    source: Vec<String>,
-    header: Vec<Vec<u8>>,
-    header_partial: Vec<i64>,
-    pack: Vec<Option<i64>>,
-    pack_offset: Vec<Option<i64>>,
+/// Rows of `objects`.
+#[derive(Default, Serialize)]
+#[serde(transparent)]
+pub(in super::super) struct ObjectRows(Vec<ObjectRow>);
+
+/// Columns of `objects`, bytes as hexadecimal digits.
+#[derive(Serialize)]
+struct ObjectRow {
+    series: i64,
+    object_id: String,
+    sop_instance_uid: String,
+    sop_class_uid: String,
+    transfer_syntax: String,
+    instance_number: Option<i64>,
+    state: &'static str,
+    reason: String,
+    counterpart: Option<String>,
+    sha256: Option<String>,
+    crc32: Option<u32>,
+    length: i64,
+    received_at: i64,
+    source: String,
+    header: String,
+    header_partial: i64,
+    pack: Option<i64>,
+    pack_offset: Option<i64>,
 }
 
 /// What an object is from the beginning.
@@ -42,98 +48,75 @@ pub(in super::super) struct Standing<'a> {
 
 impl ObjectRows {
     /// Adds one, with its header as it is stored below that of its series.
-    pub(in super::super) fn push(&mut self, series: i64, arrival: &Arrival, standing: &Standing<'_>, header: Vec<u8>, partial: bool) {
-        self.series.push(series);
-        self.object_id.push(arrival.object.0);
-        self.sop_instance_uid.push(arrival.sop_instance.as_str().to_owned());
-        self.sop_class_uid.push(arrival.sop_class.as_str().to_owned());
-        self.transfer_syntax.push(arrival.transfer_syntax.as_str().to_owned());
-        self.instance_number.push(instance_number(&arrival.header.attributes));
-        self.state.push(standing.state.as_str().to_owned());
-        self.reason.push(standing.reason.to_owned());
-        self.counterpart.push(standing.counterpart.map(|object| object.0));
-        self.sha256.push(arrival.sha256.map(|digest| digest.0.to_vec()));
-        self.crc32.push(arrival.crc32.map(i64::from));
-        self.length.push(signed(arrival.length));
-        self.received_at.push(arrival.received_at.0);
-        self.source.push(arrival.source.as_str().to_owned());
-        self.header.push(header);
-        self.header_partial.push(i64::from(partial));
-        self.pack.push(standing.pack.map(|(pack, _)| pack));
-        self.pack_offset.push(standing.pack.map(|(_, offset)| signed(offset)));
+    pub(in super::super) fn push(&mut self, series: i64, arrival: &Arrival, standing: &Standing<'_>, header: &[u8], partial: bool) {
+        self.0.push(ObjectRow {
+            series,
+            object_id: hexadecimal(arrival.object.0.as_bytes()),
+            sop_instance_uid: arrival.sop_instance.as_str().to_owned(),
+            sop_class_uid: arrival.sop_class.as_str().to_owned(),
+            transfer_syntax: arrival.transfer_syntax.as_str().to_owned(),
+            instance_number: instance_number(&arrival.header.attributes),
+            state: standing.state.as_str(),
+            reason: standing.reason.to_owned(),
+            counterpart: standing.counterpart.map(|object| hexadecimal(object.0.as_bytes())),
+            sha256: arrival.sha256.map(|digest| hexadecimal(&digest.0)),
+            crc32: arrival.crc32,
+            length: signed(arrival.length),
+            received_at: arrival.received_at.0,
+            source: arrival.source.as_str().to_owned(),
+            header: hexadecimal(header),
+            header_partial: i64::from(partial),
+            pack: standing.pack.map(|(pack, _)| pack),
+            pack_offset: standing.pack.map(|(_, offset)| signed(offset)),
+        });
     }
 }
 
-macro_rules! object_columns {
-    () => {
+/// Makes the rows that `$1` has under `objects`.
+macro_rules! object_insert {
+    (columns) => {
         "INSERT INTO objects (series, object_id, sop_instance_uid, sop_class_uid, transfer_syntax, instance_number, state, reason,
                               counterpart, sha256, crc32, length, received_at, source, header, header_partial, pack, pack_offset) "
     };
+    (sqlite) => {
+        concat!(
+            object_insert!(columns),
+            "SELECT value ->> 'series', unhex(value ->> 'object_id'), value ->> 'sop_instance_uid', value ->> 'sop_class_uid',
+                    value ->> 'transfer_syntax', value ->> 'instance_number', value ->> 'state', value ->> 'reason',
+                    unhex(value ->> 'counterpart'), unhex(value ->> 'sha256'), value ->> 'crc32', value ->> 'length', value ->> 'received_at',
+                    value ->> 'source', unhex(value ->> 'header'), value ->> 'header_partial', value ->> 'pack', value ->> 'pack_offset'
+             FROM json_each($1, '$.objects')"
+        )
+    };
+    (postgres) => {
+        concat!(
+            object_insert!(columns),
+            "SELECT x.series, x.object_id, x.sop_instance_uid, x.sop_class_uid, x.transfer_syntax, x.instance_number, x.state, x.reason,
+                    x.counterpart, decode(x.sha256, 'hex'), x.crc32, x.length, x.received_at, x.source, decode(x.header, 'hex'),
+                    x.header_partial, x.pack, x.pack_offset
+             FROM document, jsonb_to_recordset(document.body -> 'objects') AS x (
+                    series bigint, object_id uuid, sop_instance_uid text, sop_class_uid text, transfer_syntax text, instance_number bigint,
+                    state text, reason text, counterpart uuid, sha256 text, crc32 bigint, length bigint, received_at bigint, source text,
+                    header text, header_partial bigint, pack bigint, pack_offset bigint)"
+        )
+    };
 }
-
-const INSERT_ONE: &str = concat!(
-    object_columns!(),
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
-);
-
-const INSERT_MANY: &str = concat!(
-    object_columns!(),
-    "SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-                          $9::uuid[], $10::bytea[], $11::bigint[], $12::bigint[], $13::bigint[], $14::text[], $15::bytea[], $16::bigint[],
-                          $17::bigint[], $18::bigint[])"
-);
 
 /// Makes the rows.
 pub(in super::super) async fn insert_objects(connection: &mut Connection, rows: &ObjectRows) -> Result<()> {
-    match connection.handle() {
-        Handle::Sqlite(connection) => {
-            for (i, series) in rows.series.iter().enumerate() {
-                let inserted = sqlx::query::<sqlx::Sqlite>(INSERT_ONE)
-                    .bind(series)
-                    .bind(rows.object_id.get(i))
-                    .bind(rows.sop_instance_uid.get(i))
-                    .bind(rows.sop_class_uid.get(i))
-                    .bind(rows.transfer_syntax.get(i))
-                    .bind(rows.instance_number.get(i).copied().flatten())
-                    .bind(rows.state.get(i))
-                    .bind(rows.reason.get(i))
-                    .bind(rows.counterpart.get(i).copied().flatten())
-                    .bind(rows.sha256.get(i).cloned().flatten())
-                    .bind(rows.crc32.get(i).copied().flatten())
-                    .bind(rows.length.get(i))
-                    .bind(rows.received_at.get(i))
-                    .bind(rows.source.get(i))
-                    .bind(rows.header.get(i))
-                    .bind(rows.header_partial.get(i))
-                    .bind(rows.pack.get(i).copied().flatten())
-                    .bind(rows.pack_offset.get(i).copied().flatten())
-                    .execute(&mut *connection);
-                limited(inserted).await?;
-            }
-        }
-        Handle::Postgres(connection) => {
-            let inserted = sqlx::query::<sqlx::Postgres>(INSERT_MANY)
-                .bind(&rows.series)
-                .bind(&rows.object_id)
-                .bind(&rows.sop_instance_uid)
-                .bind(&rows.sop_class_uid)
-                .bind(&rows.transfer_syntax)
-                .bind(&rows.instance_number)
-                .bind(&rows.state)
-                .bind(&rows.reason)
-                .bind(&rows.counterpart)
-                .bind(&rows.sha256)
-                .bind(&rows.crc32)
-                .bind(&rows.length)
-                .bind(&rows.received_at)
-                .bind(&rows.source)
-                .bind(&rows.header)
-                .bind(&rows.header_partial)
-                .bind(&rows.pack)
-                .bind(&rows.pack_offset)
-                .execute(connection);
-            limited(inserted).await?;
-        }
+    #[derive(Serialize)]
+    struct Rows<'a> {
+        objects: &'a ObjectRows,
     }
+    let sql = connection.pick(
+        object_insert!(sqlite),
+        concat!(
+            "WITH document AS MATERIALIZED (SELECT $1::jsonb AS body) ",
+            object_insert!(postgres)
+        ),
+    );
+    execute!(connection, sql, document(&Rows { objects: rows })?)?;
     Ok(())
 }
+
+pub(super) use object_insert;

@@ -2,11 +2,12 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sqlx::FromRow;
 
 use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
-use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
+use super::super::database::{Connection, execute, fetch_all, fetch_optional};
 use super::super::lists::Texts;
 use super::super::patients::{belongs, give, relinked, served_by_bytes, survivors};
 use super::super::stored_header::StoredHeader;
@@ -32,7 +33,7 @@ pub(super) struct Study {
     pub(super) said: i64,
     /// Whose it is
     belongs_to: PatientIdentity,
-    pub(super) header: StoredHeader,
+    pub(super) header: Arc<StoredHeader>,
     /// The object whose header made the row in this transaction.
     pub(super) made_by: Option<ObjectId>,
     pub(super) series: BTreeMap<String, Series>,
@@ -41,12 +42,84 @@ pub(super) struct Study {
 /// A series of the batch.
 pub(super) struct Series {
     pub(super) totals: SeriesTotals,
-    pub(super) header: StoredHeader,
+    pub(super) header: Arc<StoredHeader>,
     /// The object whose header made the row in this transaction.
     pub(super) made_by: Option<ObjectId>,
 }
 
 impl Holders {
+    /// Studies that are on record.
+    fn take(&mut self, rows: Vec<StudyRow>) -> Result<()> {
+        for row in rows {
+            let identity = PatientIdentity {
+                patient_id: row.patient_id,
+                issuer: row.issuer,
+                own_study: row.own_study,
+            };
+            let own = row.own_id.zip(row.own_issuer).zip(row.own_own_study);
+            let study = Study {
+                said: row.said,
+                belongs_to: match own {
+                    None => identity.clone(),
+                    Some(((patient_id, issuer), own_study)) => PatientIdentity {
+                        patient_id,
+                        issuer,
+                        own_study,
+                    },
+                },
+                totals: StudyTotals {
+                    study: row.id,
+                    patient: row.patient,
+                    modalities: split(&row.modalities),
+                    sop_classes: split(&row.sop_classes),
+                    series: row.series,
+                    instances: row.instances,
+                    bytes: row.bytes,
+                },
+                header: StoredHeader::recent(None, &row.header)?,
+                made_by: None,
+                series: BTreeMap::new(),
+            };
+            self.studies.insert(row.study_uid, study);
+            let patient = PatientRow {
+                id: row.said,
+                columns: PatientColumns {
+                    identity,
+                    name: row.name,
+                    name_folded: row.name_folded,
+                    birth_date: row.birth_date,
+                    sex: row.sex,
+                },
+                unserved: row.served_by_bytes == 0,
+            };
+            self.patients.insert(row.said, patient);
+        }
+        Ok(())
+    }
+
+    /// Series of theirs.
+    fn take_series(&mut self, rows: Vec<SeriesRow>) -> Result<()> {
+        for row in rows {
+            // The same Series Instance UID may stand in a study that is none of this batch.
+            let Some(study) = self.studies.values_mut().find(|study| study.totals.study == row.study) else {
+                continue;
+            };
+            let series = Series {
+                totals: SeriesTotals {
+                    series: row.id,
+                    modality: row.modality,
+                    sop_classes: split(&row.sop_classes),
+                    instances: row.instances,
+                    bytes: row.bytes,
+                },
+                header: StoredHeader::recent(Some(&study.header), &row.header)?,
+                made_by: None,
+            };
+            study.series.insert(row.series_uid, series);
+        }
+        Ok(())
+    }
+
     /// The study and series of an arrival.
     pub(super) fn of(&mut self, arrival: &Arrival) -> Result<(&mut Study, &mut BTreeMap<i64, PatientRow>)> {
         let study = self.studies.get_mut(arrival.study.as_str()).ok_or_else(unresolved)?;
@@ -75,8 +148,36 @@ fn unresolved() -> Error {
     Error::Corrupt("a study or series of the batch has no row".to_owned())
 }
 
+/// Studies of some Study Instance UIDs, by key: columns of a [`StudyRow`]. SQLite has locked the database already.
+macro_rules! study_rows {
+    ($of:literal) => {
+        concat!(
+            "SELECT st.id, st.study_uid, st.modalities, st.sop_classes, st.series, st.instances, st.bytes, st.header, st.patient,
+                    coalesce(st.said, st.patient) AS said, t.patient_id AS own_id, t.issuer AS own_issuer, t.own_study AS own_own_study,
+                    p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, ",
+            served_by_bytes!(),
+            " AS served_by_bytes FROM studies st JOIN patients p ON p.id = coalesce(st.said, st.patient)
+              LEFT JOIN patients t ON t.id = st.patient AND st.said IS NOT NULL WHERE st.study_uid ",
+            $of,
+            " ORDER BY st.id"
+        )
+    };
+}
+pub(super) use study_rows;
+
+/// Series of some Series Instance UIDs: columns of a [`SeriesRow`].
+macro_rules! series_rows {
+    ($of:literal) => {
+        concat!(
+            "SELECT id, study, series_uid, modality, sop_classes, instances, bytes, header FROM series WHERE series_uid ",
+            $of
+        )
+    };
+}
+pub(super) use series_rows;
+
 #[derive(FromRow)]
-struct StudyRow {
+pub(super) struct StudyRow {
     id: i64,
     study_uid: String,
     modalities: String,
@@ -101,7 +202,7 @@ struct StudyRow {
 }
 
 #[derive(FromRow)]
-struct SeriesRow {
+pub(super) struct SeriesRow {
     id: i64,
     study: i64,
     series_uid: String,
@@ -112,8 +213,13 @@ struct SeriesRow {
     header: Vec<u8>,
 }
 
-/// Finds or makes all of them.
-pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], patients: &[PatientColumns]) -> Result<Holders> {
+/// Finds or makes all of them; `read` has the rows of those that are on record, where they were read already.
+pub(super) async fn resolve(
+    connection: &mut Connection,
+    fresh: &[&Arrival],
+    patients: &[PatientColumns],
+    read: Option<(Vec<StudyRow>, Vec<SeriesRow>)>,
+) -> Result<Holders> {
     let mut holders = Holders {
         studies: BTreeMap::new(),
         patients: BTreeMap::new(),
@@ -123,11 +229,15 @@ pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], pat
     for (arrival, patient) in fresh.iter().zip(patients) {
         wanted.entry(arrival.study.as_str()).or_insert((arrival, patient));
     }
-    lock_studies(connection, wanted.keys().copied().collect(), &mut holders).await?;
+    let (studies, series) = match read {
+        Some((studies, series)) => (studies, Some(series)),
+        None => (lock_studies(connection, wanted.keys().copied().collect()).await?, None),
+    };
+    holders.take(studies)?;
     wanted.retain(|uid, _| !holders.studies.contains_key(*uid));
     if !wanted.is_empty() {
         let made = make_studies(connection, &wanted).await?;
-        lock_studies(connection, wanted.keys().copied().collect(), &mut holders).await?;
+        holders.take(lock_studies(connection, wanted.keys().copied().collect()).await?)?;
         for (uid, object) in made {
             if let Some(study) = holders.studies.get_mut(uid) {
                 study.made_by = Some(object);
@@ -135,7 +245,11 @@ pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], pat
         }
     }
     find_survivors(connection, fresh, patients, &mut holders).await?;
-    find_series(connection, fresh, &mut holders).await?;
+    let series = match series {
+        Some(series) => series,
+        None => find_series(connection, fresh).await?,
+    };
+    holders.take_series(series)?;
     for arrival in fresh {
         let (study, _) = holders.of(arrival)?;
         if !study.series.contains_key(arrival.series.as_str()) {
@@ -146,71 +260,13 @@ pub(super) async fn resolve(connection: &mut Connection, fresh: &[&Arrival], pat
     Ok(holders)
 }
 
-/// Locks studies that are on record, by key, and reads them. SQLite has locked the database already.
-async fn lock_studies(connection: &mut Connection, uids: Texts, holders: &mut Holders) -> Result<()> {
-    macro_rules! locked {
-        ($of:literal) => {
-            concat!(
-                "SELECT st.id, st.study_uid, st.modalities, st.sop_classes, st.series, st.instances, st.bytes, st.header, st.patient,
-                        coalesce(st.said, st.patient) AS said, t.patient_id AS own_id, t.issuer AS own_issuer, t.own_study AS own_own_study,
-                        p.patient_id, p.issuer, p.own_study, p.name, p.name_folded, p.birth_date, p.sex, ",
-                served_by_bytes!(),
-                " AS served_by_bytes FROM studies st JOIN patients p ON p.id = coalesce(st.said, st.patient)
-                  LEFT JOIN patients t ON t.id = st.patient AND st.said IS NOT NULL WHERE st.study_uid ",
-                $of
-            )
-        };
-    }
+/// Locks studies that are on record, by key, and reads them.
+async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
     let sql = connection.pick(
-        locked!("IN (SELECT value FROM json_each($1)) ORDER BY st.id"),
-        locked!("= ANY ($1) ORDER BY st.id FOR NO KEY UPDATE OF st"),
+        study_rows!("IN (SELECT value FROM json_each($1))"),
+        concat!(study_rows!("= ANY ($1)"), " FOR NO KEY UPDATE OF st"),
     );
-    let rows: Vec<StudyRow> = fetch_all!(connection, sql, uids)?;
-    for row in rows {
-        let identity = PatientIdentity {
-            patient_id: row.patient_id,
-            issuer: row.issuer,
-            own_study: row.own_study,
-        };
-        let own = row.own_id.zip(row.own_issuer).zip(row.own_own_study);
-        let study = Study {
-            said: row.said,
-            belongs_to: match own {
-                None => identity.clone(),
-                Some(((patient_id, issuer), own_study)) => PatientIdentity {
-                    patient_id,
-                    issuer,
-                    own_study,
-                },
-            },
-            totals: StudyTotals {
-                study: row.id,
-                patient: row.patient,
-                modalities: split(&row.modalities),
-                sop_classes: split(&row.sop_classes),
-                series: row.series,
-                instances: row.instances,
-                bytes: row.bytes,
-            },
-            header: StoredHeader::of_study(&row.header)?,
-            made_by: None,
-            series: BTreeMap::new(),
-        };
-        holders.studies.insert(row.study_uid, study);
-        let patient = PatientRow {
-            id: row.said,
-            columns: PatientColumns {
-                identity,
-                name: row.name,
-                name_folded: row.name_folded,
-                birth_date: row.birth_date,
-                sex: row.sex,
-            },
-            unserved: row.served_by_bytes == 0,
-        };
-        holders.patients.insert(row.said, patient);
-    }
-    Ok(())
+    Ok(fetch_all!(connection, sql, uids)?)
 }
 
 /// Makes studies and their patients. Another node may make the same at the same time: whoever is slower finds the other's.
@@ -302,40 +358,16 @@ pub(super) async fn move_study(
     Ok(())
 }
 
-async fn find_series(connection: &mut Connection, fresh: &[&Arrival], holders: &mut Holders) -> Result<()> {
-    let sql = in_list!(
-        connection,
-        "SELECT id, study, series_uid, modality, sop_classes, instances, bytes, header FROM series WHERE series_uid",
-        "$1",
-        ""
-    );
+async fn find_series(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Vec<SeriesRow>> {
+    let sql = connection.pick(series_rows!("IN (SELECT value FROM json_each($1))"), series_rows!("= ANY ($1)"));
     let uids: BTreeSet<&str> = fresh.iter().map(|arrival| arrival.series.as_str()).collect();
-    let rows: Vec<SeriesRow> = fetch_all!(connection, sql, uids.into_iter().collect::<Texts>())?;
-    for row in rows {
-        // The same Series Instance UID may stand in a study that is none of this batch.
-        let Some(study) = holders.studies.values_mut().find(|study| study.totals.study == row.study) else {
-            continue;
-        };
-        let series = Series {
-            totals: SeriesTotals {
-                series: row.id,
-                modality: row.modality,
-                sop_classes: split(&row.sop_classes),
-                instances: row.instances,
-                bytes: row.bytes,
-            },
-            header: study.header.below(&row.header)?,
-            made_by: None,
-        };
-        study.series.insert(row.series_uid, series);
-    }
-    Ok(())
+    Ok(fetch_all!(connection, sql, uids.into_iter().collect::<Texts>())?)
 }
 
 async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arrival) -> Result<Series> {
     let columns = SeriesColumns::of(&arrival.header.attributes);
     let (header, _) = StoredHeader::new(&arrival.header);
-    let stored = study.header.compressor()?.store(&header)?;
+    let stored = study.header.store(&header)?;
     let source = arrival.source.as_str();
     let id = insert_series(connection, study.totals.study, arrival.series.as_str(), source, &columns, &stored).await?;
     Ok(Series {
@@ -344,7 +376,7 @@ async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arriv
             modality: columns.modality,
             ..SeriesTotals::default()
         },
-        header,
+        header: Arc::new(header),
         made_by: Some(arrival.object),
     })
 }

@@ -2,33 +2,122 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::database::{Connection, execute, fetch_optional, in_uuids};
+use serde::Serialize;
+
+use super::super::audit::{AuditRows, insert_audit, own_number};
+use super::super::database::{Connection, execute, fetch_optional};
 use super::super::journal::{self, Transition};
-use super::super::lists::Uuids;
-use super::super::rows::{hour, node_row, recount_hot, signed};
-use super::super::stored_header::{HeaderCompressor, StoredHeader};
-use super::super::totals::{self, StudyTotals};
-use super::super::{Result, audit, rejections};
+use super::super::lists::document;
+use super::super::rows::{hour, recount_hot, signed};
+use super::super::stored_header::StoredHeader;
+use super::super::totals::{self, StudyTotals, TotalsRows, update_totals};
+use super::super::{Result, rejections};
 use super::describe::{describe, events};
-use super::object_rows::{ObjectRows, Standing, insert_objects};
+use super::object_rows::{ObjectRows, Standing, insert_objects, object_insert};
 use super::resolve::Holders;
 use super::{Decision, Entry};
-use crate::model::{NodeId, ObjectId, ServingState, Timestamp, Uid};
+use crate::model::{ObjectId, ServingState, Timestamp, Uid};
 
-/// Writes everything that follows from the judgement.
-pub(super) async fn write(connection: &mut Connection, node: NodeId, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
-    let node = node_row(connection, node).await?;
+/// All rows of a batch but for what is rare, in one go: a JSON document is `$1`, the node's row `$2`. SQLite runs the statements one after the other; on PostgreSQL
+/// they are one.
+macro_rules! write_batch {
+    (sqlite) => {
+        concat!(
+            object_insert!(sqlite),
+            "; INSERT INTO hot_copies (object, node, state)
+               SELECT o.id, $2, CASE WHEN o.state = 'deleted' THEN 'doomed' ELSE 'held' END
+               FROM json_each($1, '$.objects') CROSS JOIN objects o ON o.object_id = unhex(value ->> 'object_id');
+               INSERT INTO series_nodes (series, node, state, last_received, last_used, hot_objects, hot_bytes)
+               SELECT value ->> 'series', $2, 'unpacked', value ->> 'last_received', value ->> 'last_used', value ->> 'objects', value ->> 'bytes'
+               FROM json_each($1, '$.received') WHERE true
+               ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
+                  last_received = max(last_received, excluded.last_received), last_used = max(last_used, excluded.last_used),
+                  hot_objects = hot_objects + excluded.hot_objects, hot_bytes = hot_bytes + excluded.hot_bytes; ",
+            update_totals!(sqlite),
+            "; ",
+            insert_audit!(sqlite)
+        )
+    };
+    (postgres) => {
+        concat!(
+            "WITH document AS MATERIALIZED (SELECT $1::jsonb AS body), ",
+            own_number!(),
+            ", made AS (",
+            object_insert!(postgres),
+            " RETURNING id, state),
+             copies AS (
+                INSERT INTO hot_copies (object, node, state)
+                SELECT id, $2, CASE WHEN state = 'deleted' THEN 'doomed' ELSE 'held' END FROM made),
+             queued AS (
+                INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used, hot_objects, hot_bytes)
+                SELECT x.series, $2, 'unpacked', x.last_received, x.last_used, x.objects, x.bytes
+                FROM document, jsonb_to_recordset(document.body -> 'received') AS x (
+                    series bigint, last_received bigint, last_used bigint, objects bigint, bytes bigint)
+                ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
+                   last_received = greatest(kept.last_received, excluded.last_received), last_used = greatest(kept.last_used, excluded.last_used),
+                   hot_objects = kept.hot_objects + excluded.hot_objects, hot_bytes = kept.hot_bytes + excluded.hot_bytes), ",
+            update_totals!(postgres),
+            " ",
+            insert_audit!(postgres)
+        )
+    };
+}
+
+/// The document.
+#[derive(Serialize)]
+struct Batch<'a> {
+    objects: ObjectRows,
+    received: Vec<Received>,
+    #[serde(flatten)]
+    totals: TotalsRows,
+    audit: AuditRows<'a>,
+}
+
+/// What the batch left to be offloaded of a series, and when it was last used.
+#[derive(Default, Serialize)]
+struct Received {
+    series: i64,
+    last_received: i64,
+    last_used: i64,
+    objects: i64,
+    bytes: i64,
+}
+
+/// Writes everything that follows from the judgement, and commits it where that goes with the last statement. `node` is a row.
+pub(super) async fn write(connection: &mut Connection, node: i64, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
     for entry in entries {
         displace(connection, entry).await?;
     }
-    insert_objects(connection, &rows(entries, holders, &HashMap::new())?).await?;
-    let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
-    rejections::note_down(connection, served.map(|entry| entry.arrival)).await?;
-    insert_hot_copies(connection, node, entries).await?;
-    queue_offload(connection, node, entries, holders).await?;
     describe(connection, entries, holders).await?;
-    count(connection, entries, holders).await?;
-    audit::write(connection, &events(entries)).await
+    let objects = rows(entries, holders, &HashMap::new())?;
+    let received = received(entries, holders)?;
+    let counted = count(entries, holders)?;
+    let events = events(entries);
+    let batch = Batch {
+        objects,
+        received,
+        totals: counted.rows,
+        audit: events.iter().collect(),
+    };
+    let (document, replaced) = (document(&batch)?, replaced(entries, holders)?);
+    let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
+    let ends = counted.anew.is_empty() && replaced.is_empty() && !served.clone().any(|entry| rejections::is_note(entry.arrival));
+    if let Connection::Embedded(turn) = connection
+        && ends
+    {
+        const SQL: &str = concat!(write_batch!(sqlite), "; COMMIT");
+        turn.end_with(SQL, sqlx::query(SQL).bind(document).bind(node)).await?;
+        return Ok(());
+    }
+    let sql = connection.pick(write_batch!(sqlite), write_batch!(postgres));
+    execute!(connection, sql, document, node)?;
+    for study in counted.anew {
+        totals::recount(connection, study).await?;
+    }
+    for series in replaced {
+        recount_hot(connection, series).await?;
+    }
+    rejections::note_down(connection, served.map(|entry| entry.arrival)).await
 }
 
 /// Writes what follows from the judgement of objects that stay where another program put them: `packs` has the rows of these. Nothing of them is on a disk, and
@@ -39,11 +128,15 @@ pub(super) async fn write_adopted(
     holders: &mut Holders,
     packs: &HashMap<ObjectId, i64>,
 ) -> Result<()> {
-    insert_objects(connection, &rows(entries, holders, packs)?).await?;
-    let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
-    rejections::note_down(connection, served.map(|entry| entry.arrival)).await?;
     describe(connection, entries, holders).await?;
-    count(connection, entries, holders).await
+    insert_objects(connection, &rows(entries, holders, packs)?).await?;
+    let counted = count(entries, holders)?;
+    counted.rows.write(connection).await?;
+    for study in counted.anew {
+        totals::recount(connection, study).await?;
+    }
+    let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
+    rejections::note_down(connection, served.map(|entry| entry.arrival)).await
 }
 
 /// Takes a version on record out of service to make room for one of the batch.
@@ -92,7 +185,6 @@ async fn displace(connection: &mut Connection, entry: &Entry<'_>) -> Result<()> 
 
 fn rows(entries: &[Entry<'_>], holders: &mut Holders, packs: &HashMap<ObjectId, i64>) -> Result<ObjectRows> {
     let mut rows = ObjectRows::default();
-    let mut compressors: BTreeMap<i64, HeaderCompressor> = BTreeMap::new();
     // Rows go in by SOP Instance UID, so that two nodes that store the same instances wait for each other in one order.
     let mut ordered: Vec<&Entry<'_>> = entries.iter().collect();
     ordered.sort_by(|a, b| a.arrival.sop_instance.cmp(&b.arrival.sop_instance));
@@ -101,82 +193,64 @@ fn rows(entries: &[Entry<'_>], holders: &mut Holders, packs: &HashMap<ObjectId, 
         let (study, _) = holders.of(arrival)?;
         let series = study.series(&arrival.series)?;
         let (header, partial) = StoredHeader::new(&arrival.header);
-        let compressor = match compressors.entry(series.totals.series) {
-            std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => place.insert(series.header.compressor()?),
-        };
         let standing = Standing {
             state: entry.state,
             reason: entry.reason(),
             counterpart: entry.counterpart(),
             pack: packs.get(&arrival.object).map(|pack| (*pack, 0)),
         };
-        rows.push(series.totals.series, arrival, &standing, compressor.store(&header)?, partial);
+        rows.push(series.totals.series, arrival, &standing, &series.header.store(&header)?, partial);
     }
     Ok(rows)
 }
 
-/// The files of the batch lie on this node's disk; those of tombstones are doomed.
-async fn insert_hot_copies(connection: &mut Connection, node: i64, entries: &[Entry<'_>]) -> Result<()> {
-    let sql = in_uuids!(
-        connection,
-        "INSERT INTO hot_copies (object, node, state)
-         SELECT id, $1, CASE WHEN state = 'deleted' THEN 'doomed' ELSE 'held' END FROM objects WHERE object_id",
-        "$2",
-        ""
-    );
-    let objects = Uuids(entries.iter().map(|entry| entry.arrival.object.0).collect());
-    execute!(connection, sql, node, objects)?;
-    Ok(())
-}
-
-/// What the batch left to be offloaded, and when its series were last used.
-async fn queue_offload(connection: &mut Connection, node: i64, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
-    let mut received: BTreeMap<i64, (Timestamp, i64, i64)> = BTreeMap::new();
-    let mut anew: BTreeSet<i64> = BTreeSet::new();
-    for entry in entries {
+/// What is left to be offloaded, a series at a time.
+fn received(entries: &[Entry<'_>], holders: &mut Holders) -> Result<Vec<Received>> {
+    let mut received: BTreeMap<i64, Received> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.state != ServingState::Deleted) {
         let (study, _) = holders.of(entry.arrival)?;
         let series = study.series(&entry.arrival.series)?.totals.series;
-        if matches!(entry.decision, Decision::Replace { .. }) && entry.displaced.is_some() {
-            anew.insert(series);
-        }
-        if entry.state != ServingState::Deleted {
-            let (last, objects, bytes) = received.entry(series).or_default();
-            *last = entry.arrival.received_at.max(*last);
-            *objects += 1;
-            *bytes += signed(entry.arrival.length);
-        }
+        let row = received.entry(series).or_default();
+        row.series = series;
+        row.last_received = entry.arrival.received_at.0.max(row.last_received);
+        row.last_used = hour(Timestamp(row.last_received)).0;
+        row.objects += 1;
+        row.bytes += signed(entry.arrival.length);
     }
-    let sql = connection.pick(
-        "INSERT INTO series_nodes (series, node, state, last_received, last_used, hot_objects, hot_bytes)
-         VALUES ($1, $2, 'unpacked', $3, $4, $5, $6)
-         ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
-            last_received = max(last_received, excluded.last_received), last_used = max(last_used, excluded.last_used),
-            hot_objects = hot_objects + excluded.hot_objects, hot_bytes = hot_bytes + excluded.hot_bytes",
-        "INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used, hot_objects, hot_bytes)
-         VALUES ($1, $2, 'unpacked', $3, $4, $5, $6)
-         ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
-            last_received = greatest(kept.last_received, excluded.last_received), last_used = greatest(kept.last_used, excluded.last_used),
-            hot_objects = kept.hot_objects + excluded.hot_objects, hot_bytes = kept.hot_bytes + excluded.hot_bytes",
-    );
-    for (series, (at, objects, bytes)) in received {
-        execute!(connection, sql, series, node, at.0, hour(at).0, objects, bytes)?;
-    }
-    for series in anew {
-        recount_hot(connection, series).await?;
-    }
-    Ok(())
+    Ok(received.into_values().collect())
 }
 
-/// Adds what is served now; a study that lost something, too, is counted anew.
-async fn count(connection: &mut Connection, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
+/// Series of which an object on record gave way to its own bytes.
+fn replaced(entries: &[Entry<'_>], holders: &mut Holders) -> Result<BTreeSet<i64>> {
+    let mut series = BTreeSet::new();
+    for entry in entries {
+        if matches!(entry.decision, Decision::Replace { .. }) && entry.displaced.is_some() {
+            let (study, _) = holders.of(entry.arrival)?;
+            series.insert(study.series(&entry.arrival.series)?.totals.series);
+        }
+    }
+    Ok(series)
+}
+
+/// What a batch changes in the maintained columns.
+struct Counted {
+    rows: TotalsRows,
+    /// Studies that lost something, too: they are counted anew
+    anew: BTreeSet<i64>,
+}
+
+/// Adds what is served now.
+fn count(entries: &[Entry<'_>], holders: &mut Holders) -> Result<Counted> {
     let before: Vec<StudyTotals> = holders.studies.values().map(|study| study.totals.clone()).collect();
-    let mut anew: BTreeSet<i64> = BTreeSet::new();
+    let mut counted = Counted {
+        rows: TotalsRows::default(),
+        anew: BTreeSet::new(),
+    };
     let mut grown: BTreeSet<(i64, &Uid, &Uid)> = BTreeSet::new();
     for entry in entries {
         let (study, _) = holders.of(entry.arrival)?;
         if entry.displaced.is_some() {
-            anew.insert(study.totals.study);
+            counted.anew.insert(study.totals.study);
         }
         if entry.state == ServingState::Served {
             grown.insert((study.totals.study, &entry.arrival.study, &entry.arrival.series));
@@ -192,18 +266,17 @@ async fn count(connection: &mut Connection, entries: &[Entry<'_>], holders: &mut
         }
     }
     for (id, study, series) in grown {
-        if let Some(study) = holders.studies.get_mut(study.as_str()).filter(|_| !anew.contains(&id)) {
-            totals::write_series(connection, &study.series(series)?.totals).await?;
+        if let Some(study) = holders.studies.get_mut(study.as_str()).filter(|_| !counted.anew.contains(&id)) {
+            counted.rows.push_series(&study.series(series)?.totals);
         }
     }
     let mut changed: Vec<(&StudyTotals, &StudyTotals)> = before.iter().zip(holders.studies.values().map(|study| &study.totals)).collect();
+    // The locks of the patients are taken in one order.
     changed.sort_by_key(|(old, _)| (old.patient, old.study));
     for (old, new) in changed {
-        if anew.contains(&old.study) {
-            totals::recount(connection, old.study).await?;
-        } else if old != new {
-            totals::write_study(connection, old, new).await?;
+        if old != new && !counted.anew.contains(&old.study) {
+            counted.rows.push_study(old, new);
         }
     }
-    Ok(())
+    Ok(counted)
 }

@@ -130,7 +130,7 @@ impl Statement {
             let header = study.header.below(&header)?;
             return Ok(Series { id, header });
         }
-        let header = study.header.compressor()?.store(&self.series_header)?;
+        let header = study.header.store(&self.series_header)?;
         let id = insert_series(connection, study.id, uid, "", &self.series, &header).await?;
         describe(connection, "series", id, self.at).await?;
         let header = study.header.below(&header)?;

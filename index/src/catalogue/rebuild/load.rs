@@ -30,9 +30,8 @@ pub struct Loaded {
 impl Catalogue {
     /// Puts parts on record, in one transaction. Objects that are on record already stay what they are.
     pub async fn rebuild_load(&self, node: NodeId, parts: &[RebuiltPart]) -> Result<Loaded> {
-        let mut connection = self.write().await?;
         // Other nodes decide about patients while this one meets what lies on its disk.
-        rejections::lock_shared(&mut connection).await?;
+        let mut connection = rejections::begin_shared(self).await?;
         let now = now(&mut connection).await?;
         let mut loaded = Loaded::default();
         let mut studies: BTreeSet<i64> = BTreeSet::new();
@@ -83,10 +82,10 @@ pub(super) async fn load(
     for object in part.objects.iter().filter(|object| known.contains(&object.arrival.object.0)) {
         if let Some(place) = placed(object) {
             put_in_place(connection, series.id, place, object).await?;
+            is_original(connection, place.0, object).await?;
         }
     }
     let mut rows = ObjectRows::default();
-    let mut compressor = series.header.compressor()?;
     let mut served: Vec<&Rebuilt> = Vec::new();
     let newer = settle_served(connection, &part.objects, &known, studies, loaded).await?;
     for object in part.objects.iter().filter(|object| !known.contains(&object.arrival.object.0)) {
@@ -104,7 +103,7 @@ pub(super) async fn load(
             counterpart: object.counterpart,
             pack: placed(object),
         };
-        rows.push(series.id, &object.arrival, &standing, compressor.store(&header)?, partial);
+        rows.push(series.id, &object.arrival, &standing, &series.header.store(&header)?, partial);
         loaded.objects += 1;
         if state == ServingState::Served {
             served.push(object);
@@ -161,12 +160,23 @@ async fn known(connection: &mut Connection, objects: &[Rebuilt]) -> Result<HashS
 
 /// An object on record that is in no pack, for the one of the manifest that was read before is gone, is in this one.
 async fn put_in_place(connection: &mut Connection, series: i64, (pack, offset): (i64, u64), object: &Rebuilt) -> Result<()> {
+    // Of what was adopted and packed since, and whose pack is lost, the record may not know the digest.
     let sql = "UPDATE objects SET pack = $1, pack_offset = $2
-               WHERE object_id = $3 AND series = $4 AND sha256 = $5 AND length = $6
+               WHERE object_id = $3 AND series = $4 AND length = $6
+               AND (sha256 = $5 OR ($5 IS NULL AND EXISTS (SELECT 1 FROM packs f WHERE f.id = $1 AND f.layout = 'foreign')))
                AND (pack IS NULL OR NOT EXISTS (SELECT 1 FROM packs p WHERE p.id = objects.pack))";
     let arrival = &object.arrival;
     let (id, sha256) = (arrival.object.0, arrival.sha256.map(|digest| digest.0.to_vec()));
     execute!(connection, sql, pack, signed(offset), id, series, sha256, signed(arrival.length))?;
+    Ok(())
+}
+
+/// An adopted object that lies in a pack by now was packed from where it lay: that is left, and nothing needs it.
+async fn is_original(connection: &mut Connection, pack: i64, object: &Rebuilt) -> Result<()> {
+    let sql =
+        "UPDATE packs SET original_of = (SELECT o.id FROM objects o JOIN packs k ON k.id = o.pack WHERE o.object_id = $2 AND k.id <> $1)
+               WHERE id = $1 AND layout = 'foreign'";
+    execute!(connection, sql, pack, object.arrival.object.0)?;
     Ok(())
 }
 

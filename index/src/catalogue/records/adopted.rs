@@ -73,4 +73,6 @@ pub struct KnownForeign {
     pub etag: String,
     /// Whether it is known to be lost or altered
     pub damaged: bool,
+    /// Whether it is the original of what lies in a pack: nothing needs it
+    pub original: bool,
 }

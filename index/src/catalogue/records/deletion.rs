@@ -1,5 +1,6 @@
 //! Deletions on purpose: what is asked for, what has become of it, and the packs that hold what is to be erased.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,17 @@ pub struct RemainingPack {
     pub error: String,
 }
 
+/// A deletion that erases, and of which no disk and no pack holds anything any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BareDeletion {
+    /// Its row
+    pub key: DeletionKey,
+    /// The objects that it erased
+    pub objects: BTreeSet<ObjectId>,
+    /// Where they were, each with whether nothing else of the study is on record
+    pub studies: Vec<(Uid, bool)>,
+}
+
 /// What came of taking a deletion back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TakenBack {
@@ -214,6 +226,8 @@ pub struct ErasureClaim {
     pub manifest: Option<String>,
     /// Others to be erased that share it, leased together with this one: of them nothing stays
     pub together: Vec<ErasedObject>,
+    /// They are originals: what was packed from them lies elsewhere, or is deleted too. `manifest` is the record of their adoption then
+    pub original: bool,
     /// How often it was tried
     pub attempts: i64,
     /// Fencing number of the lease

@@ -14,6 +14,7 @@ mod mending;
 mod migration;
 mod patient;
 mod rebuild;
+mod repack;
 mod restore;
 mod rule;
 mod scrub;
@@ -31,8 +32,8 @@ pub use commitment::{
 pub(super) use commitment::{pack, unpack};
 pub use cost::{PackGroup, RestoreGroup, SizeGroup, SizeSample};
 pub use deletion::{
-    Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms, ErasedObject,
-    ErasureClaim, OpenErasures, RemainingPack, ReplacementPack, TakenBack,
+    BareDeletion, Deletion, DeletionAnswer, DeletionExtent, DeletionKey, DeletionRemains, DeletionState, DeletionSubject, DeletionTerms,
+    ErasedObject, ErasureClaim, OpenErasures, RemainingPack, ReplacementPack, TakenBack,
 };
 pub use delivery::{
     DeliveryClaim, DeliveryCounts, DeliveryItem, DeliveryItemKey, DeliveryKey, DeliveryPage, DeliveryState, DeliverySummary, DeliveryTally,
@@ -50,11 +51,12 @@ pub use rebuild::{
     DeletionVerdict, Described, FoundFile, HotFile, NoteVerdict, PatientText, RebuildStart, Rebuilt, RebuiltPack, RebuiltPart,
     ResolvedConflict, SeriesText, StudyDecisions, StudyText, Verdict,
 };
+pub use repack::{ForeignLeft, ForeignMember, Original, OriginalsLeft, RepackClaim, RepackStanding, RepackedMember, RepackedPack};
 pub use restore::{
     AcceptedRestore, ArchiveCutoffs, MIN_ARCHIVED, OpenRestores, PackRestore, RestoreClaim, RestoreGrant, RestoreKey, RestoreState,
     RestoreSummary, RestoreTime, RestoreWish,
 };
 pub use rule::{ArchiveTag, HotSeries, KeptSeries, PacksByTag, QuietSeries, Subject, TagWalk, TaggedPack};
 pub use scrub::{ScrubClaim, ScrubOf, ScrubProgress, ScrubTally};
-pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, SeriesKey, ServedVersion};
+pub use store::{Arrival, Located, Origin, Outcome, PackKey, PackState, Packed, Predecessors, SeriesKey, ServedVersion};
 pub use withdrawn::{ConflictRecord, ListedInstance, NoteEffect, NoteState, RejectionNote, WaitingNote};

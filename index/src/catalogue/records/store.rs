@@ -1,5 +1,7 @@
 //! What the store path gives and gets, and where the bytes of an instance are.
 
+use std::collections::HashMap;
+
 use super::ArchiveTag;
 use crate::header::Header;
 use crate::model::{AeTitle, Digest, DuplicatePolicy, ObjectId, Timestamp, Uid};
@@ -109,6 +111,15 @@ pub struct ServedVersion {
     pub hot: bool,
     /// Whether it lies in a verified pack
     pub verified: bool,
+}
+
+/// What is on record of instances that are received again, as the store path needs it before it renames.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Predecessors {
+    /// The served versions
+    pub served: HashMap<Uid, ServedVersion>,
+    /// Which were deleted on purpose and are not accepted, and why, in at most 64 characters
+    pub refused: HashMap<Uid, String>,
 }
 
 /// One served instance and where its bytes are.

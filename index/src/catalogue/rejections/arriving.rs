@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use sqlx::AssertSqlSafe;
+
 use super::super::Arrival;
-use super::super::database::{Connection, execute, fetch_all, in_list};
+use super::super::database::{Connection, execute, fetch_all, in_list, limited};
 use super::super::lists::Texts;
-use super::super::{Error, Result};
+use super::super::{Catalogue, Error, Result};
 use super::{LOCK, reason};
 use crate::header::Header;
 use crate::model::{ObjectId, Uid};
@@ -40,12 +42,15 @@ impl InForce {
     }
 }
 
-/// Keeps notes from coming into force until COMMIT. First of all locks of a transaction.
-pub(in super::super) async fn lock_shared(connection: &mut Connection) -> Result<()> {
-    if let Connection::Postgres(_) = connection {
-        execute!(connection, "SELECT pg_advisory_xact_lock_shared($1)", LOCK)?;
+/// Begins a transaction that writes and keeps notes from coming into force until COMMIT, in one round trip. The lock is the first of all of the transaction.
+pub(in super::super) async fn begin_shared(catalogue: &Catalogue) -> Result<Connection> {
+    match catalogue {
+        Catalogue::Sqlite(_) => catalogue.write().await,
+        Catalogue::Postgres(postgres) => {
+            let begin = AssertSqlSafe(format!("BEGIN; SELECT pg_advisory_xact_lock_shared({LOCK})"));
+            Ok(Connection::Postgres(limited(postgres.pool.begin_with(begin)).await?))
+        }
     }
-    Ok(())
 }
 
 /// The notes that list some SOP Instance UIDs.
@@ -64,6 +69,11 @@ pub(in super::super) async fn in_force(connection: &mut Connection, uids: impl I
         listed.insert((sop_instance, study), rejection);
     }
     Ok(InForce { listed })
+}
+
+/// Whether an arrival is a note.
+pub(in super::super) fn is_note(arrival: &Arrival) -> bool {
+    !matches!(title(&arrival.sop_class, &arrival.header), Title::Other)
 }
 
 /// Notes among objects that are served from now on: they wait to be obeyed.

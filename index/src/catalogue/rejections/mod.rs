@@ -12,7 +12,7 @@
 //! # Invariants
 //! - What is listed by a note in force is not served, unless a person accepted it after the note.
 //! - Journal, audit, counts and serving states change in one transaction, and all that a note lists changes in one.
-//! - An ingest sees a note in force as a whole or not at all: it holds the lock of `lock_shared`, a note's transition that of
+//! - An ingest sees a note in force as a whole or not at all: it holds the lock of `begin_shared`, a note's transition that of
 //!   `lock_exclusive`. An instance that is stored at the same moment is met by one of the two.
 //!
 //! # Crash story
@@ -35,7 +35,7 @@ mod arriving;
 mod decide;
 mod list;
 
-pub(super) use arriving::{InForce, in_force, lock_shared, note_accepted, note_down};
+pub(super) use arriving::{InForce, begin_shared, in_force, is_note, note_accepted, note_down};
 
 /// How often transactions may get in each other's way before one is given up.
 const COLLISIONS: u32 = 10;

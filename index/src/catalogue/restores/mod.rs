@@ -105,15 +105,15 @@ impl Catalogue {
         let lengths: HashMap<i64, i64> = lengths.into_iter().collect();
         let sql = in_list!(
             connection,
-            "SELECT pack, wanted FROM restores WHERE state IN ('wanted', 'restoring') AND pack",
+            "SELECT pack, wanted, archived_in FROM restores WHERE state IN ('wanted', 'restoring') AND pack",
             "$1",
             " ORDER BY pack",
             " FOR UPDATE"
         );
-        let open: Vec<(i64, String)> = fetch_all!(connection, sql, packs)?;
-        let open: HashMap<i64, RestoreTier> = open
+        let open: Vec<(i64, String, String)> = fetch_all!(connection, sql, packs)?;
+        let open: HashMap<i64, (RestoreTier, PackState)> = open
             .into_iter()
-            .map(|(pack, wanted)| Ok((pack, read_tier(&wanted)?)))
+            .map(|(pack, wanted, archived_in)| Ok((pack, (read_tier(&wanted)?, read_pack_state(&archived_in)?))))
             .collect::<Result<_>>()?;
         let mut fresh: HashMap<i64, i64> = HashMap::new();
         for wish in wishes.iter().filter(|wish| !open.contains_key(&wish.pack.0)) {
@@ -131,7 +131,9 @@ impl Catalogue {
             let expected = now.after(wish.takes).0;
             let tier = wish.tier.as_str();
             match open.get(&wish.pack.0) {
-                Some(wanted) if *wanted >= wish.tier => {}
+                Some((wanted, _)) if *wanted >= wish.tier => {}
+                // There is nothing faster for what is that deep. Who wishes it was told by a late event that it is less so.
+                Some((RestoreTier::Standard, PackState::DeepArchiveAccess)) => {}
                 Some(_) => {
                     let sql = "UPDATE restores SET wanted = $2, next_at = 0, look_at = 0, lease_until = 0, fence = fence + 1,
                                expected_at = CASE WHEN expected_at < $3 THEN expected_at ELSE $3 END

@@ -4,7 +4,8 @@
 use anyhow::bail;
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, Uid};
-use filmroom_scp::migration::compare::{Compared, Comparing, Totals};
+use filmroom_scp::migration::compare::Comparing;
+use filmroom_scp::migration::compared::{Compared, Totals};
 use serde_json::json;
 use time::OffsetDateTime;
 

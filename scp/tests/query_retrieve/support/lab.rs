@@ -45,6 +45,7 @@ impl Lab {
         let tiering = filmroom_tiering::Settings {
             data_dir: dir.path().join("data"),
             reserve: 0,
+            page_cache: false,
             high_watermark: 1.0,
             low_watermark: 1.0,
             evict_after: Duration::from_secs(1 << 30),

@@ -43,7 +43,7 @@ struct Tiering {
     destination_access_tier: String,
 }
 
-/// The events of a message that are about objects of `bucket` whose keys begin with `root`. Whatever else it has, or is, says nothing to us.
+/// The events of a message that are about objects of `bucket`; keys that begin with `root` are told without it. Whatever else it has, or is, says nothing to us.
 pub(super) fn read(body: &str, bucket: &str, root: &str) -> Vec<ColdEvent> {
     let Ok(notification) = serde_json::from_str::<Notification>(body) else {
         return Vec::new();
@@ -61,9 +61,12 @@ fn event(record: serde_json::Value, bucket: &str, root: &str) -> Option<ColdEven
         "IntelligentTiering" => Happened::Archived(tier(&record.intelligent_tiering_event_data?.destination_access_tier)?),
         _ => return None,
     };
-    let key = decode(&record.s3.object.key)?;
-    let key = key.strip_prefix(root).filter(|_| record.s3.bucket.name == bucket)?;
-    Some(ColdEvent { key: key.to_owned(), what })
+    let key = decode(&record.s3.object.key).filter(|_| record.s3.bucket.name == bucket)?;
+    let key = match key.strip_prefix(root) {
+        Some(key) => key.to_owned(),
+        None => format!("/{key}"),
+    };
+    Some(ColdEvent { key, what })
 }
 
 fn tier(name: &str) -> Option<ArchiveTier> {
@@ -129,7 +132,6 @@ mod tests {
         let ours = record("ObjectRestore:Completed", "b", "our+archive/x.zip", "");
         let others = [
             record("ObjectRestore:Completed", "other", "our+archive/x.zip", ""),
-            record("ObjectRestore:Completed", "b", "theirs/x.zip", ""),
             record("ObjectRestore:Completed", "b", "our%FF", ""),
             record("ObjectCreated:Put", "b", "our+archive/x.zip", ""),
             record("IntelligentTiering", "b", "our+archive/x.zip", ""),
@@ -146,6 +148,9 @@ mod tests {
             assert_eq!(read(&message(std::slice::from_ref(other)), "b", ROOT), [], "{other}");
             assert_eq!(read(&message(&[other.clone(), ours.clone()]), "b", ROOT).len(), 1, "{other}");
         }
+        // It may have been adopted.
+        let elsewhere = record("ObjectRestore:Completed", "b", "share/x.dcm", "");
+        assert_eq!(read(&message(&[elsewhere]), "b", ROOT)[0].key, "/share/x.dcm");
         let test_event = "{\"Service\":\"Amazon S3\",\"Event\":\"s3:TestEvent\",\"Time\":\"2026-11-24T08:00:00.000Z\",\"Bucket\":\"b\"}";
         for body in [test_event, "", "null", "[]", "{\"Records\":7}", "\u{0}", "<xml/>"] {
             assert_eq!(read(body, "b", ROOT), [], "{body}");

@@ -57,10 +57,21 @@ struct Wanted {
     tagged: bool,
     /// Where events are to go
     queue: Option<EventQueue>,
+    /// What lies there besides packs: events are to tell of that, too
+    holds: Holds,
     /// The region, as far as the client has one
     region: String,
     /// The KMS key that objects are encrypted with
     kms_key: Option<String>,
+}
+
+/// What a bucket holds, or is to hold, besides packs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Holds {
+    /// Objects of one instance each, of our own
+    pub instances: bool,
+    /// Objects that were adopted where another program put them: under any key
+    pub adopted: bool,
 }
 
 /// What a look at a bucket brought.
@@ -106,8 +117,9 @@ pub enum SetupError {
 }
 
 impl ColdStore {
-    /// The bucket; none where the store is a directory. `tagged`: some rule forbids the archive, so its configuration has to go by the tags of packs.
-    pub fn bucket(&self, settings: &ColdSettings, tagged: bool) -> Option<Bucket> {
+    /// The bucket; none where the store is a directory. `tagged`: some rule forbids the archive, so its configuration has to go by the tags of packs. `holds`: what
+    /// events have to be about besides packs.
+    pub fn bucket(&self, settings: &ColdSettings, tagged: bool, holds: Holds) -> Option<Bucket> {
         let ColdStore::S3(store) = self else { return None };
         let region = store.client.config().region().map(ToString::to_string);
         Some(Bucket {
@@ -118,6 +130,7 @@ impl ColdStore {
                 archive: settings.archive,
                 tagged: tagged && settings.archive.is_some(),
                 queue: settings.events.clone(),
+                holds,
                 region: region.unwrap_or_default(),
                 kms_key: store.kms_key.as_deref().map(str::to_owned),
             },
@@ -181,6 +194,20 @@ impl Wanted {
     /// The tag of what is to be archived: none where packs have none.
     fn archived_tag(&self) -> Option<ArchiveTag> {
         self.tagged.then_some(ArchiveTag::Yes)
+    }
+
+    /// What the keys begin with that events have to be about.
+    fn events_below(&self) -> &str {
+        if self.holds.adopted { "" } else { &self.root }
+    }
+
+    /// How they end.
+    fn events_of(&self) -> &'static [&'static str] {
+        match self.holds {
+            Holds { adopted: true, .. } => &[""],
+            Holds { instances: true, .. } => &[".zip", ".dcm"],
+            Holds { .. } => &[".zip"],
+        }
     }
 
     /// The id of our entry in each of the bucket's settings.

@@ -6,7 +6,8 @@ use filmroom_index::catalogue::{DeletionSubject, DeletionVerdict, Verdict};
 use filmroom_index::model::{ObjectId, ServingState, Timestamp, Uid};
 use uuid::Uuid;
 
-use super::{Decided, Document, EntryError, moment};
+use super::Decided;
+use super::entry::{Document, EntryError, moment};
 
 /// What an entry says of a deletion.
 #[derive(Debug)]

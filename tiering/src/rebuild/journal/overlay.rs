@@ -2,7 +2,7 @@
 
 use filmroom_index::catalogue::{OverlayEvent, OverlayKind, PatientOverlay, Undone};
 
-use super::{Document, EntryError, moment};
+use super::entry::{Document, EntryError, moment};
 
 /// Reads one.
 pub(super) fn overlay(document: Document) -> Result<OverlayEvent, EntryError> {

@@ -1,4 +1,6 @@
-use serde_json::json;
+use filmroom_index::catalogue::JOURNAL_VERSION;
+use filmroom_index::model::Digest;
+use serde_json::{Value as Json, json};
 
 use super::*;
 
@@ -193,4 +195,14 @@ fn what_is_deleted_keeps_what_it_was_until_every_deletion_of_it_is_taken_back() 
     assert!(second.taken_back.is_none() && second.lifted.is_some());
     assert_eq!((first.refused.len(), first.objects, first.actor.as_str()), (2, 2, "admin"));
     assert!(parse(br#"{"version":3,"id":"00000000-0000-0000-0000-000000000001","at":"2026-11-24T08:00:00Z","action":"deleted"}"#).is_err());
+}
+
+#[test]
+fn digests_that_were_learnt_say_nothing_else_of_an_object() {
+    let learnt = json!({ "objects": [{ "object": id(1), "sha256": "0a".repeat(32), "crc32": 7 }, { "object": id(2), "sha256": "0b".repeat(32), "crc32": 8 }] });
+    let decided = replay(vec![entry(1, "learnt", learnt), entry(2, "quarantined", about(2))]);
+    assert_eq!(decided.digests[&id(1)], (Digest([10; 32]), 7));
+    assert_eq!(decided.digests[&id(2)].1, 8);
+    assert!(!decided.verdicts.contains_key(&id(1)));
+    assert_eq!(state(&decided, 2), Some(ServingState::Quarantined));
 }

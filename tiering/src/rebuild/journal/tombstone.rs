@@ -4,7 +4,7 @@ use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
 use filmroom_index::model::{AeTitle, Digest, ObjectId, Timestamp, Uid};
 
-use super::{EntryError, InstanceEntry, digest};
+use super::entry::{EntryError, InstanceEntry, digest};
 
 /// A discarded object that was in no pack: all that is left of it.
 #[derive(Clone, Debug, PartialEq)]

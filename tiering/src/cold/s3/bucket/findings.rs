@@ -148,7 +148,7 @@ impl fmt::Display for Finding {
             ),
             Finding::NoEvents { missing } => write!(
                 f,
-                "the bucket does not send {} to the queue: run filmroom bucket setup",
+                "the bucket does not send {} to the queue, or not of everything that is there: run filmroom bucket setup",
                 missing.join(", ")
             ),
             Finding::StaleUploadsStay => f.write_str(

@@ -17,7 +17,7 @@ use crate::cold::ArchiveDays;
 use crate::cold::s3::tags;
 
 /// The events that the node follows.
-const EVENTS: [&str; 3] = ["s3:ObjectRestore:Post", "s3:ObjectRestore:Completed", "s3:IntelligentTiering"];
+pub(super) const EVENTS: [&str; 3] = ["s3:ObjectRestore:Post", "s3:ObjectRestore:Completed", "s3:IntelligentTiering"];
 
 /// An upload that was not completed within so many days never will be.
 const STALE_DAYS: i32 = 7;
@@ -146,7 +146,8 @@ fn notification(found: &Found, wanted: &Wanted) -> Option<What> {
     }
     let arn = found.queue.there()?;
     queues.retain(|queue| queue.id() != Some(&wanted.id()));
-    let rule = FilterRule::builder().name(FilterRuleName::Prefix).value(&wanted.root).build();
+    let below = wanted.events_below();
+    let rule = FilterRule::builder().name(FilterRuleName::Prefix).value(below).build();
     let filter = NotificationConfigurationFilter::builder()
         .key(S3KeyFilter::builder().filter_rules(rule).build())
         .build();
@@ -154,7 +155,7 @@ fn notification(found: &Found, wanted: &Wanted) -> Option<What> {
         .id(wanted.id())
         .queue_arn(arn)
         .set_events(Some(EVENTS.into_iter().map(Event::from).collect()))
-        .set_filter((!wanted.root.is_empty()).then_some(filter));
+        .set_filter((!below.is_empty()).then_some(filter));
     queues.push(ours.build().ok()?);
     Some(What::Notification { all, ours: true })
 }
@@ -163,21 +164,21 @@ fn notification(found: &Found, wanted: &Wanted) -> Option<What> {
 pub(super) fn missing_events(found: &Found, wanted: &Wanted) -> Option<Vec<&'static str>> {
     wanted.queue.as_ref()?;
     let (there, arn) = (found.notification.there()?, found.queue.there()?);
-    let queues = there.queue_configurations().iter();
-    let ours: Vec<_> = queues
-        .filter(|queue| queue.queue_arn() == arn && tells_all(queue.filter(), &wanted.root))
-        .flat_map(|queue| queue.events())
-        .map(|event| event.as_str())
-        .collect();
-    let comes = |event: &str| {
+    let comes = |event: &str, ending: &str| {
         let family = event.rsplit_once(':').map(|(family, _)| format!("{family}:*"));
-        ours.iter().any(|told| *told == event || Some(*told) == family.as_deref())
+        let queues = there.queue_configurations().iter();
+        queues
+            .filter(|queue| queue.queue_arn() == arn && tells_all(queue.filter(), wanted.events_below(), ending))
+            .flat_map(|queue| queue.events())
+            .any(|told| told.as_str() == event || Some(told.as_str()) == family.as_deref())
     };
+    // Of packs one entry may tell, and another one of instances.
+    let comes = |event: &str| wanted.events_of().iter().all(|ending| comes(event, ending));
     Some(EVENTS.into_iter().filter(|event| !comes(event)).collect())
 }
 
-/// Whether a filter lets everything through that is about our packs.
-fn tells_all(filter: Option<&NotificationConfigurationFilter>, root: &str) -> bool {
+/// Whether a filter lets everything through whose key begins with `root` and ends with `ending`.
+fn tells_all(filter: Option<&NotificationConfigurationFilter>, root: &str, ending: &str) -> bool {
     let rules = filter
         .and_then(|filter| filter.key())
         .map(|key| key.filter_rules())
@@ -187,7 +188,7 @@ fn tells_all(filter: Option<&NotificationConfigurationFilter>, root: &str) -> bo
         let value = rule.value().unwrap_or_default();
         match name.as_str() {
             "prefix" => prefix_reach(value, root) == Reach::All,
-            "suffix" => ".zip".ends_with(value),
+            "suffix" => ending.ends_with(value),
             _ => false,
         }
     })

@@ -31,6 +31,7 @@ fn wanted() -> Wanted {
             url: "https://sqs.eu-central-1.amazonaws.com/1/events".to_owned(),
             endpoint: None,
         }),
+        holds: Holds::default(),
         region: "eu-central-1".to_owned(),
         kms_key: None,
     }
@@ -118,6 +119,43 @@ fn an_empty_bucket_lacks_three_things_and_once_they_are_written_nothing() {
     let after = written(found(), changes);
     assert_eq!(findings::of(&after, &wanted), []);
     assert_eq!(plan::changes(&after, &wanted), []);
+}
+
+#[test]
+fn events_have_to_tell_of_whatever_lies_there() {
+    let events: Vec<&str> = plan::EVENTS.to_vec();
+    let of = |prefix: &str, suffix: Option<&str>| {
+        let suffix = suffix.map(|suffix| FilterRule::builder().name(FilterRuleName::Suffix).value(suffix).build());
+        let prefix = FilterRule::builder().name(FilterRuleName::Prefix).value(prefix).build();
+        let rules = std::iter::once(prefix).chain(suffix).collect();
+        let key = S3KeyFilter::builder().set_filter_rules(Some(rules)).build();
+        let mut queue = queue(&format!("theirs-{suffix:?}", suffix = key.filter_rules().len()), &events, None, ARN);
+        queue.filter = Some(NotificationConfigurationFilter::builder().key(key).build());
+        queue
+    };
+    let there = |queues: Vec<QueueConfiguration>| Found {
+        notification: Part::There(NotificationConfiguration::builder().set_queue_configurations(Some(queues)).build()),
+        ..found()
+    };
+    let holding = |instances, adopted| Wanted {
+        holds: Holds { instances, adopted },
+        ..wanted()
+    };
+    let (packs, instances, adopted) = (holding(false, false), holding(true, false), holding(true, true));
+    let lacks = |queues: Vec<QueueConfiguration>, wanted: &Wanted| codes(&there(queues), wanted).contains(&"no-events");
+    let zip = || of("clinic/", Some(".zip"));
+    assert!(!lacks(vec![zip()], &packs));
+    assert!(lacks(vec![zip()], &instances));
+    assert!(!lacks(vec![zip(), of("clinic/", Some(".dcm"))], &instances));
+    assert!(!lacks(vec![of("clinic/", None)], &instances));
+    // What was adopted may lie anywhere, and be called anything.
+    assert!(lacks(vec![of("clinic/", None)], &adopted));
+    assert!(lacks(vec![of("", Some(".dcm"))], &adopted));
+    assert!(!lacks(vec![of("", None)], &adopted));
+    for wanted in [packs, instances, adopted] {
+        let after = written(found(), plan::changes(&found(), &wanted));
+        assert_eq!(findings::of(&after, &wanted), []);
+    }
 }
 
 #[test]

@@ -1,0 +1,202 @@
+//! Single connections to the embedded database: the one that writes, with its transactions, and the one on which who receives looks for what it has already.
+//!
+//! # Mechanics
+//! Who writes has the connection until his transaction ends; who waits gets it in the order of asking. These are kept beside the pool of the readers, not in it: a
+//! pool asks a connection that comes back whether it still lives, which costs the next in line a trip to SQLite's thread. Such a trip, there and back, costs as
+//! much as a small statement; where that counts, BEGIN goes with the first statements of a transaction ([`Single::hold`]) and COMMIT with the last
+//! ([`Turn::end_with`]).
+//!
+//! # Invariants
+//! - A transaction that is dropped without COMMIT is rolled back before anybody else has the connection.
+//! - A text of statements counts as run only if each of them has said that it ended: when SQLite's thread dies, its answers end like those that are complete.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{ConnectOptions, Connection, Either, Executor, Sqlite};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Result;
+use super::database::limited;
+
+/// How long a caller waits for the connection.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Pause before it is connected again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// Hands out its connection.
+#[derive(Clone, Debug)]
+pub(super) struct Single {
+    /// None once it is closed
+    slot: Arc<Mutex<Option<Slot>>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    options: SqliteConnectOptions,
+    connection: SqliteConnection,
+    /// A transaction may be open.
+    open: bool,
+}
+
+impl Single {
+    pub(super) async fn open(options: SqliteConnectOptions) -> Result<Single> {
+        let slot = Slot {
+            connection: connect(&options).await?,
+            // A file that somebody took away does not come back empty.
+            options: options.create_if_missing(false),
+            open: false,
+        };
+        Ok(Single {
+            slot: Arc::new(Mutex::new(Some(slot))),
+        })
+    }
+
+    /// Begins a transaction.
+    pub(super) async fn begin(&self) -> Result<Turn> {
+        let mut turn = self.hold().await?;
+        turn.run("BEGIN IMMEDIATE", sqlx::query("BEGIN IMMEDIATE")).await?;
+        Ok(turn)
+    }
+
+    /// Runs statements that need no transaction.
+    pub(super) async fn ask(&self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
+        self.hold().await?.end_with(text, query).await
+    }
+
+    /// A transaction whose first statements have to begin with `BEGIN IMMEDIATE`.
+    pub(super) async fn hold(&self) -> Result<Turn> {
+        let turn = timeout(TURN, Arc::clone(&self.slot).lock_owned()).await;
+        let slot = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let mut slot = OwnedMutexGuard::try_map(slot, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
+        slot.settle().await?;
+        slot.open = true;
+        Ok(Turn {
+            slot,
+            single: self.clone(),
+        })
+    }
+
+    /// Waits for who writes now, and closes the connection.
+    pub(super) async fn close(&self) {
+        let slot = self.slot.lock().await.take();
+        if let Some(slot) = slot
+            && let Err(error) = limited(slot.connection.close()).await
+        {
+            tracing::warn!(%error, "the catalogue was not closed in order; SQLite mends that at the next start");
+        }
+    }
+}
+
+/// Connects. The first connection of all writes to the file that it has a write-ahead log, for which it waits for nobody; of processes that start together all
+/// but one have to try again.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+    let until = Instant::now() + TURN;
+    loop {
+        match limited(options.connect()).await {
+            Err(error) if error.is_busy() && Instant::now() < until => sleep(AGAIN).await,
+            connected => return connected,
+        }
+    }
+}
+
+impl Slot {
+    /// Rolls back what somebody left.
+    async fn settle(&mut self) -> Result<()> {
+        if self.open {
+            if let Err(error) = limited(sqlx::query("ROLLBACK").execute(&mut self.connection)).await
+                && !error.is_no_transaction()
+            {
+                self.connection = connect(&self.options).await?;
+            }
+            self.open = false;
+        }
+        Ok(())
+    }
+}
+
+/// Somebody's turn at the connection: a transaction, or statements that need none.
+#[derive(Debug)]
+pub(super) struct Turn {
+    slot: OwnedMappedMutexGuard<Option<Slot>, Slot>,
+    single: Single,
+}
+
+impl Turn {
+    /// Runs the statements of a text, none of which has a semicolon within. Rows come with the place of their statement.
+    pub(super) async fn run(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
+        let statements = text.split(';').count();
+        let run = async {
+            let (mut ended, mut rows) = (0, Vec::new());
+            let mut answers = (&mut self.slot.connection).fetch_many(query);
+            while let Some(answer) = answers.try_next().await? {
+                match answer {
+                    Either::Left(_) => ended += 1,
+                    Either::Right(row) => rows.push((ended, row)),
+                }
+            }
+            if ended < statements {
+                Err(sqlx::Error::WorkerCrashed)
+            } else {
+                Ok(rows)
+            }
+        };
+        limited(run).await
+    }
+
+    /// Runs the last statements; of a transaction, the last is COMMIT.
+    pub(super) async fn end_with(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
+        let rows = self.run(text, query).await?;
+        self.slot.open = false;
+        Ok(rows)
+    }
+
+    /// Makes it durable, if that is not done.
+    pub(super) async fn commit(mut self) -> Result<()> {
+        if self.slot.open {
+            self.end_with("COMMIT", sqlx::query("COMMIT")).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Turn {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.slot.connection
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.slot.connection
+    }
+}
+
+impl Drop for Turn {
+    /// Has what was not committed rolled back soon, for other processes wait for it, even if nobody here wants the connection.
+    fn drop(&mut self) {
+        if !self.slot.open {
+            return;
+        }
+        // At the end of the process there is no runtime any more, and SQLite rolls back by itself.
+        if let Ok(runtime) = Handle::try_current() {
+            let single = self.single.clone();
+            runtime.spawn(async move {
+                if let Some(slot) = single.slot.lock().await.as_mut()
+                    && let Err(error) = slot.settle().await
+                {
+                    tracing::warn!(%error, "the catalogue could not be opened again after a transaction that failed");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What is on record of the instances of a batch before it is judged: whether anything is, what became of its very objects, and the versions of their SOP
+//! Instance UIDs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::super::classify::Version;
+use super::super::columns::PatientIdentity;
+use super::super::database::{Connection, fetch_all, fetch_optional, in_list, in_uuids, limited};
+use super::super::lists::{Texts, Uuids};
+use super::super::patients::served_by_bytes;
+use super::super::rows::{read_digest, read_state, read_uid};
+use super::super::{Arrival, Catalogue, Outcome, Predecessors, Result, ServedVersion, deletions, rejections};
+use super::adopted;
+use super::resolve::{SeriesRow, StudyRow, series_rows, study_rows};
+use crate::model::{NodeId, ObjectId, ServingState, Uid};
+
+/// Whether there is a version of some SOP Instance UIDs, a tombstone or a note over them.
+macro_rules! familiar {
+    ($open:literal, $close:literal) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM objects WHERE sop_instance_uid ",
+            $open,
+            "$1",
+            $close,
+            ") OR EXISTS (SELECT 1 FROM tombstones WHERE sop_instance_uid ",
+            $open,
+            "$1",
+            $close,
+            ") OR EXISTS (SELECT 1 FROM rejection_items WHERE sop_instance_uid ",
+            $open,
+            "$1",
+            $close,
+            "))"
+        )
+    };
+}
+
+/// Columns: whether anything is familiar, the row of the node `$3`.
+macro_rules! glance {
+    (sqlite) => {
+        concat!(
+            "SELECT CAST((",
+            familiar!("IN (SELECT value FROM json_each(", "))"),
+            " OR EXISTS (SELECT 1 FROM objects WHERE object_id IN (SELECT unhex(value) FROM json_each($2)))
+              OR EXISTS (SELECT 1 FROM refused_files WHERE object_id IN (SELECT unhex(value) FROM json_each($2)))) AS INTEGER),
+              (SELECT id FROM nodes WHERE node_id = $3)"
+        )
+    };
+    (postgres) => {
+        concat!(
+            "SELECT CAST((",
+            familiar!("= ANY (", ")"),
+            " OR EXISTS (SELECT 1 FROM objects WHERE object_id = ANY ($2))
+              OR EXISTS (SELECT 1 FROM refused_files WHERE object_id = ANY ($2))) AS INTEGER)::BIGINT,
+              (SELECT id FROM nodes WHERE node_id = $3)"
+        )
+    };
+}
+/// What a first look finds of a batch. Nearly always nothing is familiar, and this is all that is asked.
+pub(super) struct Glance {
+    /// Whether anything is on record of the batch: its objects, other versions of its instances, tombstones or notes over them
+    pub(super) familiar: bool,
+    /// Row of the node, if it has one
+    pub(super) node: Option<i64>,
+    /// Studies and series of the batch, where they were read with it
+    pub(super) holders: Option<(Vec<StudyRow>, Vec<SeriesRow>)>,
+}
+
+/// Begins the transaction of an ingest, and looks: in one trip on SQLite, in two on PostgreSQL, where the lock that keeps notes away comes first.
+pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
+    let Catalogue::Sqlite(sqlite) = catalogue else {
+        let mut connection = rejections::begin_shared(catalogue).await?;
+        let (uids, objects) = sought(batch);
+        let row: Option<(i64, Option<i64>)> = fetch_optional!(connection, glance!(postgres), uids, objects, node.0)?;
+        let (familiar, node) = row.unwrap_or((1, None));
+        let glance = Glance {
+            familiar: familiar != 0,
+            node,
+            holders: None,
+        };
+        return Ok((connection, glance));
+    };
+    const SQL: &str = concat!(
+        "BEGIN IMMEDIATE; ",
+        glance!(sqlite),
+        "; ",
+        study_rows!("IN (SELECT value FROM json_each($4))"),
+        "; ",
+        series_rows!("IN (SELECT value FROM json_each($5))")
+    );
+    let mut turn = sqlite.writer.hold().await?;
+    let (uids, objects) = sought(batch);
+    let studies: Texts = unique(batch.iter().map(|arrival| arrival.study.as_str()));
+    let series: Texts = unique(batch.iter().map(|arrival| arrival.series.as_str()));
+    let query = sqlx::query::<sqlx::Sqlite>(SQL)
+        .bind(uids)
+        .bind(objects)
+        .bind(node.0)
+        .bind(studies)
+        .bind(series);
+    let (mut found, mut holders) = ((1, None), (Vec::new(), Vec::new()));
+    for (statement, row) in turn.run(SQL, query).await? {
+        match statement {
+            1 => found = FromRow::from_row(&row)?,
+            2 => holders.0.push(StudyRow::from_row(&row)?),
+            _ => holders.1.push(SeriesRow::from_row(&row)?),
+        }
+    }
+    let (familiar, node): (i64, Option<i64>) = found;
+    let glance = Glance {
+        familiar: familiar != 0,
+        node,
+        holders: Some(holders),
+    };
+    Ok((Connection::Embedded(turn), glance))
+}
+
+fn sought(batch: &[Arrival]) -> (Texts, Uuids) {
+    let uids = batch.iter().map(|arrival| arrival.sop_instance.as_str()).collect();
+    (uids, Uuids(batch.iter().map(|arrival| arrival.object.0).collect()))
+}
+
+fn unique<'a>(uids: impl Iterator<Item = &'a str>) -> Texts {
+    uids.collect::<BTreeSet<&str>>().into_iter().collect()
+}
+
+impl Catalogue {
+    /// What is on record of some SOP Instance UIDs, for who received them again.
+    pub async fn predecessors(&self, node: NodeId, uids: &[Uid]) -> Result<Predecessors> {
+        if !self.is_familiar(uids).await? {
+            return Ok(Predecessors::default());
+        }
+        Ok(Predecessors {
+            served: self.served_versions(node, uids).await?,
+            refused: self.refused_instances(uids).await?,
+        })
+    }
+
+    /// One statement, and no transaction around it.
+    async fn is_familiar(&self, uids: &[Uid]) -> Result<bool> {
+        let uids: Texts = uids.iter().map(Uid::as_str).collect();
+        let (familiar,): (i64,) = match self {
+            Catalogue::Sqlite(sqlite) => {
+                let sql = concat!("SELECT CAST(", familiar!("IN (SELECT value FROM json_each(", "))"), " AS INTEGER)");
+                let rows = sqlite.glances.ask(sql, sqlx::query::<sqlx::Sqlite>(sql).bind(uids)).await?;
+                let (_, row) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+                FromRow::from_row(row)?
+            }
+            Catalogue::Postgres(postgres) => {
+                let sql = concat!("SELECT CAST(", familiar!("= ANY (", ")"), " AS INTEGER)::BIGINT");
+                limited(sqlx::query_as::<sqlx::Postgres, _>(sql).bind(uids).fetch_one(&postgres.pool)).await?
+            }
+        };
+        Ok(familiar != 0)
+    }
+
+    /// The served versions of some SOP Instance UIDs.
+    pub async fn served_versions(&self, node: NodeId, uids: &[Uid]) -> Result<HashMap<Uid, ServedVersion>> {
+        let mut connection = self.read().await?;
+        let sql = in_list!(
+            connection,
+            "SELECT o.sop_instance_uid, o.object_id, o.sha256, o.length, h.object AS hot,
+                    CASE WHEN p.damaged_at IS NULL THEN p.verified_at END AS verified_at
+             FROM objects o
+             LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $2)
+             LEFT JOIN packs p ON p.id = o.pack
+             WHERE o.state = 'served' AND o.sop_instance_uid",
+            "$1",
+            ""
+        );
+        let rows: Vec<ServedRow> = fetch_all!(connection, sql, uids.iter().map(Uid::as_str).collect::<Texts>(), node.0)?;
+        rows.into_iter().map(ServedRow::read).collect()
+    }
+}
+
+/// What those objects of the batch became that are on record already.
+pub(super) async fn known(connection: &mut Connection, batch: &[Arrival]) -> Result<HashMap<ObjectId, Outcome>> {
+    let sql = in_uuids!(
+        connection,
+        "SELECT object_id, state, reason, counterpart FROM objects WHERE object_id",
+        "$1",
+        ""
+    );
+    let ids = Uuids(batch.iter().map(|arrival| arrival.object.0).collect());
+    let rows: Vec<(Uuid, String, String, Option<Uuid>)> = fetch_all!(connection, sql, ids)?;
+    let outcome = |(object, state, reason, counterpart): (Uuid, String, String, Option<Uuid>)| {
+        let counterpart = counterpart.map(ObjectId);
+        let outcome = match (read_state(&state)?, counterpart) {
+            (ServingState::Served | ServingState::Superseded, None) => Outcome::Served,
+            (ServingState::Served | ServingState::Superseded, Some(superseded)) => Outcome::Corrected { superseded },
+            (ServingState::Deleted, Some(kept)) if reason.is_empty() => Outcome::Redundant { kept },
+            (ServingState::Deleted, _) if reason == deletions::REASON => Outcome::Deleted { reason },
+            (ServingState::Deleted, _) => Outcome::Rejected { reason },
+            (ServingState::Quarantined, _) => Outcome::Quarantined { reason },
+            (ServingState::Rejected, _) => Outcome::Withdrawn { reason },
+        };
+        Ok((ObjectId(object), outcome))
+    };
+    rows.into_iter().map(outcome).collect()
+}
+
+#[derive(FromRow)]
+struct ServedRow {
+    sop_instance_uid: String,
+    object_id: Uuid,
+    sha256: Option<Vec<u8>>,
+    length: i64,
+    hot: Option<i64>,
+    verified_at: Option<i64>,
+}
+
+impl ServedRow {
+    fn read(self) -> Result<(Uid, ServedVersion)> {
+        Ok((
+            read_uid(&self.sop_instance_uid)?,
+            ServedVersion {
+                object: ObjectId(self.object_id),
+                sha256: self.sha256.as_deref().map(read_digest).transpose()?,
+                length: self.length.unsigned_abs(),
+                hot: self.hot.is_some(),
+                verified: self.verified_at.is_some(),
+            },
+        ))
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct VersionRow {
+    pub(super) sop_instance_uid: String,
+    object_id: Uuid,
+    state: String,
+    reason: String,
+    counterpart: Option<Uuid>,
+    sha256: Option<Vec<u8>>,
+    pub(super) length: i64,
+    pub(super) sop_class_uid: String,
+    pub(super) transfer_syntax: String,
+    pub(super) layout: Option<String>,
+    pub(super) source: String,
+    verified_at: Option<i64>,
+    rotten: Option<i64>,
+    note: Option<i64>,
+    series_uid: String,
+    study_uid: String,
+    patient_id: String,
+    issuer: String,
+    own_study: String,
+}
+
+/// All versions of the SOP Instance UIDs of the batch, oldest first, but for those that a deletion on purpose has in hand.
+pub(super) async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
+    let sql = in_list!(
+        connection,
+        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.length, o.sop_class_uid, o.transfer_syntax,
+                CASE WHEN EXISTS (SELECT 1 FROM packs f WHERE f.original_of = o.id) THEN 'foreign' ELSE k.layout END AS layout, o.source,
+                CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at,
+                (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
+                (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
+         FROM objects o
+         JOIN series se ON se.id = o.series
+         JOIN studies st ON st.id = se.study
+         JOIN patients p ON p.id = st.patient
+         LEFT JOIN packs k ON k.id = o.pack
+         WHERE NOT EXISTS (SELECT 1 FROM deleted_objects d WHERE d.object = o.id) AND o.sop_instance_uid",
+        "$1",
+        " ORDER BY o.received_at, o.id"
+    );
+    let uids: Texts = fresh.iter().map(|arrival| arrival.sop_instance.as_str()).collect();
+    let rows: Vec<VersionRow> = fetch_all!(connection, sql, uids)?;
+    let mut versions: HashMap<String, Vec<Version>> = HashMap::new();
+    for row in rows {
+        let version = Version {
+            lengths: adopted::lengths(&row)?,
+            object: ObjectId(row.object_id),
+            state: read_state(&row.state)?,
+            reason: row.reason,
+            counterpart: row.counterpart.map(ObjectId),
+            sha256: row.sha256.as_deref().map(read_digest).transpose()?,
+            source: row.source,
+            patient: PatientIdentity {
+                patient_id: row.patient_id,
+                issuer: row.issuer,
+                own_study: row.own_study,
+            },
+            study: row.study_uid,
+            series: row.series_uid,
+            safe: row.verified_at.is_some(),
+            rotten: row.rotten.is_some(),
+            note: row.note.is_some(),
+        };
+        versions.entry(row.sop_instance_uid).or_default().push(version);
+    }
+    Ok(versions)
+}
