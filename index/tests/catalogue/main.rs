@@ -200,6 +200,7 @@ fn main() {
         restores:
             a_restore_is_asked_for_once_however_many_want_it,
             a_more_urgent_wish_makes_an_open_restore_faster,
+            a_faster_wish_leaves_a_restore_out_of_deep_archive_as_it_is,
             a_budget_grants_all_of_a_request_or_nothing,
             requests_at_once_do_not_spend_a_budget_twice,
             a_restore_goes_from_wanted_to_readable,

@@ -148,6 +148,30 @@ pub(crate) async fn a_more_urgent_wish_makes_an_open_restore_faster(database: Da
     assert_eq!(catalogue.pack_restores(&[pack]).await.unwrap()[0].tier, RestoreTier::Expedited);
 }
 
+pub(crate) async fn a_faster_wish_leaves_a_restore_out_of_deep_archive_as_it_is(database: Database) {
+    let catalogue = database.open().await;
+    let pack = packs(&catalogue, 1).await[0].pack;
+    let now = tick();
+    let deep = RestoreWish {
+        archived_in: PackState::DeepArchiveAccess,
+        ..wish(pack, RestoreTier::Standard)
+    };
+    catalogue.request_restores(&viewer(), &[deep], None, now).await.unwrap();
+    let claim = claimed(&catalogue).await;
+    // Another node was told by a late event that the pack is in Archive Access.
+    let faster = wish(pack, RestoreTier::Expedited);
+    let RestoreGrant::Granted(standing) = catalogue.request_restores(&viewer(), &[faster], None, now).await.unwrap() else {
+        panic!("joining costs nothing");
+    };
+    assert_eq!((standing[0].state, standing[0].tier), (RestoreState::Wanted, RestoreTier::Standard));
+    assert_eq!(
+        catalogue.claim_restore(node(1), FUTURE, LEASE).await.unwrap(),
+        None,
+        "leased as before"
+    );
+    accepted(&catalogue, &claim, RestoreTier::Standard, now).await;
+}
+
 pub(crate) async fn a_budget_grants_all_of_a_request_or_nothing(database: Database) {
     let catalogue = database.open().await;
     let packs = packs(&catalogue, 3).await;

@@ -260,7 +260,7 @@ async fn a_cancelled_move_leaves_no_delivery_of_its_images() {
         )
     };
     start(&mut viewer, &one(&images[0])).await;
-    until("the move has begun", || destination.connections() == 1).await;
+    until("the first image waits for its answer", || destination.received() == 1).await;
     cancel(&mut viewer, 7).await;
     // The image that is being sent is completed.
     destination.gate.add_permits(1);
@@ -278,7 +278,7 @@ async fn a_requester_that_cancels_and_then_hangs_up_gets_no_delivery() {
     packed(&lab, &images).await;
     let mut viewer = lab.associate("VIEWER", vec![context(MOVE)]).await;
     start(&mut viewer, &study_key(&images[0])).await;
-    until("the move has begun", || destination.connections() == 1).await;
+    until("the first image waits for its answer", || destination.received() == 1).await;
     seen(&lab, &images[0], PackState::DeepArchiveAccess).await;
     cancel(&mut viewer, 7).await;
     viewer.abort().await;
@@ -297,7 +297,7 @@ async fn what_a_requester_that_hangs_up_has_not_got_is_delivered_if_it_was_archi
         packed(&lab, &images).await;
         let mut viewer = lab.associate("VIEWER", vec![context(MOVE)]).await;
         start(&mut viewer, &study_key(&images[0])).await;
-        until("the move has begun", || destination.connections() == 1).await;
+        until("the first image waits for its answer", || destination.received() == 1).await;
         if archived {
             seen(&lab, &images[0], PackState::DeepArchiveAccess).await;
         }

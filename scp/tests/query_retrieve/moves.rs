@@ -278,8 +278,7 @@ async fn a_cancel_between_two_images_stops_after_the_current_one() {
     let mut association = lab.associate("VIEWER", vec![context(MOVE)]).await;
     start(&mut association, &study_key(&images[0])).await;
     destination.gate.add_permits(3);
-    until("three images", || destination.count() == 3).await;
-    // The fourth waits for its answer now.
+    until("the fourth waits for its answer", || destination.received() == 4).await;
     cancel(&mut association, 7).await;
     // Heard, for what came after it is answered.
     association
@@ -336,7 +335,7 @@ async fn a_requestor_that_vanishes_stops_the_sending_after_the_current_image() {
     let mut association = lab.associate("VIEWER", vec![context(MOVE)]).await;
     start(&mut association, &study_key(&images[0])).await;
     destination.gate.add_permits(2);
-    until("two images", || destination.count() == 2).await;
+    until("the third waits for its answer", || destination.received() == 3).await;
     drop(association);
     // The pipe is closed: the one thread of this test comes to the task that reads it.
     for _ in 0..10 {

@@ -32,6 +32,8 @@ pub(crate) struct Destination {
     pub(crate) stored: Arc<Mutex<Vec<Stored>>>,
     /// Connections that were opened so far
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Images that came whole, whether they were answered or wait for a permit
+    pub(crate) received: Arc<AtomicUsize>,
     /// Each C-STORE waits for a permit
     pub(crate) gate: Arc<Semaphore>,
 }
@@ -51,14 +53,16 @@ impl Destination {
             address: listener.local_addr().unwrap(),
             stored: Arc::default(),
             connections: Arc::default(),
+            received: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
         };
         let (stored, gate, script) = (Arc::clone(&destination.stored), Arc::clone(&destination.gate), Arc::new(script));
-        let connections = Arc::clone(&destination.connections);
+        let (connections, received) = (Arc::clone(&destination.connections), Arc::clone(&destination.received));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let (stored, gate, script) = (Arc::clone(&stored), Arc::clone(&gate), Arc::clone(&script));
+                let received = Arc::clone(&received);
                 tokio::spawn(async move {
                     let acceptor = Acceptor {
                         settings: Arc::new(Settings {
@@ -74,6 +78,7 @@ impl Destination {
                             panic!("{command:?}");
                         };
                         let bytes = association.read_data_set(1 << 24).await.unwrap().unwrap();
+                        received.fetch_add(1, Ordering::Relaxed);
                         gate.acquire().await.unwrap().forget();
                         let status = match script(&request) {
                             Act::Answer(status) => status,
@@ -100,6 +105,10 @@ impl Destination {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn received(&self) -> usize {
+        self.received.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self) -> usize {
