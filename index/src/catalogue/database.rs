@@ -17,7 +17,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
 
 use super::embedded::{Single, Turn};
 use super::{Catalogue, Error, Result};
@@ -118,11 +118,15 @@ impl Catalogue {
         })
     }
 
-    /// Begins a transaction that only reads, on a connection that is for searches.
-    pub(super) async fn search(&self) -> Result<Connection> {
+    /// Begins a transaction that only reads, on a connection that is for searches. PostgreSQL ends its statements after `limit`.
+    pub(super) async fn search(&self, limit: Duration) -> Result<Connection> {
         Ok(match self {
             Catalogue::Sqlite(sqlite) => Connection::Sqlite(limited(sqlite.searches.begin()).await?),
-            Catalogue::Postgres(postgres) => Connection::Postgres(limited(postgres.searches.begin()).await?),
+            Catalogue::Postgres(postgres) => {
+                let milliseconds = limit.as_millis().clamp(1, 1_000_000_000);
+                let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {milliseconds}");
+                Connection::Postgres(limited(postgres.searches.begin_with(AssertSqlSafe(begin))).await?)
+            }
         })
     }
 }
@@ -235,6 +239,7 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .connect_lazy_with(reading.clone());
     let searches = SqlitePoolOptions::new()
         .max_connections(SEARCHES)
+        .test_before_acquire(false)
         .acquire_timeout(SEARCH_ACQUIRE)
         .after_release(|connection, _| {
             // A search's time limit ends with the search.

@@ -46,6 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
 
     /// Closes the connection of an association that is over, after the peer's close where that comes soon.
     pub async fn close(mut self) {
+        self.end_beside().await;
         let patience = LINGER.min(self.timers.artim);
         let _ = tokio::time::timeout(patience, self.wire.linger()).await;
     }

@@ -86,6 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
                 payload: payload(agreement.max_pdu),
                 timers,
                 expected: Expected::NEXT,
+                beside: None,
                 tally: Tally::default(),
                 _open: Open::new(match role {
                     Role::Acceptor => "acceptor",

@@ -25,6 +25,7 @@ use dicom_ul::pdu::AbortRQServiceProviderReason;
 use filmroom_index::model::{AeTitle, Uid};
 use filmroom_tiering::hot::DataSetReader;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
 
 use crate::dimse::{Command, MAX_COMMAND};
 use crate::negotiate::Refused;
@@ -48,6 +49,8 @@ pub struct Association<S> {
     payload: usize,
     timers: Timers,
     expected: Expected,
+    /// What goes on beside the messages, and ends before the association does
+    beside: Option<JoinHandle<()>>,
     tally: Tally,
     /// Abstract syntaxes that the requestor was not allowed
     not_allowed: Vec<Uid>,
@@ -76,6 +79,8 @@ enum Expected {
         /// Its context
         context: u8,
     },
+    /// Nothing: the peer has asked for release and is not answered yet
+    Release,
     /// Nothing: the association is over
     Nothing,
 }
@@ -179,9 +184,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
         self.wire.traffic()
     }
 
+    /// Lets something go on beside the next messages, after what was given before has ended. The peer's release is answered, and the association closed,
+    /// when it has ended too; of an association that is dropped it ends by itself.
+    pub async fn let_go_on(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.end_beside().await;
+        self.beside = Some(tokio::spawn(work));
+    }
+
+    /// Cancel-safe.
+    async fn end_beside(&mut self) {
+        if let Some(work) = &mut self.beside {
+            // A panic is the work's own end, and was reported where it happened.
+            let _ = work.await;
+            self.beside = None;
+        }
+    }
+
     /// The next message under the idle timer (the read timer once its first byte is there). Cancel-safe: what was read is kept.
     pub async fn receive(&mut self) -> Result<Event, AssociationError> {
         loop {
+            if matches!(self.expected, Expected::Release) {
+                self.end_beside().await;
+                self.expected = Expected::Nothing;
+                self.write_control(&dicom_ul::Pdu::ReleaseRP).await?;
+                return Ok(Event::Released);
+            }
             while self.next_fragment().await?.is_some() {}
             match self.next_frame().await? {
                 Frame::Fragment(fragment) => {
@@ -189,11 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
                         return Ok(event);
                     }
                 }
-                Frame::ReleaseRequest => {
-                    self.expected = Expected::Nothing;
-                    self.write_control(&dicom_ul::Pdu::ReleaseRP).await?;
-                    return Ok(Event::Released);
-                }
+                Frame::ReleaseRequest => self.expected = Expected::Release,
                 frame => return Err(self.unexpected(frame).await),
             }
         }
@@ -203,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
     pub async fn next_fragment(&mut self) -> Result<Option<Bytes>, AssociationError> {
         let context = match self.expected {
             Expected::DataSet { context } => context,
-            Expected::Command { .. } => return Ok(None),
+            Expected::Command { .. } | Expected::Release => return Ok(None),
             // A lost data set must never look like a complete one.
             Expected::Nothing => return Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into()),
         };

@@ -13,6 +13,7 @@ use filmroom_index::model::Encoding;
 use filmroom_index::query::Query;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::association::{Association, AssociationError, Outgoing};
 use crate::dimse::{CFindRequest, CFindResponse, Command, Response, Status};
@@ -149,10 +150,10 @@ impl Find<'_> {
         }))
     }
 
-    /// Who asked for what.
+    /// Who asked for what. The next request need not wait for the disk.
     async fn audit<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &self,
-        association: &Association<S>,
+        association: &mut Association<S>,
         query: &Query,
         asked: &Asked,
         status: Status,
@@ -166,7 +167,10 @@ impl Find<'_> {
         let keys: Vec<String> = query.keys.iter().map(|key| key.tag.to_string()).collect();
         let (level, answers) = (query.level.as_str(), self.answers);
         event.detail = format!("{level} by {}: {answers} answers, status {status}", keys.join(" "));
-        audit::write(self.node, &[event]).await;
+        let node = self.node.clone();
+        association
+            .let_go_on(async move { audit::write(&node, &[event]).await }.in_current_span())
+            .await;
     }
 }
 

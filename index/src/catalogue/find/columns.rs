@@ -292,14 +292,19 @@ fn list(statement: &mut Statement, column: &'static str, globs: &[Glob]) {
     }
 }
 
+/// A list column that has one of some values. SQLite is given a value to compute: it would turn EXISTS around and begin with the values, and then go through the
+/// whole table for each of them.
 fn among(statement: &mut Statement, column: &'static str, values: Texts) {
-    statement
-        .push("EXISTS (SELECT 1 FROM ")
-        .rows_of(values)
-        .push(" WHERE ")
-        .pick("instr", "strpos");
-    statement
-        .push("('\\' || ")
-        .push(column)
-        .push(" || '\\', '\\' || k.value || '\\') > 0)");
+    statement.pick("(SELECT max(instr", "EXISTS (SELECT 1 FROM ");
+    if statement.is_postgres() {
+        statement.rows_of(values).push(" WHERE strpos");
+        contains(statement, column).push(" > 0)");
+    } else {
+        contains(statement, column).push(") FROM ").rows_of(values).push(") > 0");
+    }
+}
+
+/// Adds the arguments with which a position is looked for: those of a value in a list.
+fn contains<'a>(statement: &'a mut Statement, column: &'static str) -> &'a mut Statement {
+    statement.push("('\\' || ").push(column).push(" || '\\', '\\' || k.value || '\\')")
 }

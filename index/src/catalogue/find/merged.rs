@@ -23,16 +23,28 @@ use crate::query::{MatchKey, Query};
 /// Other Patient IDs (0010,1000), which is retired and asked for all the same.
 pub(super) const OTHER_PATIENT_IDS: Tag = Tag(0x0010, 0x1000);
 
+/// No row's key: what [`push_named`] selects.
+pub(super) const NAMED: i64 = -1;
+
+/// Whether keys could name a patient who was merged; those that ask for merged patients already do not.
+pub(super) fn could_name(conditions: &Conditions<'_>) -> bool {
+    !conditions.merged && !conditions.naming().is_empty()
+}
+
+/// Adds a statement that has the one row [`NAMED`] if the keys name a patient who was merged, and none otherwise.
+pub(super) fn push_named(statement: &mut Statement, conditions: &Conditions<'_>) {
+    statement.push("SELECT CAST(").number(NAMED).push(" AS BIGINT) AS id");
+    push_merged_patients(statement, &conditions.naming());
+    statement.push(" LIMIT 1");
+}
+
 /// Whether keys name a patient who was merged.
 pub(super) async fn named(connection: &mut Connection, conditions: &Conditions<'_>) -> Result<bool> {
-    let naming = conditions.naming();
-    if naming.is_empty() {
+    if !could_name(conditions) {
         return Ok(false);
     }
     let mut statement = Statement::new(connection);
-    statement.push("SELECT p.id");
-    push_merged_patients(&mut statement, &naming);
-    statement.push(" LIMIT 1");
+    push_named(&mut statement, conditions);
     let rows: Vec<(i64,)> = statement.fetch(connection).await?;
     Ok(!rows.is_empty())
 }

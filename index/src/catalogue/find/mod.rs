@@ -35,6 +35,8 @@ mod merged;
 mod records;
 mod rows;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 pub(super) use locate::{locate_kept, locate_objects};
 
@@ -52,12 +54,12 @@ impl Catalogue {
         let search = async {
             let (mut connection, _stop) = self.search_within(limit).await?;
             let conditions = Conditions::of(query);
-            let mut found = rows_of(&mut connection, query.level, &conditions, cap).await?;
-            if merged::named(&mut connection, &conditions).await? {
-                let merged = rows_of(&mut connection, query.level, &conditions.of_merged(), cap).await?;
-                found = merged::together(found, merged, cap);
+            let found = rows_of(&mut connection, query.level, &conditions, cap).await?;
+            if !found.merged {
+                return Ok(found.rows);
             }
-            Ok(found)
+            let merged = rows_of(&mut connection, query.level, &conditions.of_merged(), cap).await?;
+            Ok(merged::together(found.rows, merged.rows, cap))
         };
         tokio::time::timeout(limit, search).await.unwrap_or(Err(Error::TimedOut))
     }
@@ -96,22 +98,47 @@ fn read_uid(text: String) -> Result<Uid> {
     Uid::parse(&text).map_err(|error| Error::Corrupt(format!("{text:?} is no UID: {error}")))
 }
 
-async fn rows_of(connection: &mut Connection, at: Level, conditions: &Conditions<'_>, cap: i64) -> Result<Vec<i64>> {
+/// What a search finds.
+struct Found {
+    rows: Vec<i64>,
+    /// Its keys name a patient who was merged: there may be more.
+    merged: bool,
+}
+
+async fn rows_of(connection: &mut Connection, at: Level, conditions: &Conditions<'_>, cap: i64) -> Result<Found> {
     match conditions.headers.is_empty() {
         true => matching(connection, at, conditions, cap).await,
-        false => matching_headers(connection, at, conditions, cap).await,
+        false => Ok(Found {
+            rows: matching_headers(connection, at, conditions, cap).await?,
+            merged: merged::named(connection, conditions).await?,
+        }),
     }
 }
 
 /// All keys have columns: one statement. The limit stands inside, so that the planner is free to choose an index; only what is
-/// found is sorted.
-async fn matching(connection: &mut Connection, at: Level, conditions: &Conditions<'_>, cap: i64) -> Result<Vec<i64>> {
+/// found is sorted. Below the keys of rows stands whether the keys name a patient who was merged.
+async fn matching(connection: &mut Connection, at: Level, conditions: &Conditions<'_>, cap: i64) -> Result<Found> {
     let mut statement = Statement::new(connection);
-    statement.push("SELECT id FROM (SELECT ").push(key_of(at)).push(" AS id");
-    conditions.push_rows(&mut statement);
-    statement.push(" LIMIT ").number(cap).push(") found ORDER BY id");
+    push_matching(&mut statement, at, conditions, cap);
     let rows: Vec<(i64,)> = statement.fetch(connection).await?;
-    Ok(rows.into_iter().map(|(id,)| id).collect())
+    let mut rows: Vec<i64> = rows.into_iter().map(|(id,)| id).collect();
+    let merged = rows.first() == Some(&merged::NAMED);
+    if merged {
+        rows.remove(0);
+    }
+    Ok(Found { rows, merged })
+}
+
+fn push_matching(statement: &mut Statement, at: Level, conditions: &Conditions<'_>, cap: i64) {
+    statement.push("SELECT id FROM (SELECT ").push(key_of(at)).push(" AS id");
+    conditions.push_rows(statement);
+    statement.push(" LIMIT ").number(cap).push(") found");
+    if merged::could_name(conditions) {
+        statement.push(" UNION ALL SELECT id FROM (");
+        merged::push_named(statement, conditions);
+        statement.push(") named");
+    }
+    statement.push(" ORDER BY id");
 }
 
 /// Some keys only the headers can tell: pages of what the other keys leave, by ascending key.

@@ -19,7 +19,7 @@ pub(super) struct Conditions<'a> {
     pub(super) deepest: Level,
     level: Level,
     /// Keys of the patient are met by whoever was merged, not by the columns of the one who is left.
-    merged: bool,
+    pub(super) merged: bool,
 }
 
 impl<'a> Conditions<'a> {

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use crate::catalogue::database::{Connection, Handle, fetch_optional};
+use crate::catalogue::database::{Connection, Handle};
 use crate::catalogue::lists::{Ids, Texts};
 use crate::catalogue::{Catalogue, Result};
 
@@ -152,19 +152,11 @@ impl Catalogue {
     pub(super) async fn search_within(&self, limit: Duration) -> Result<(Connection, StopOnDrop)> {
         let stop = Arc::new(AtomicBool::new(false));
         let guard = StopOnDrop(stop.clone());
-        let mut connection = self.search().await?;
-        match &mut connection {
-            Connection::Sqlite(transaction) => {
-                let end = Instant::now() + limit;
-                let go_on = move || !stop.load(Ordering::Relaxed) && Instant::now() < end;
-                transaction.lock_handle().await?.set_progress_handler(STEPS, go_on);
-            }
-            Connection::Embedded(_) | Connection::PostgresReading(_) => {}
-            Connection::Postgres(_) => {
-                let milliseconds = limit.as_millis().clamp(1, 1_000_000_000).to_string();
-                let sql = "SELECT set_config('statement_timeout', $1, true)";
-                let _: Option<(String,)> = fetch_optional!(connection, sql, milliseconds)?;
-            }
+        let mut connection = self.search(limit).await?;
+        if let Connection::Sqlite(transaction) = &mut connection {
+            let end = Instant::now() + limit;
+            let go_on = move || !stop.load(Ordering::Relaxed) && Instant::now() < end;
+            transaction.lock_handle().await?.set_progress_handler(STEPS, go_on);
         }
         Ok((connection, guard))
     }

@@ -1,0 +1,61 @@
+//! What is asked of an archive all day is found through an index.
+
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
+
+use super::*;
+use crate::query::Root;
+
+/// How SQLite goes about a search of studies, a line a step.
+async fn plan(keys: &[(Tag, VR, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = Catalogue::open(&format!("sqlite:{}", folder.path().join("catalogue.db").display()))
+        .await
+        .unwrap();
+    let mut identifier = DataSet::new();
+    identifier.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, "STUDY");
+    for (tag, vr, value) in keys {
+        identifier.put_text(*tag, *vr, *value);
+    }
+    let query = Query::find(Root::Study, &identifier).unwrap();
+    let (mut connection, _stop) = catalogue.search_within(Duration::from_secs(60)).await.unwrap();
+    let mut statement = Statement::new(&connection);
+    statement.push("EXPLAIN QUERY PLAN ");
+    push_matching(&mut statement, Level::Study, &Conditions::of(&query), 100);
+    let steps: Vec<(i64, i64, i64, String)> = statement.fetch(&mut connection).await.unwrap();
+    let steps: Vec<String> = steps.into_iter().map(|(.., step)| step).collect();
+    steps.join("\n")
+}
+
+#[tokio::test]
+async fn what_is_asked_all_day_leads_through_an_index() {
+    let day = (tags::STUDY_DATE, VR::DA, "20240229");
+    let asked: [(&[(Tag, VR, &str)], &str); 6] = [
+        (
+            &[(tags::PATIENT_ID, VR::LO, "4711")],
+            "SEARCH p USING INDEX sqlite_autoindex_patients_1",
+        ),
+        (
+            &[(tags::ACCESSION_NUMBER, VR::SH, "A1")],
+            "SEARCH s USING INDEX studies_by_accession_number",
+        ),
+        (
+            &[(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3")],
+            "SEARCH s USING INDEX sqlite_autoindex_studies_1",
+        ),
+        (&[day], "SEARCH s USING INDEX studies_by_date"),
+        (
+            &[day, (tags::MODALITIES_IN_STUDY, VR::CS, "CT")],
+            "SEARCH s USING INDEX studies_by_date",
+        ),
+        (
+            &[(tags::PATIENT_NAME, VR::PN, "MUELLER^AN*")],
+            "SEARCH p USING INDEX patients_by_name",
+        ),
+    ];
+    for (keys, step) in asked {
+        let plan = plan(keys).await;
+        assert!(plan.contains(step), "{keys:?}:\n{plan}");
+        assert!(!plan.contains("SCAN s") && !plan.contains("SCAN p"), "{keys:?}:\n{plan}");
+    }
+}
