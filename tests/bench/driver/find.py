@@ -1,4 +1,4 @@
-"""C-FIND on one open association, and what a large catalogue costs otherwise: bytes an instance, memory, time to start, also after a kill.
+"""C-FIND on one open association, and what a large catalogue costs otherwise: bytes an instance, memory, time to start, also after a kill, and the rate of ingest.
 
 The node's catalogues are generated: as many instances a study as a study has. A peer has to be sent to; it gets the first instance of each study, which
 is less work for it, and no million of them, which would take it hours.
@@ -13,24 +13,24 @@ import uuid
 import psycopg
 from harness.ports import is_open
 
-from .figures import BENCH, bench, markdown, number
+from .figures import BENCH, bench, markdown, median, number, ratio, spread
 from .processes import Meter, resident
 from .servers import SERVERS, Filmroom, chosen, is_ours
 from .store import started
 
 NODE = uuid.UUID("019a0000-0000-7000-8000-000000000001")
 SMALL = 20_000
+# Kind and number of the images that arrive beside so many studies.
+ARRIVING = [("small", 2000), ("ct", 400)]
 
 
 def run(options, figures):
     small = 300 if options.quick else SMALL
     large = min(options.million, 1_000) if options.quick else options.million
+    sizes = sorted({small, max(small, large // 5), large})
     names = chosen(options, "find")
-    for studies in dict.fromkeys([small, large]):
-        if any(map(is_ours, names)):
-            source = generate(options, figures, studies)
-            for name in filter(is_ours, names):
-                ours(options, figures, name, source, studies)
+    for name in filter(is_ours, names):
+        ours(options, figures, name, sizes)
     for name in names:
         if not is_ours(name):
             theirs(options, figures, name, small)
@@ -51,31 +51,52 @@ def generate(options, figures, studies):
     return path
 
 
-def ours(options, figures, name, source, studies):
-    folder = options.work / "server"
-    shutil.rmtree(folder, ignore_errors=True)
+def ours(options, figures, name, sizes):
+    """Catalogues of all sizes, and an empty one beside them: they are compared in turns."""
     make, _ = SERVERS[name]
-    server = make(folder, True, 1)
-    case = dict(server=name, studies=studies)
+    folder = options.work / "servers"
+    shutil.rmtree(folder, ignore_errors=True)
+    servers = {studies: make(folder / str(studies), True, 1) for studies in [0, *sizes]}
     try:
-        server.node.data.mkdir()
-        (server.node.data / "node-id").write_text(f"{NODE}\n")
-        shutil.copy(source, server.node.data / "catalogue.db")
-        if server.database:
-            copy(figures, server, studies)
-        figures.add(scenario="start", **case, after="clean stop", seconds=start_seconds(server.node))
-        server.pids = [server.node.process.pid]
-        idle = resident(server.pids)
-        ask(options, figures, server, server.node.port, case)
-        figures.add(scenario="memory", **case, idle_mb=idle / 1e6, peak_mb=server.node.memory_peak() / 1e6)
-        killed(server.node)
-        figures.add(scenario="start", **case, after="kill -9", seconds=start_seconds(server.node))
+        for studies, server in list(servers.items())[1:]:
+            server.node.data.mkdir()
+            (server.node.data / "node-id").write_text(f"{NODE}\n")
+            shutil.copy(generate(options, figures, studies), server.node.data / "catalogue.db")
+            if server.database:
+                copy(figures, server, studies)
+            questions(options, figures, dict(server=name, studies=studies), server)
+        for turn in range(options.rounds):
+            for studies, server in servers.items():
+                arrivals(options, figures, dict(server=name, studies=studies, round=turn + 1), server)
     except Exception as error:
         print(f"{name}: {error}", file=sys.stderr)
-        figures.add(scenario="find", **case, error=str(error)[:300])
+        figures.add(scenario="find", server=name, error=str(error)[:300])
     finally:
-        server.stop()
+        for server in servers.values():
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def questions(options, figures, case, server):
+    figures.add(scenario="start", **case, after="clean stop", seconds=start_seconds(server.node))
+    server.pids = [server.node.process.pid]
+    idle = resident(server.pids)
+    ask(options, figures, server, server.node.port, case)
+    figures.add(scenario="memory", **case, idle_mb=idle / 1e6, peak_mb=server.node.memory_peak() / 1e6)
+    killed(server.node)
+    figures.add(scenario="start", **case, after="kill -9", seconds=start_seconds(server.node))
+    server.node.stop()
+
+
+def arrivals(options, figures, case, server):
+    """What comes in beside what is there, over four associations."""
+    server.start()
+    for kind, images in ARRIVING:
+        images = images // 20 if options.quick else images
+        result = bench("send", "--port", server.port, "--called", server.title, "--kind", kind, "--images", images, "--associations", 4,
+                       "--seed", 100 + case["round"])[0]
+        figures.add(scenario="ingest", **case, kind=kind, **result)
+    server.node.stop()
 
 
 def copy(figures, server, studies):
@@ -158,4 +179,14 @@ def table(figures):
     made = [[row["database"], number(row["studies"]), number(row["instances"]), number(row["seconds"]), number(row["size"] / 1e6),
              number(row["size"] / max(row["instances"], 1))] for row in figures.of(scenario="catalogue")]
     text.append(markdown(["catalogue", "studies", "instances", "made in s", "MB", "bytes an instance"], made))
+    rows = [[server, number(studies), *(ingest_cell(figures, server, studies, kind) for kind, _ in ARRIVING)]
+            for server, studies in dict.fromkeys((row["server"], row["studies"]) for row in figures.of(scenario="ingest"))]
+    text.append(markdown(["images/s that arrive beside", "studies", *(f"{kind} (÷ empty)" for kind, _ in ARRIVING)], rows))
     return "\n".join(text)
+
+
+def ingest_cell(figures, server, studies, kind):
+    rows = figures.of(scenario="ingest", server=server, studies=studies, kind=kind)
+    empty = figures.of(scenario="ingest", server=server, studies=0, kind=kind)
+    rate = "images_per_second"
+    return f"{spread(rows, rate)} ({ratio(median(rows, rate), median(empty, rate))})"
