@@ -27,7 +27,7 @@ macro_rules! insert_audit {
                     (SELECT p.patient_id FROM studies st JOIN patients p ON p.id = st.patient WHERE st.study_uid = value ->> 'study_uid'), '') END,
                 value ->> 'study_uid', value ->> 'outcome', value ->> 'instances', value ->> 'sop_class', unhex(value ->> 'query'),
                 value ->> 'detail'
-             FROM json_each($1, '$.audit')"
+             FROM jsonb_each($1, '$.audit')"
         )
     };
     (postgres) => {

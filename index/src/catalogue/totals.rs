@@ -65,13 +65,13 @@ pub(super) fn add(study: &mut StudyTotals, series: &mut SeriesTotals, sop_class:
 macro_rules! update_totals {
     (sqlite) => {
         "UPDATE series SET instances = value ->> 'instances', bytes = value ->> 'bytes', sop_classes = value ->> 'sop_classes'
-         FROM json_each($1, '$.series') WHERE series.id = value ->> 'id';
+         FROM jsonb_each($1, '$.series') WHERE series.id = value ->> 'id';
          UPDATE studies SET modalities = value ->> 'modalities', sop_classes = value ->> 'sop_classes', series = value ->> 'series',
                             instances = value ->> 'instances', bytes = value ->> 'bytes'
-         FROM json_each($1, '$.studies') WHERE studies.id = value ->> 'id';
+         FROM jsonb_each($1, '$.studies') WHERE studies.id = value ->> 'id';
          UPDATE patients SET studies = studies + (value ->> 'studies'), series = series + (value ->> 'series'),
                              instances = instances + (value ->> 'instances')
-         FROM json_each($1, '$.patients') WHERE patients.id = value ->> 'id'"
+         FROM jsonb_each($1, '$.patients') WHERE patients.id = value ->> 'id'"
     };
     (postgres) => {
         "of_series AS (

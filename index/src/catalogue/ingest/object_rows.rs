@@ -85,7 +85,7 @@ macro_rules! object_insert {
                     value ->> 'transfer_syntax', value ->> 'instance_number', value ->> 'state', value ->> 'reason',
                     unhex(value ->> 'counterpart'), unhex(value ->> 'sha256'), value ->> 'crc32', value ->> 'length', value ->> 'received_at',
                     value ->> 'source', unhex(value ->> 'header'), value ->> 'header_partial', value ->> 'pack', value ->> 'pack_offset'
-             FROM json_each($1, '$.objects')"
+             FROM jsonb_each($1, '$.objects')"
         )
     };
     (postgres) => {

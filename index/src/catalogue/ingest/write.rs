@@ -26,10 +26,10 @@ macro_rules! write_batch {
             object_insert!(sqlite),
             "; INSERT INTO hot_copies (object, node, state)
                SELECT o.id, $2, CASE WHEN o.state = 'deleted' THEN 'doomed' ELSE 'held' END
-               FROM json_each($1, '$.objects') CROSS JOIN objects o ON o.object_id = unhex(value ->> 'object_id');
+               FROM jsonb_each($1, '$.objects') CROSS JOIN objects o ON o.object_id = unhex(value ->> 'object_id');
                INSERT INTO series_nodes (series, node, state, last_received, last_used, hot_objects, hot_bytes)
                SELECT value ->> 'series', $2, 'unpacked', value ->> 'last_received', value ->> 'last_used', value ->> 'objects', value ->> 'bytes'
-               FROM json_each($1, '$.received') WHERE true
+               FROM jsonb_each($1, '$.received') WHERE true
                ON CONFLICT (series, node) DO UPDATE SET state = 'unpacked',
                   last_received = max(last_received, excluded.last_received), last_used = max(last_used, excluded.last_used),
                   hot_objects = hot_objects + excluded.hot_objects, hot_bytes = hot_bytes + excluded.hot_bytes; ",
