@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::columns::clean;
-use super::database::{Connection, execute};
+use super::database::{Connection, execute, limited};
 use super::lists::{document, hexadecimal};
 use super::rows::signed;
 use super::{AuditEvent, Catalogue, Result};
@@ -102,30 +102,44 @@ impl Catalogue {
         if events.is_empty() {
             return Ok(());
         }
-        let mut connection = self.write().await?;
-        write(&mut connection, events).await?;
-        connection.commit().await
+        let rows = rows(events)?;
+        // A statement is a transaction of its own.
+        match self {
+            Catalogue::Sqlite(sqlite) => {
+                sqlite.writer.ask(ADD_SQLITE, sqlx::query(ADD_SQLITE).bind(rows)).await?;
+            }
+            Catalogue::Postgres(postgres) => {
+                let mut connection = limited(postgres.pool.acquire()).await?;
+                limited(sqlx::query(ADD_POSTGRES).bind(rows).execute(&mut *connection)).await?;
+            }
+        }
+        Ok(())
     }
 }
 
+const ADD_SQLITE: &str = insert_audit!(sqlite);
+const ADD_POSTGRES: &str = concat!(
+    "WITH document AS MATERIALIZED (SELECT $1::jsonb AS body), ",
+    own_number!(),
+    " ",
+    insert_audit!(postgres)
+);
+
 /// Adds to the audit, in the transaction that does what is written down.
 pub(super) async fn write(connection: &mut Connection, events: &[AuditEvent]) -> Result<()> {
+    let sql = connection.pick(ADD_SQLITE, ADD_POSTGRES);
+    execute!(connection, sql, rows(events)?)?;
+    Ok(())
+}
+
+/// The document that the statements take.
+fn rows(events: &[AuditEvent]) -> Result<String> {
     #[derive(Serialize)]
     struct Rows<'a> {
         audit: AuditRows<'a>,
     }
-    let sql = connection.pick(
-        insert_audit!(sqlite),
-        concat!(
-            "WITH document AS MATERIALIZED (SELECT $1::jsonb AS body), ",
-            own_number!(),
-            " ",
-            insert_audit!(postgres)
-        ),
-    );
     let audit = events.iter().collect();
-    execute!(connection, sql, document(&Rows { audit })?)?;
-    Ok(())
+    Ok(document(&Rows { audit })?)
 }
 
 pub(super) use {insert_audit, own_number};
