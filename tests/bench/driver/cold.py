@@ -78,19 +78,28 @@ def measure(options, figures, name, store, turn):
 
 
 def ingest(figures, case, server, slices, studies):
-    """The same images come twice: while nothing else happens, and while those that came before are offloaded."""
-    def send(seed):
-        return bench("send", "--port", server.port, "--images", slices * studies, "--series", slices, "--associations", 4, "--seed", seed)[0]
+    """As many images come three times: while nothing else happens, while those that came before are offloaded, and while a study is recalled again and again."""
+    def offload(sender):
+        for study in range(studies):
+            if sender.poll() is None:
+                server.node.command("offload", study_uid(2, study), timeout=600)
 
-    figures.add(**case, what="ingest alone", **send(2))
-    sender = subprocess.Popen([BENCH, "send", "--port", str(server.port), "--images", str(slices * studies), "--series", str(slices),
-                               "--associations", "4", "--seed", "3"], stdout=subprocess.PIPE, text=True)
-    for study in range(studies):
-        server.node.command("offload", study_uid(2, study), timeout=600)
-        if sender.poll() is not None:
-            break
-    output, _ = sender.communicate(timeout=600)
-    figures.add(**case, what="ingest while offloading", **json.loads(output.splitlines()[0]))
+    def recall(sender):
+        moves = 0
+        while sender.poll() is None:
+            server.node.command("evict", study_uid(1, 0), timeout=600)
+            moved = bench("move", "--port", server.port, "--receive", server.sink)[0]
+            moves += 1
+            if moved["images"] != slices:
+                raise RuntimeError(f"{moved['images']} of {slices} images came")
+        return dict(moves=moves)
+
+    for what, seed, work in (("ingest alone", 2, None), ("ingest while offloading", 3, offload), ("ingest while recalling", 4, recall)):
+        sender = subprocess.Popen([BENCH, "send", "--port", str(server.port), "--images", str(slices * studies), "--series", str(slices),
+                                   "--associations", "4", "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
+        more = (work and work(sender)) or {}
+        output, _ = sender.communicate(timeout=600)
+        figures.add(**case, what=what, **json.loads(output.splitlines()[0]), **more)
 
 
 def table(figures):
@@ -105,9 +114,10 @@ def table(figures):
     heads = ["", "server", "MB/s", "aws-sdk-s3 alone", "ratio", "first image ms", "server CPU ms/MB", "peak RSS MB"]
     text = ["## The cold store\n", markdown(heads, rows)]
     rows = []
-    for what in ("ingest alone", "ingest while offloading"):
+    for what in ("ingest alone", "ingest while offloading", "ingest while recalling"):
         for name in dict.fromkeys(row["server"] for row in figures.of(**case, what=what)):
             of = figures.of(**case, server=name, what=what)
-            rows.append([what, name, spread(of, "images_per_second"), number(median(of, "p50_ms"), 1), number(median(of, "p99_ms"), 1)])
-    text.append(markdown(["CT, 4 associations", "server", "images/s", "p50 ms", "p99 ms"], rows))
+            rows.append([what, name, spread(of, "images_per_second"), number(median(of, "p50_ms"), 1), number(median(of, "p99_ms"), 1),
+                         ratio(median(of, "p99_ms"), median(figures.of(**case, server=name, what="ingest alone"), "p99_ms"))])
+    text.append(markdown(["CT, 4 associations", "server", "images/s", "p50 ms", "p99 ms", "÷ alone"], rows))
     return "\n".join(text)
