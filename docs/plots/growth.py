@@ -11,16 +11,24 @@ import statistics
 import sys
 from html import escape
 
-WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 860, 430, 64, 90, 54, 110
+WIDTH, HEIGHT, LEFT, GAP, TOP, BOTTOM = 860, 450, 64, 90, 74, 110
 PANEL = (WIDTH - LEFT - GAP - 20) / 2
 COLOURS = {"filmroom, SQLite": "#0b6e4f", "filmroom, PostgreSQL": "#8a1c1c"}
 DASHES = ["", "7 4", "2 3", "9 3 2 3"]
 KINDS = {"small": "SR of 3 KB", "ct": "CT of 527 KB"}
-QUESTIONS = {"PatientId": "Patient ID", "Accession": "Accession Number", "StudyUid": "Study UID", "ModalityDay": "CT of a day"}
+QUESTIONS = {"PatientId": "Patient ID", "Accession": "Accession No.", "StudyUid": "Study UID", "ModalityDay": "CT of a day"}
 
 
 def text(at, height, words, anchor="start", size=12, colour="#222"):
     return f'<text x="{at:.0f}" y="{height:.0f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}">{escape(words)}</text>'
+
+
+def short(studies):
+    """20 k, 1 M."""
+    for unit, sign in ((10**6, " M"), (1000, " k")):
+        if studies >= unit:
+            return f"{studies / unit:g}{sign}"
+    return "none"
 
 
 def panel(left, title, lines):
@@ -44,7 +52,7 @@ def panel(left, title, lines):
         out.append(f'<path d="M{left} {y(tick * step):.1f}h{PANEL}" stroke="#ddd"/>')
         out.append(text(left - 8, y(tick * step) + 4, f"{tick * step:,g}", "end"))
     for studies in sizes:
-        out.append(text(x(studies), HEIGHT - BOTTOM + 18, f"{studies:,} studies" if studies == sizes[-1] else f"{studies:,}", "middle"))
+        out.append(text(x(studies), HEIGHT - BOTTOM + 18, short(studies), "middle"))
     for place, (server, word, points) in enumerate(lines):
         colour, dash = COLOURS[server], DASHES[[w for s, w, _ in lines if s == server].index(word)]
         path = " ".join(f"{x(studies):.1f},{y(value):.1f}" for studies, value in sorted(points.items()))
@@ -75,6 +83,7 @@ def main():
     find = lines([row for row in rows if row["scenario"] == "find"], "question", QUESTIONS, "p50_ms")
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+           text(LEFT, 20, "With more and more studies in the catalogue", size=15),
            *panel(LEFT, "C-STORE over 4 associations, images/s", ingest),
            *panel(LEFT + PANEL + GAP, "C-FIND on one association, p50, ms", find),
            "</svg>"]

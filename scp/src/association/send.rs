@@ -14,7 +14,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Association<S> {
     ///
     /// A data set of odd length, which some devices store and PS3.8 E.2 does not allow on the wire, gets the NUL that PS3.5 A.5 demands.
     pub async fn send(&mut self, context: u8, command: &Command, data_set: Option<Outgoing<'_>>) -> Result<(), AssociationError> {
-        if matches!(self.expected, super::Expected::Release | super::Expected::Nothing) {
+        if matches!(self.expected, super::Expected::Nothing) {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         }
         let mut buffer = Vec::with_capacity(4096);
