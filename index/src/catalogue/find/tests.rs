@@ -6,8 +6,10 @@ use dicom_dictionary_std::tags;
 use super::*;
 use crate::query::Root;
 
+type Key = (Tag, VR, &'static str);
+
 /// How SQLite goes about a search of studies, a line a step.
-async fn plan(keys: &[(Tag, VR, &str)]) -> String {
+async fn plan(keys: &[Key]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let catalogue = Catalogue::open(&format!("sqlite:{}", folder.path().join("catalogue.db").display()))
         .await
@@ -30,7 +32,7 @@ async fn plan(keys: &[(Tag, VR, &str)]) -> String {
 #[tokio::test]
 async fn what_is_asked_all_day_leads_through_an_index() {
     let day = (tags::STUDY_DATE, VR::DA, "20240229");
-    let asked: [(&[(Tag, VR, &str)], &str); 6] = [
+    let asked: [(&[Key], &str); 6] = [
         (
             &[(tags::PATIENT_ID, VR::LO, "4711")],
             "SEARCH p USING INDEX sqlite_autoindex_patients_1",
