@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use filmroom_index::model::{ObjectId, Timestamp};
 use time::OffsetDateTime;
 
@@ -37,6 +38,7 @@ mod direct;
 mod examine;
 mod incoming;
 mod reader;
+mod recalled;
 mod set_aside;
 mod space;
 mod spool;
@@ -49,6 +51,7 @@ pub(crate) use digesting::Digesting;
 pub(crate) use examine::examine;
 pub use incoming::{Incoming, Received};
 pub use reader::DataSetReader;
+pub(crate) use recalled::Recalled;
 pub use space::Space;
 pub use spool::Spool;
 pub use staged::Staged;
@@ -243,7 +246,12 @@ impl HotStore {
 
     /// Opens the file of an object of that length and reads its first chunk; an object that fits into a buffer costs one trip to the disk in all.
     pub async fn read(&self, object: ObjectId, length: u64) -> io::Result<DataSetReader> {
-        DataSetReader::open(self.path(object), length, self.reading().clone()).await
+        DataSetReader::open(self.path(object), length, None, self.reading().clone()).await
+    }
+
+    /// The same of a file whose first bytes are in memory still: nothing is read for them.
+    pub(crate) async fn read_on(&self, object: ObjectId, length: u64, first: Bytes) -> io::Result<DataSetReader> {
+        DataSetReader::open(self.path(object), length, Some(first), self.reading().clone()).await
     }
 
     /// Whether the file of an object is there with its length. Blocks.

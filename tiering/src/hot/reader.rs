@@ -37,23 +37,31 @@ impl DataSetReader {
         }
     }
 
-    /// Opens a file that must have `length` bytes, preface included, and reads its first chunk.
-    pub(super) async fn open(path: PathBuf, length: u64, buffers: Buffers) -> io::Result<DataSetReader> {
+    /// Opens a file that must have `length` bytes, preface included, and reads its first chunk unless that is in memory still.
+    pub(super) async fn open(path: PathBuf, length: u64, first: Option<Bytes>, buffers: Buffers) -> io::Result<DataSetReader> {
         let open = move || {
             let file = File::open(&path)?;
             let found = file.metadata()?.len();
             if found != length {
                 return Err(short(format!("{} has {found} bytes instead of {length}", path.display())));
             }
-            DataSetReader::start(file, length, buffers)
+            match first {
+                Some(first) => DataSetReader::begun(file, length, first, buffers),
+                None => DataSetReader::start(file, length, buffers),
+            }
         };
         spawn_blocking(open).await.map_err(io::Error::other)?
     }
 
     /// Reads the preface and the rest of the first chunk. Blocks.
     pub fn start(file: File, length: u64, buffers: Buffers) -> io::Result<DataSetReader> {
-        metrics::counter!("filmroom_object_files_opened_total").increment(1);
         let first = read(&buffers, &file, 0, length)?;
+        DataSetReader::begun(file, length, first, buffers)
+    }
+
+    /// Goes on after the first bytes of the file, which hold the preface.
+    fn begun(file: File, length: u64, first: Bytes, buffers: Buffers) -> io::Result<DataSetReader> {
+        metrics::counter!("filmroom_object_files_opened_total").increment(1);
         let head = first.get(..first.len().min(MAX_PREFACE)).unwrap_or(&first);
         let preface = part10::read_preface(head).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         let offset = preface.data_set_offset;

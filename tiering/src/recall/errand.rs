@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use filmroom_index::catalogue::{Located, SeriesKey};
 use filmroom_index::model::ObjectId;
 use futures::StreamExt;
@@ -129,7 +130,7 @@ impl Errand {
         for mut members in series {
             let survey = self.survey(&members).await;
             if survey.hot.len() == members.len() {
-                members = self.send_hot(members).await;
+                members = self.send_hot(members, None).await;
             }
             if !members.is_empty() {
                 missing.push(members);
@@ -138,10 +139,11 @@ impl Errand {
         missing
     }
 
-    /// Sends instances that are on disk; returns those that are not any more.
-    async fn send_hot(&self, members: Vec<usize>) -> Vec<usize> {
+    /// Sends instances that are on disk; returns those that are not any more. `memory` is the file of all of them, if it is in memory still.
+    async fn send_hot(&self, members: Vec<usize>, memory: Option<Bytes>) -> Vec<usize> {
         let mut missing = Vec::new();
-        let open = |index| async move { (index, self.open_hot(index).await) };
+        let memory = &memory;
+        let open = |index| async move { (index, self.open_hot(index, memory.clone()).await) };
         let mut opened = std::pin::pin!(futures::stream::iter(members).map(open).buffered(AHEAD));
         while let Some((index, opened)) = opened.next().await {
             match opened {
@@ -152,10 +154,14 @@ impl Errand {
         missing
     }
 
-    /// Opens the hot file of an instance, and reads the beginning of it. None if it is not there.
-    async fn open_hot(&self, index: usize) -> Option<DataSetReader> {
+    /// Opens the hot file of an instance, and reads the beginning of it unless it is in memory still. None if it is not there.
+    async fn open_hot(&self, index: usize, memory: Option<Bytes>) -> Option<DataSetReader> {
         let located = self.instance(index)?;
-        match self.node.hot.read(located.object, located.length).await {
+        let opened = match memory {
+            Some(bytes) => self.node.hot.read_on(located.object, located.length, bytes).await,
+            None => self.node.hot.read(located.object, located.length).await,
+        };
+        match opened {
             Ok(reader) => Some(reader),
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
@@ -279,7 +285,7 @@ impl Errand {
             return Some(round.ended);
         }
         *released = true;
-        let missing = self.send_hot(hot.clone()).await;
+        let missing = self.send_hot(hot.clone(), None).await;
         for index in hot.iter().filter(|index| !missing.contains(index)) {
             left.remove(index);
         }
@@ -315,8 +321,8 @@ impl Errand {
                 self.fail(of(&object), &error).await;
                 of(&object)
             }
-            Event::Landed(object) => {
-                let missing = self.send_hot(of(&object)).await;
+            Event::Landed(object, memory) => {
+                let missing = self.send_hot(of(&object), memory).await;
                 of(&object).into_iter().filter(|index| !missing.contains(index)).collect()
             }
             // Somebody else, who does not need it hot, was there first: the next flight makes it hot.

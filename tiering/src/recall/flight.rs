@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use filmroom_index::catalogue::{PackKey, Packed};
 use filmroom_index::model::{Digest, ObjectId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -29,8 +30,8 @@ pub(super) enum Event {
     Readable(PackKey),
     /// It will not: there is no other event of this pack.
     Unreadable(PackKey, RetrieveError),
-    /// The instance is hot.
-    Landed(ObjectId),
+    /// The instance is hot. With it comes its file, if that is in memory still.
+    Landed(ObjectId, Option<Bytes>),
     /// It is readable from a file without a name, until that is dropped.
     Spooled(ObjectId, Arc<Spooled>),
     /// It cannot be had.
@@ -300,7 +301,7 @@ mod tests {
             .map(|event| match event {
                 Event::Readable(_) => "readable".to_owned(),
                 Event::Unreadable(..) => "unreadable".to_owned(),
-                Event::Landed(object) => format!("landed {object}"),
+                Event::Landed(object, _) => format!("landed {object}"),
                 Event::Spooled(object, _) => format!("spooled {object}"),
                 Event::Failed(object, _) => format!("failed {object}"),
             })
@@ -316,15 +317,15 @@ mod tests {
         assert_eq!(flight.plan(), Some(0..50));
         assert!(flight.readable());
         assert_eq!(flight.take(50), Some((a, false)));
-        flight.answer(&a, &Event::Landed(a.object));
+        flight.answer(&a, &Event::Landed(a.object, None));
         assert_eq!(flight.take(50), Some((b, false)));
         let (late, mut late_events) = mpsc::unbounded_channel();
         assert!(flight.board(&[a, b, c], true, &late));
-        flight.answer(&b, &Event::Landed(b.object));
+        flight.answer(&b, &Event::Landed(b.object, None));
         assert_eq!(flight.take(50), Some((c, true)));
         assert_eq!(flight.plan(), None);
         assert!(!flight.end_if_done());
-        flight.answer(&c, &Event::Landed(c.object));
+        flight.answer(&c, &Event::Landed(c.object, None));
         assert!(flight.end_if_done());
         assert!(!flight.board(&[a], false, &late));
         drop((first, late));

@@ -23,6 +23,9 @@ pub(super) const PLACES: usize = 4;
 /// Spooled instances of one flight that may wait to be sent.
 const ROOMS: usize = 8;
 
+/// Recalled instances that a node keeps in memory until they are sent, each of a megabyte at most: a destination that takes its time gets the others from the disk.
+const IN_MEMORY: usize = 16;
+
 /// A flight that waits longer than this for room gives its connection to others.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,8 @@ pub(crate) struct Recalls {
     /// One for each pack that may be read at once
     pub(super) places: Arc<Semaphore>,
     pub(super) budget: Budget,
+    /// One for each recalled instance that may be kept in memory until it is sent
+    pub(super) memory: Arc<Semaphore>,
     /// Held for reading while recalled files get their place and their record, for writing while files are evicted.
     pub(crate) placing: RwLock<()>,
     pub(super) stop: CancellationToken,
@@ -48,6 +53,7 @@ impl Default for Recalls {
             flights: Mutex::default(),
             places: Arc::new(Semaphore::new(PLACES)),
             budget: Budget::default(),
+            memory: Arc::new(Semaphore::new(IN_MEMORY)),
             placing: RwLock::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -7,7 +7,7 @@
 //! - [`survey`]: where its instances are.
 //! - [`flights`] and [`flight`]: the packs that are being read, and who waits for which instance of them.
 //! - [`source`]: the bytes of a pack, across broken connections.
-//! - [`landing`]: instances checked and made hot within the [`budget`], or spooled beyond it.
+//! - [`landing`]: instances checked, then made hot within the [`budget`] ([`settling`]), or spooled beyond it.
 //!
 //! Memory is bounded by constants: the answers that wait for a slow destination are [`WAITING`] open files and a few that are read ahead of them, and what is recalled ahead of them lies on disk.
 //!
@@ -42,6 +42,7 @@ mod flights;
 mod landing;
 mod parking;
 mod round;
+mod settling;
 mod source;
 mod survey;
 
