@@ -10,7 +10,6 @@ use std::collections::{BTreeSet, HashMap};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
-use super::availability::availability;
 use super::columns::column;
 use super::headers::Headers;
 use super::merged;
@@ -24,8 +23,7 @@ use crate::query::{Matcher, Query, ReturnKey};
 
 /// Completes rows, in the order of `ids`.
 pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i64], context: &AnswerContext) -> Result<Vec<DataSet>> {
-    let records = records(connection, query.level, ids).await?;
-    let available = availability(connection, query.level, ids, context).await?;
+    let records = records(connection, query.level, ids, context).await?;
     let survivors: BTreeSet<i64> = records.values().filter_map(Record::survivor).collect();
     let merged = match survivors.is_empty() {
         true => HashMap::new(),
@@ -48,7 +46,7 @@ pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i
     }
     let complete = |id: &i64| {
         let record = records.get(id)?;
-        let availability = available.get(id)?;
+        let availability = record.availability()?;
         let mut answer = stored.remove(id).unwrap_or_default();
         let members = record.survivor().and_then(|survivor| merged.get(&survivor));
         for key in &query.returns {
@@ -64,7 +62,7 @@ pub(super) async fn answers(connection: &mut Connection, query: &Query, ids: &[i
             };
             answer.put(key.tag, key.vr, value);
         }
-        seal(&mut answer, query.level, context, *availability);
+        seal(&mut answer, query.level, context, availability);
         Some(answer)
     };
     Ok(ids.iter().filter_map(complete).collect())

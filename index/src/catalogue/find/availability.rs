@@ -1,35 +1,23 @@
-//! Instance Availability (0008,0056; PS3.3 C.4.23.1.1) of some entities, in one statement.
+//! Instance Availability (0008,0056; PS3.3 C.4.23.1.1) of an entity, as an expression of SQL.
 //!
 //! A file on this node's disk is ONLINE, whatever the cold store says. What lies in a verified pack is as available as that pack.
 //! A pack that nobody has read since the store's cut-off counts as archived before anybody has seen it so; one that is lost or altered is no copy.
 //! What is only on another node's disk, or in a pack that is not verified, cannot be retrieved from here. An entity has the worst
 //! value of its served instances that can be retrieved, and is UNAVAILABLE only if none can.
 
-use std::collections::HashMap;
-
 use super::rows::{key_of, push_tables};
 use super::statement::Statement;
-use crate::catalogue::database::Connection;
 use crate::catalogue::rows::signed;
-use crate::catalogue::{AnswerContext, MIN_ARCHIVED, Result};
+use crate::catalogue::{AnswerContext, MIN_ARCHIVED};
 use crate::model::{Availability, Level, Timestamp};
 
 /// From the best to the worst of what can be retrieved: the numbers that the statement compares. Below them is what cannot.
 const RETRIEVABLE: [Availability; 3] = [Availability::Online, Availability::Nearline, Availability::Offline];
 
-/// The availability of entities by row id; none for one of which nothing is served any more.
-pub(super) async fn availability(
-    connection: &mut Connection,
-    level: Level,
-    ids: &[i64],
-    context: &AnswerContext,
-) -> Result<HashMap<i64, Availability>> {
+/// Adds an expression: what [`of_rank`] reads as the availability of the entity of a level that has the row id `id`, NULL if nothing of it is served any more.
+pub(super) fn push_availability(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
     let cold = |archived: Availability| rank(if context.cold_down { Availability::Offline } else { archived });
-    let mut statement = Statement::new(connection);
-    statement
-        .push("SELECT ")
-        .push(key_of(level))
-        .push(", max(CASE WHEN h.object IS NOT NULL THEN CAST(");
+    statement.push("(SELECT max(CASE WHEN h.object IS NOT NULL THEN CAST(");
     statement.number(rank(Availability::Online)).push(" AS BIGINT)");
     statement.push(" WHEN k.id IS NULL OR k.damaged_at IS NOT NULL THEN CAST(-1 AS BIGINT)");
     let then = |statement: &mut Statement, availability: Availability| {
@@ -37,33 +25,32 @@ pub(super) async fn availability(
     };
     // What is on its way out of the archive is near, however deep it lay.
     statement.push(" WHEN r.id IS NOT NULL");
-    then(&mut statement, Availability::Nearline);
+    then(statement, Availability::Nearline);
     statement.push(" WHEN k.state = 'deep_archive_access'");
-    then(&mut statement, context.deep_archive);
+    then(statement, context.deep_archive);
     // What nobody has read for long enough is archived by now, whatever was seen then.
     if let Some(deep) = context.cutoffs.deep {
         not_read_since(statement.push(" WHEN k.state IN ('verified', 'archive_access')"), deep, context);
-        then(&mut statement, context.deep_archive);
+        then(statement, context.deep_archive);
     }
     statement.push(" WHEN k.state = 'archive_access'");
-    then(&mut statement, Availability::Nearline);
+    then(statement, Availability::Nearline);
     if let Some(access) = context.cutoffs.access {
         not_read_since(statement.push(" WHEN k.state = 'verified'"), access, context);
-        then(&mut statement, Availability::Nearline);
+        then(statement, Availability::Nearline);
     }
     statement.push(" WHEN k.state = 'verified'");
-    then(&mut statement, Availability::Online);
+    then(statement, Availability::Online);
     statement.push(" ELSE CAST(-1 AS BIGINT) END) FROM ");
-    push_tables(&mut statement, level, Level::Image);
+    push_tables(statement, level, Level::Image);
     statement.push(" LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ");
     statement.uuid(context.node.0);
     statement
         .push(") LEFT JOIN packs k ON k.id = o.pack LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state = 'served' AND ")
         .push(key_of(level))
-        .in_ids(ids);
-    statement.push(" GROUP BY ").push(key_of(level));
-    let rows: Vec<(i64, i64)> = statement.fetch(connection).await?;
-    Ok(rows.into_iter().map(|(id, rank)| (id, of_rank(rank))).collect())
+        .push(" = ")
+        .push(id)
+        .push(")");
 }
 
 fn not_read_since(statement: &mut Statement, cutoff: Timestamp, context: &AnswerContext) {
@@ -79,7 +66,8 @@ fn rank(availability: Availability) -> i64 {
     place.and_then(|place| i64::try_from(place).ok()).unwrap_or(-1)
 }
 
-fn of_rank(rank: i64) -> Availability {
+/// What the expression has found.
+pub(super) fn of_rank(rank: i64) -> Availability {
     let known = usize::try_from(rank).ok().and_then(|place| RETRIEVABLE.get(place));
     known.copied().unwrap_or(Availability::Unavailable)
 }

@@ -1,4 +1,4 @@
-//! The columns of a row and of those above it, as attributes.
+//! The columns of a row and of those above it, as attributes, and whether it can be retrieved.
 
 use std::collections::HashMap;
 
@@ -6,11 +6,12 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use sqlx::FromRow;
 
+use super::availability::{of_rank, push_availability};
 use super::rows::{key_of, push_tables, served};
 use super::statement::Statement;
-use crate::catalogue::Result;
 use crate::catalogue::database::Connection;
-use crate::model::Level;
+use crate::catalogue::{AnswerContext, Result};
+use crate::model::{Availability, Level};
 
 /// A row and those above it, as far as the level goes.
 #[derive(Default)]
@@ -25,6 +26,8 @@ pub(super) struct Record {
 struct PatientRow {
     /// The id of the row that was asked for, whatever its level.
     row_id: i64,
+    /// As `availability` ranks it.
+    available: Option<i64>,
     survivor: Option<i64>,
     patient_id: String,
     issuer: String,
@@ -142,9 +145,20 @@ impl From<ObjectRecord> for Record {
 }
 
 /// Reads rows of a level by their ids; one of which nothing is served any more is left out.
-pub(super) async fn records(connection: &mut Connection, level: Level, ids: &[i64]) -> Result<HashMap<i64, Record>> {
+pub(super) async fn records(
+    connection: &mut Connection,
+    level: Level,
+    ids: &[i64],
+    context: &AnswerContext,
+) -> Result<HashMap<i64, Record>> {
     let mut statement = Statement::new(connection);
-    statement.push("SELECT ").push(key_of(level)).push(" AS row_id").push(PATIENT);
+    statement.push("SELECT found.*, ");
+    push_availability(&mut statement, level, "found.row_id", context);
+    statement
+        .push(" AS available FROM (SELECT ")
+        .push(key_of(level))
+        .push(" AS row_id")
+        .push(PATIENT);
     for (at, columns) in [(Level::Study, STUDY), (Level::Series, SERIES), (Level::Image, OBJECT)] {
         if at <= level {
             statement.push(columns);
@@ -157,7 +171,8 @@ pub(super) async fn records(connection: &mut Connection, level: Level, ids: &[i6
         .push(served(level))
         .push(" AND ")
         .push(key_of(level))
-        .in_ids(ids);
+        .in_ids(ids)
+        .push(") found");
     let records: Vec<Record> = match level {
         Level::Patient => into(statement.fetch::<PatientRow>(connection).await?),
         Level::Study => into(statement.fetch::<StudyRecord>(connection).await?),
@@ -172,6 +187,11 @@ fn into<R: Into<Record>>(rows: Vec<R>) -> Vec<Record> {
 }
 
 impl Record {
+    /// Instance Availability (0008,0056); none if nothing of it is served any more.
+    pub(super) fn availability(&self) -> Option<Availability> {
+        self.patient.available.map(of_rank)
+    }
+
     /// The row of the patient, if others were merged with him.
     pub(super) fn survivor(&self) -> Option<i64> {
         self.patient.survivor

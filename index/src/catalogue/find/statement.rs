@@ -86,14 +86,22 @@ impl Statement {
 
     /// Adds ` is one of these texts`.
     pub(super) fn in_texts(&mut self, values: Texts) -> &mut Statement {
-        self.in_list(Bind::Texts(values))
+        match <[String; 1]>::try_from(values.0) {
+            Ok([value]) => self.push(" = ").text(value),
+            Err(values) => self.in_list(Bind::Texts(Texts(values))),
+        }
     }
 
     /// Adds ` is one of these row ids`.
     pub(super) fn in_ids(&mut self, ids: &[i64]) -> &mut Statement {
-        self.in_list(Bind::Ids(Ids(ids.to_vec())))
+        match ids {
+            [id] => self.push(" = ").number(*id),
+            ids => self.in_list(Bind::Ids(Ids(ids.to_vec()))),
+        }
     }
 
+    /// Of several. One alone is compared instead: how many a list will have PostgreSQL does not know when it plans, and so it plans a statement with a list anew each
+    /// time, which takes longer than to run it.
     fn in_list(&mut self, list: Bind) -> &mut Statement {
         self.pick(" IN (SELECT value FROM json_each(", " = ANY (")
             .bind(list)
