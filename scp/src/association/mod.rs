@@ -2,7 +2,8 @@
 //!
 //! Mechanics: frames come from [`crate::pdu::Wire`]; this module knows which of them may come when. Between messages it waits under the idle
 //! timer, within one under the read timer, for the A-ASSOCIATE-RQ under ARTIM as a whole. Everything that is sent is one buffer and one flush
-//! (a long data set: one buffer a PDU). What a peer may not do is answered with an A-ABORT, once, and the association is over.
+//! (a long data set: one buffer a PDU). What a peer may not do is answered with an A-ABORT, once, and the association is over. What nobody waits
+//! for, as a query's audit, goes on beside the next message, and ends before a release is answered.
 //!
 //! Invariants: receiving is cancel-safe, sending is not (a send that was dropped half-way ends the association, since what follows it would be
 //! taken for its rest). Memory is bounded by one fragment, one command set and one outgoing PDU, whatever the length of a data set.
