@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 use super::super::classify::Version;
 use super::super::columns::PatientIdentity;
-use super::super::database::{Connection, fetch_all, fetch_optional, in_list, in_uuids, limited};
+use super::super::database::{Connection, Sqlite, fetch_all, in_list, in_uuids, limited};
 use super::super::lists::{Texts, Uuids};
 use super::super::patients::served_by_bytes;
 use super::super::rows::{read_digest, read_state, read_uid};
 use super::super::{Arrival, Catalogue, Outcome, Predecessors, Result, ServedVersion, deletions, rejections};
 use super::adopted;
-use super::resolve::{SeriesRow, StudyRow, series_rows, study_rows};
+use super::resolve::{SeriesRow, StudyRow, lock_studies, series_rows, study_rows};
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
 /// Whether there is a version of some SOP Instance UIDs, a tombstone or a note over them.
@@ -54,11 +54,12 @@ macro_rules! glance {
             "SELECT CAST((",
             familiar!("= ANY (", ")"),
             " OR EXISTS (SELECT 1 FROM objects WHERE object_id = ANY ($2))
-              OR EXISTS (SELECT 1 FROM refused_files WHERE object_id = ANY ($2))) AS INTEGER)::BIGINT,
-              (SELECT id FROM nodes WHERE node_id = $3)"
+              OR EXISTS (SELECT 1 FROM refused_files WHERE object_id = ANY ($2))) AS INTEGER)::BIGINT AS familiar,
+              (SELECT id FROM nodes WHERE node_id = $3) AS own_node"
         )
     };
 }
+
 /// What a first look finds of a batch. Nearly always nothing is familiar, and this is all that is asked.
 pub(super) struct Glance {
     /// Whether anything is on record of the batch: its objects, other versions of its instances, tombstones or notes over them
@@ -69,20 +70,20 @@ pub(super) struct Glance {
     pub(super) holders: Option<(Vec<StudyRow>, Vec<SeriesRow>)>,
 }
 
-/// Begins the transaction of an ingest, and looks: in one trip on SQLite, in two on PostgreSQL, where the lock that keeps notes away comes first.
+/// Begins the transaction of an ingest, and looks: in one trip on SQLite, in three on PostgreSQL, where the lock that keeps notes away comes first, and then
+/// those of the studies.
 pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
-    let Catalogue::Sqlite(sqlite) = catalogue else {
-        let mut connection = rejections::begin_shared(catalogue).await?;
-        let (uids, objects) = sought(batch);
-        let row: Option<(i64, Option<i64>)> = fetch_optional!(connection, glance!(postgres), uids, objects, node.0)?;
-        let (familiar, node) = row.unwrap_or((1, None));
-        let glance = Glance {
-            familiar: familiar != 0,
-            node,
-            holders: None,
-        };
-        return Ok((connection, glance));
-    };
+    match catalogue {
+        Catalogue::Sqlite(sqlite) => begin_embedded(sqlite, node, batch).await,
+        Catalogue::Postgres(_) => {
+            let mut connection = rejections::begin_shared(catalogue).await?;
+            let glance = glance(&mut connection, node, batch).await?;
+            Ok((connection, glance))
+        }
+    }
+}
+
+async fn begin_embedded(sqlite: &Sqlite, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
     const SQL: &str = concat!(
         "BEGIN IMMEDIATE; ",
         glance!(sqlite),
@@ -92,9 +93,12 @@ pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]
         series_rows!("IN (SELECT value FROM json_each($5))")
     );
     let mut turn = sqlite.writer.hold().await?;
-    let (uids, objects) = sought(batch);
-    let studies: Texts = unique(batch.iter().map(|arrival| arrival.study.as_str()));
-    let series: Texts = unique(batch.iter().map(|arrival| arrival.series.as_str()));
+    let Sought {
+        uids,
+        objects,
+        studies,
+        series,
+    } = Sought::of(batch);
     let query = sqlx::query::<sqlx::Sqlite>(SQL)
         .bind(uids)
         .bind(objects)
@@ -118,9 +122,77 @@ pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]
     Ok((Connection::Embedded(turn), glance))
 }
 
-fn sought(batch: &[Arrival]) -> (Texts, Uuids) {
-    let uids = batch.iter().map(|arrival| arrival.sop_instance.as_str()).collect();
-    (uids, Uuids(batch.iter().map(|arrival| arrival.object.0).collect()))
+/// The same on PostgreSQL: the series of studies that are locked, and with them whether anything is familiar.
+async fn glance(connection: &mut Connection, node: NodeId, batch: &[Arrival]) -> Result<Glance> {
+    const SQL: &str = concat!(
+        "SELECT g.familiar, g.own_node, se.* FROM (",
+        glance!(postgres),
+        ") g LEFT JOIN (",
+        series_rows!("= ANY ($4)"),
+        ") se ON true"
+    );
+    let sought = Sought::of(batch);
+    let mut holders = (lock_studies(connection, sought.studies).await?, Vec::new());
+    let rows: Vec<GlanceRow> = fetch_all!(connection, SQL, sought.uids, sought.objects, node.0, sought.series)?;
+    let (mut familiar, mut node) = (true, None);
+    for row in rows {
+        (familiar, node) = (row.familiar != 0, row.own_node);
+        holders.1.extend(row.series());
+    }
+    Ok(Glance {
+        familiar,
+        node,
+        holders: Some(holders),
+    })
+}
+
+/// Whether anything is familiar, the node's row, and a series, if there is any.
+#[derive(FromRow)]
+struct GlanceRow {
+    familiar: i64,
+    own_node: Option<i64>,
+    id: Option<i64>,
+    study: Option<i64>,
+    series_uid: Option<String>,
+    modality: Option<String>,
+    sop_classes: Option<String>,
+    instances: Option<i64>,
+    bytes: Option<i64>,
+    header: Option<Vec<u8>>,
+}
+
+impl GlanceRow {
+    fn series(self) -> Option<SeriesRow> {
+        Some(SeriesRow {
+            id: self.id?,
+            study: self.study?,
+            series_uid: self.series_uid?,
+            modality: self.modality?,
+            sop_classes: self.sop_classes?,
+            instances: self.instances?,
+            bytes: self.bytes?,
+            header: self.header?,
+        })
+    }
+}
+
+/// What is looked for of a batch.
+struct Sought {
+    uids: Texts,
+    objects: Uuids,
+    studies: Texts,
+    series: Texts,
+}
+
+impl Sought {
+    fn of(batch: &[Arrival]) -> Sought {
+        Sought {
+            uids: batch.iter().map(|arrival| arrival.sop_instance.as_str()).collect(),
+            objects: Uuids(batch.iter().map(|arrival| arrival.object.0).collect()),
+            studies: unique(batch.iter().map(|arrival| arrival.study.as_str())),
+            series: unique(batch.iter().map(|arrival| arrival.series.as_str())),
+        }
+    }
 }
 
 fn unique<'a>(uids: impl Iterator<Item = &'a str>) -> Texts {

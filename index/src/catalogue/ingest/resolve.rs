@@ -203,14 +203,14 @@ pub(super) struct StudyRow {
 
 #[derive(FromRow)]
 pub(super) struct SeriesRow {
-    id: i64,
-    study: i64,
-    series_uid: String,
-    modality: String,
-    sop_classes: String,
-    instances: i64,
-    bytes: i64,
-    header: Vec<u8>,
+    pub(super) id: i64,
+    pub(super) study: i64,
+    pub(super) series_uid: String,
+    pub(super) modality: String,
+    pub(super) sop_classes: String,
+    pub(super) instances: i64,
+    pub(super) bytes: i64,
+    pub(super) header: Vec<u8>,
 }
 
 /// Finds or makes all of them; `read` has the rows of those that are on record, where they were read already.
@@ -261,7 +261,7 @@ pub(super) async fn resolve(
 }
 
 /// Locks studies that are on record, by key, and reads them.
-async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
+pub(super) async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
     let sql = connection.pick(
         study_rows!("IN (SELECT value FROM json_each($1))"),
         concat!(study_rows!("= ANY ($1)"), " FOR NO KEY UPDATE OF st"),
