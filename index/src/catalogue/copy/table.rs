@@ -14,7 +14,10 @@ pub(super) const KEY_COLUMNS: usize = 4;
 /// What a column of PostgreSQL holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
+    /// Of 8 bytes
     Integer,
+    /// Of 4 bytes
+    Short,
     Text,
     Bytes,
     Uuid,
@@ -94,6 +97,7 @@ async fn table(source: &mut SqliteConnection, target: &mut PgConnection, name: S
     for (column, kind) in there {
         let kind = match kind.as_str() {
             "bigint" => Kind::Integer,
+            "integer" => Kind::Short,
             "text" => Kind::Text,
             "bytea" => Kind::Bytes,
             "uuid" => Kind::Uuid,

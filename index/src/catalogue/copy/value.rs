@@ -37,6 +37,9 @@ impl Value {
     pub(super) fn of_postgres(row: &PgRow, column: usize, kind: Kind) -> sqlx::Result<Value> {
         Ok(match kind {
             Kind::Integer => row.try_get::<Option<i64>, _>(column)?.map_or(Value::Null, Value::Integer),
+            Kind::Short => row
+                .try_get::<Option<i32>, _>(column)?
+                .map_or(Value::Null, |number| Value::Integer(number.into())),
             Kind::Text => row.try_get::<Option<String>, _>(column)?.map_or(Value::Null, Value::Text),
             Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(column)?.map_or(Value::Null, Value::Bytes),
             Kind::Uuid => row
