@@ -136,8 +136,8 @@ impl Catalogue {
     /// Quarantined objects, newest first.
     pub async fn quarantined(&self, limit: u32) -> Result<Vec<Quarantined>> {
         let mut connection = self.read().await?;
-        let sql = "SELECT o.object_id, st.study_uid, se.series_uid, o.sop_instance_uid, o.source, o.received_at, o.reason, o.length
-                   FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study
+        let sql = "SELECT o.object_id, st.study_uid, se.series_uid, o.sop_instance_uid, ki.source, o.received_at, o.reason, o.length
+                   FROM objects o JOIN kinds ki ON ki.id = o.kind JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study
                    WHERE o.state = 'quarantined' ORDER BY o.received_at DESC, o.id DESC LIMIT $1";
         let rows: Vec<QuarantinedRow> = fetch_all!(connection, sql, i64::from(limit))?;
         rows.into_iter().map(QuarantinedRow::read).collect()

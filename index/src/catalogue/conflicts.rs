@@ -56,7 +56,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = conflicts!(
             "JOIN studies st ON st.study_uid = c.study_uid JOIN series se ON se.study = st.id JOIN objects o ON o.series = se.id
-             WHERE o.object_id = $1 AND c.source = o.source AND c.kind = 'patient_of_study' AND c.resolved_at IS NULL
+             JOIN kinds ki ON ki.id = o.kind WHERE o.object_id = $1 AND c.source = ki.source AND c.kind = 'patient_of_study' AND c.resolved_at IS NULL
              ORDER BY c.id DESC LIMIT 1"
         );
         let row: Option<ConflictRow> = fetch_optional!(connection, sql, object.0)?;

@@ -20,6 +20,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
 
 use super::embedded::{Single, Turn};
+use super::kinds::KnownKinds;
 use super::{Catalogue, Error, Result};
 use crate::model::Timestamp;
 
@@ -57,6 +58,7 @@ pub struct Sqlite {
     pub(super) glances: Single,
     pub(super) readers: SqlitePool,
     searches: SqlitePool,
+    pub(super) kinds: KnownKinds,
 }
 
 /// Pool of the server's connections.
@@ -64,6 +66,7 @@ pub struct Sqlite {
 pub struct Postgres {
     pub(super) pool: PgPool,
     searches: PgPool,
+    pub(super) kinds: KnownKinds,
 }
 
 impl Catalogue {
@@ -223,10 +226,11 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .pragma("wal_autocheckpoint", CHECKPOINT);
     // It stays open: nobody else is ever the last who closes the file, and takes the log away.
     let writer = Single::open(writing.clone()).await?;
+    // A table that is made anew is dropped in between, while others refer to it.
     let migrating = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE)
-        .connect_with(writing)
+        .connect_with(writing.foreign_keys(false))
         .await?;
     migrate(&SQLITE_MIGRATIONS, &migrating).await?;
     migrating.close().await;
@@ -254,6 +258,7 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         glances,
         readers,
         searches,
+        kinds: KnownKinds::default(),
     }))
 }
 
@@ -261,8 +266,12 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
     // The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
     // server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
     let options = options.application_name("filmroom").disable_statement_logging();
+    let kinds = KnownKinds::default();
+    let before = kinds.clone();
     let settings = PgPoolOptions::new()
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
+            // A server that took another's place may lack what that had committed last.
+            before.forget();
             Box::pin(async move {
                 sqlx::raw_sql(
                     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -303,7 +312,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
         .max_connections(SEARCHES)
         .acquire_timeout(SEARCH_ACQUIRE)
         .connect_lazy_with(options);
-    Ok(Catalogue::Postgres(Postgres { pool, searches }))
+    Ok(Catalogue::Postgres(Postgres { pool, searches, kinds }))
 }
 
 /// Brings the schema up to date. PostgreSQL serialises nodes that start together by an advisory lock; of two processes that

@@ -17,7 +17,7 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_uuids!(
             connection,
-            "SELECT object_id, series, header, header_partial FROM objects WHERE object_id",
+            "SELECT object_id, series, header, CAST(header_partial AS BIGINT) FROM objects WHERE object_id",
             "$1",
             ""
         );

@@ -6,7 +6,8 @@
 //! # Layout
 //! - `database`: the pools, and how a statement runs on either; `embedded`: the one connection that writes to SQLite; `error`; `lists`: many values as one parameter.
 //! - `records`: what callers give and get; `rows`: columns back into the words of the domain.
-//! - `ingest`: arrivals become objects, judged by `classify`; `columns`: what of a header is searched; `stored_header`: all of it.
+//! - `ingest`: arrivals become objects, judged by `classify`; `kinds`: what nearly all of them share; `columns`: what of a header is searched;
+//!   `stored_header`: all of it.
 //! - `find`: queries become rows and answers.
 //! - `subjects`: series as rules ask of them; `kept_series`: and as they are kept now; `tags`: the object tags of packs, and the walk that keeps them.
 //! - `offload`, `packs`: the way to the cold store; `hot`: eviction, recall, removal, the sweep at start-up; `headers`.
@@ -47,6 +48,7 @@ mod ingest;
 mod journal;
 mod kept;
 mod kept_series;
+mod kinds;
 mod learnt;
 mod lists;
 mod mending;

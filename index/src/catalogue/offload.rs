@@ -250,11 +250,11 @@ pub(super) async fn uids(connection: &mut Connection, series: i64) -> Result<(Ui
     Ok((read_uid(&study)?, read_uid(&series)?))
 }
 
-/// Columns of [`MemberRow`].
+/// Columns of [`MemberRow`], of objects `o` and their kinds `ki`.
 macro_rules! member_columns {
     () => {
-        "o.object_id, o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax, o.instance_number, o.state, o.reason, o.counterpart, o.length, o.sha256,
-         o.crc32, o.received_at, o.source, o.pack, o.pack_offset"
+        "o.object_id, o.sop_instance_uid, ki.sop_class_uid, ki.transfer_syntax, o.instance_number, o.state, o.reason, o.counterpart, o.length, o.sha256,
+         o.crc32, o.received_at, ki.source, o.pack, o.pack_offset"
     };
 }
 
@@ -315,7 +315,7 @@ async fn unpacked(connection: &mut Connection, node: i64, series: i64) -> Result
     let sql = concat!(
         "SELECT ",
         member_columns!(),
-        " FROM objects o JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
+        " FROM objects o JOIN kinds ki ON ki.id = o.kind JOIN hot_copies h ON h.object = o.id AND h.node = $1 AND h.state = 'held'
           WHERE o.series = $2 AND o.pack IS NULL AND o.state <> 'deleted' ORDER BY o.id"
     );
     let rows: Vec<MemberRow> = fetch_all!(connection, sql, node, series)?;

@@ -84,7 +84,7 @@ pub(super) async fn claims(connection: &mut Connection, rows: Vec<ClaimedRow>) -
             concat!(
                 "SELECT ",
                 member_columns!(),
-                " FROM objects o WHERE o.series = $1 AND o.pack ",
+                " FROM objects o JOIN kinds ki ON ki.id = o.kind WHERE o.series = $1 AND o.pack ",
                 $among,
                 " ORDER BY o.pack_offset"
             )

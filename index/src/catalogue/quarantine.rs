@@ -51,12 +51,12 @@ struct ObjectRow {
 macro_rules! object_row {
     ($condition:literal) => {
         concat!(
-            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, o.sop_class_uid, o.transfer_syntax, o.sha256, o.crc32, o.length,
-                    o.received_at, o.pack, o.source, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
+            "SELECT o.id, o.object_id, o.state, o.reason, o.sop_instance_uid, ki.sop_class_uid, ki.transfer_syntax, o.sha256, o.crc32, o.length,
+                    o.received_at, o.pack, ki.source, o.series, se.series_uid, se.study, st.study_uid, p.patient_id,
                     (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
                     CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at
-             FROM objects o JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study JOIN patients p ON p.id = st.patient
-             LEFT JOIN packs k ON k.id = o.pack WHERE ",
+             FROM objects o JOIN kinds ki ON ki.id = o.kind JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study
+             JOIN patients p ON p.id = st.patient LEFT JOIN packs k ON k.id = o.pack WHERE ",
             $condition
         )
     };

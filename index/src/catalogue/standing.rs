@@ -43,11 +43,12 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_list!(
             connection,
-            "SELECT o.sop_instance_uid, o.sop_class_uid, o.state, o.object_id, o.sha256, o.length, o.series, h.object AS hot,
+            "SELECT o.sop_instance_uid, ki.sop_class_uid, o.state, o.object_id, o.sha256, o.length, o.series, h.object AS hot,
                     CASE WHEN p.damaged_at IS NULL THEN p.verified_at END AS verified_at,
                     (SELECT n.node_id FROM hot_copies e JOIN nodes n ON n.id = e.node
                      WHERE e.object = o.id AND e.state = 'held' AND n.node_id <> $1 ORDER BY n.id LIMIT 1) AS elsewhere
              FROM objects o
+             JOIN kinds ki ON ki.id = o.kind
              LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
              LEFT JOIN packs p ON p.id = o.pack
              WHERE o.sop_instance_uid",

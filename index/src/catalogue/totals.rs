@@ -193,9 +193,9 @@ pub(super) async fn recount(connection: &mut Connection, study: i64) -> Result<(
         bytes,
         ..StudyTotals::default()
     };
-    let sql = "SELECT se.id, se.modality, o.sop_class_uid, count(*), CAST(sum(o.length) AS BIGINT)
-               FROM series se JOIN objects o ON o.series = se.id AND o.state = 'served'
-               WHERE se.study = $1 GROUP BY se.id, se.modality, o.sop_class_uid ORDER BY se.id";
+    let sql = "SELECT se.id, se.modality, ki.sop_class_uid, count(*), CAST(sum(o.length) AS BIGINT)
+               FROM series se JOIN objects o ON o.series = se.id AND o.state = 'served' JOIN kinds ki ON ki.id = o.kind
+               WHERE se.study = $1 GROUP BY se.id, se.modality, ki.sop_class_uid ORDER BY se.id";
     let groups: Vec<(i64, String, String, i64, i64)> = fetch_all!(connection, sql, study)?;
     let mut new = StudyTotals {
         study,

@@ -25,6 +25,7 @@ mod generated;
 mod holders;
 mod hot;
 mod kept;
+mod kinds;
 mod locating;
 mod matching;
 mod mending;
@@ -67,6 +68,11 @@ fn main() {
             a_newer_schema_is_refused,
             a_digest_may_be_unknown_and_is_no_other_length,
             processes_that_start_together_make_one_schema;
+        kinds:
+            objects_of_one_kind_share_a_row,
+            more_kinds_than_are_kept_in_mind_are_told_apart,
+            nodes_that_meet_one_new_kind_at_once_share_it,
+            what_was_on_record_before_there_were_kinds_stays;
         adopted:
             an_adopted_object_is_served_from_where_it_lies,
             a_digest_is_learnt_once,

@@ -65,7 +65,7 @@ impl Catalogue {
         let sql = concat!(
             "SELECT ",
             member_columns!(),
-            " FROM objects o WHERE o.series = $1 AND o.pack = $2 AND ",
+            " FROM objects o JOIN kinds ki ON ki.id = o.kind WHERE o.series = $1 AND o.pack = $2 AND ",
             stays!(),
             " ORDER BY o.pack_offset"
         );

@@ -28,6 +28,8 @@ pub(super) struct Column {
 enum Kind {
     /// One value as it is, trimmed
     Text,
+    /// The same, in the row of `kinds` that the object's row names
+    Shared,
     /// A date or time in normal form, or what was no date
     Moment(VR),
     Number,
@@ -99,7 +101,7 @@ pub(super) fn column(tag: Tag) -> Option<Column> {
         tags::SERIES_DATE => (Level::Series, "se.series_date", Kind::Moment(VR::DA)),
         tags::SERIES_TIME => (Level::Series, "se.series_time", Kind::Moment(VR::TM)),
         tags::SOP_INSTANCE_UID => (Level::Image, "o.sop_instance_uid", Kind::Text),
-        tags::SOP_CLASS_UID => (Level::Image, "o.sop_class_uid", Kind::Text),
+        tags::SOP_CLASS_UID => (Level::Image, "ki.sop_class_uid", Kind::Shared),
         tags::INSTANCE_NUMBER => (Level::Image, "o.instance_number", Kind::Number),
         _ => return None,
     };
@@ -109,6 +111,16 @@ pub(super) fn column(tag: Tag) -> Option<Column> {
 /// Adds the condition that a key makes on its column.
 pub(super) fn condition(statement: &mut Statement, column: Column, key: &MatchKey) {
     match (&key.matcher, column.kind) {
+        // A list that is made once. A join might begin at the kinds, from which no index leads to objects.
+        (_, Kind::Shared) => {
+            statement.push("o.kind IN (SELECT ki.id FROM kinds ki WHERE ");
+            let text = Column {
+                kind: Kind::Text,
+                ..column
+            };
+            condition(statement, text, key);
+            statement.push(")");
+        }
         (Matcher::Uids(uids), Kind::Text) => {
             statement.push(column.name).in_texts(uids.iter().collect());
         }

@@ -49,8 +49,8 @@ struct LocatedRow {
 
 macro_rules! columns {
     () => {
-        "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
-         o.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
+        "SELECT p.id AS patient, se.id AS series, s.study_uid, se.series_uid, ki.sop_class_uid, o.sop_instance_uid,
+         ki.transfer_syntax, o.object_id, o.length, o.sha256, h.object AS hot, o.pack, k.cold_key, k.state AS pack_state,
          o.pack_offset, k.length AS pack_length, k.crc64, k.archive_clock, k.archive_tag, k.damaged_at, k.etag, r.expected_at"
     };
 }
@@ -122,6 +122,7 @@ async fn located(connection: &mut Connection, node: NodeId, conditions: &Conditi
     statement.push(columns!());
     let hot = " LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ";
     conditions.push_instances(&mut statement, |statement| {
+        statement.push(" JOIN kinds ki ON ki.id = o.kind");
         statement.push(hot).uuid(node.0).push(") LEFT JOIN packs k ON k.id = o.pack");
         statement.push(" LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring')");
     });
@@ -134,7 +135,8 @@ macro_rules! of_objects {
     ($state:literal, $objects:literal) => {
         concat!(
             columns!(),
-            " FROM objects o JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study JOIN patients p ON p.id = s.patient
+            " FROM objects o JOIN kinds ki ON ki.id = o.kind
+             JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study JOIN patients p ON p.id = s.patient
              LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = $1)
              LEFT JOIN packs k ON k.id = o.pack
              LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state ",

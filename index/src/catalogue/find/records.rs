@@ -82,7 +82,7 @@ struct ObjectRow {
     instance_number: Option<i64>,
 }
 
-const OBJECT: &str = ", o.sop_instance_uid, o.sop_class_uid, o.instance_number";
+const OBJECT: &str = ", o.sop_instance_uid, ki.sop_class_uid, o.instance_number";
 
 #[derive(FromRow)]
 struct StudyRecord {
@@ -166,6 +166,9 @@ pub(super) async fn records(
     }
     statement.push(" FROM ");
     push_tables(&mut statement, Level::Patient, level);
+    if level == Level::Image {
+        statement.push(" JOIN kinds ki ON ki.id = o.kind");
+    }
     statement
         .push(" WHERE ")
         .push(served(level))

@@ -8,14 +8,14 @@ use crate::query::Root;
 
 type Key = (Tag, VR, &'static str);
 
-/// How SQLite goes about a search of studies, a line a step.
-async fn plan(keys: &[Key]) -> String {
+/// How SQLite goes about a search, a line a step.
+async fn plan(level: Level, keys: &[Key]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let catalogue = Catalogue::open(&format!("sqlite:{}", folder.path().join("catalogue.db").display()))
         .await
         .unwrap();
     let mut identifier = DataSet::new();
-    identifier.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, "STUDY");
+    identifier.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level.as_str());
     for (tag, vr, value) in keys {
         identifier.put_text(*tag, *vr, *value);
     }
@@ -23,7 +23,7 @@ async fn plan(keys: &[Key]) -> String {
     let (mut connection, _stop) = catalogue.search_within(Duration::from_secs(60)).await.unwrap();
     let mut statement = Statement::new(&connection);
     statement.push("EXPLAIN QUERY PLAN ");
-    push_matching(&mut statement, Level::Study, &Conditions::of(&query), 100);
+    push_matching(&mut statement, level, &Conditions::of(&query), 100);
     let steps: Vec<(i64, i64, i64, String)> = statement.fetch(&mut connection).await.unwrap();
     let steps: Vec<String> = steps.into_iter().map(|(.., step)| step).collect();
     steps.join("\n")
@@ -56,8 +56,27 @@ async fn what_is_asked_all_day_leads_through_an_index() {
         ),
     ];
     for (keys, step) in asked {
-        let plan = plan(keys).await;
+        let plan = plan(Level::Study, keys).await;
         assert!(plan.contains(step), "{keys:?}:\n{plan}");
         assert!(!plan.contains("SCAN s") && !plan.contains("SCAN p"), "{keys:?}:\n{plan}");
+    }
+}
+
+#[tokio::test]
+async fn images_of_a_sop_class_are_sought_below_their_series() {
+    let keys = [
+        (tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3"),
+        (tags::SERIES_INSTANCE_UID, VR::UI, "1.2.3.4"),
+        (tags::SOP_CLASS_UID, VR::UI, "1.2.840.10008.5.1.4.1.1.2"),
+    ];
+    let day = (tags::STUDY_DATE, VR::DA, "20240229");
+    for (level, keys) in [(Level::Image, &keys[..]), (Level::Study, &[day, keys[2]])] {
+        let plan = plan(level, keys).await;
+        assert!(plan.contains("SEARCH o USING INDEX objects_by_series (series=?)"), "{plan}");
+        assert!(
+            plan.contains("SEARCH ki USING COVERING INDEX sqlite_autoindex_kinds_1 (sop_class_uid=?)"),
+            "{plan}"
+        );
+        assert!(!plan.contains("SCAN o") && !plan.contains("AUTOMATIC"), "{plan}");
     }
 }

@@ -82,10 +82,11 @@ struct OwedRow {
 macro_rules! of_foreign {
     ($condition:literal) => {
         concat!(
-            "SELECT k.id, k.cold_key, k.etag, n.node_id, o.object_id, st.study_uid, se.series_uid, o.sop_class_uid, o.sop_instance_uid,
-                    o.transfer_syntax, k.serving AS state, o.reason, o.length, o.sha256, o.crc32, o.received_at, o.source
+            "SELECT k.id, k.cold_key, k.etag, n.node_id, o.object_id, st.study_uid, se.series_uid, ki.sop_class_uid, o.sop_instance_uid,
+                    ki.transfer_syntax, k.serving AS state, o.reason, o.length, o.sha256, o.crc32, o.received_at, ki.source
              FROM packs k JOIN nodes n ON n.id = k.node JOIN series se ON se.id = k.series JOIN studies st ON st.id = se.study
-             JOIN objects o ON o.series = k.series AND (o.pack = k.id OR o.id = k.original_of) WHERE k.layout = 'foreign' AND ",
+             JOIN objects o ON o.series = k.series AND (o.pack = k.id OR o.id = k.original_of) JOIN kinds ki ON ki.id = o.kind
+             WHERE k.layout = 'foreign' AND ",
             $condition
         )
     };
@@ -129,6 +130,7 @@ impl Catalogue {
     }
 
     async fn adopt_once(&self, node: NodeId, batch: &[Adopted], actor: &str) -> Result<Vec<Option<Outcome>>> {
+        let kinds = self.kinds(batch.iter().map(|adopted| &adopted.arrival)).await?;
         let mut connection = rejections::begin_shared(self).await?;
         let mut taken = keys_on_record(&mut connection, batch).await?;
         let mut fresh: Vec<&Adopted> = batch.iter().filter(|adopted| taken.insert(adopted.place.key.clone())).collect();
@@ -165,7 +167,7 @@ impl Catalogue {
             outcomes.extend(entries.iter().map(|entry| (entry.arrival.object, entry.outcome())));
             entries.retain(|entry| entry.state != ServingState::Deleted);
             let packs = insert_packs(&mut connection, node, &entries, &fresh, &mut holders).await?;
-            write::write_adopted(&mut connection, &entries, &mut holders, &packs).await?;
+            write::write_adopted(&mut connection, &entries, &mut holders, &kinds, &packs).await?;
             events.extend(adoptions(&entries, &fresh, actor));
         }
         audit::write(&mut connection, &events).await?;

@@ -87,6 +87,7 @@ impl Catalogue {
     }
 
     async fn ingest_once(&self, node: NodeId, batch: &[Arrival]) -> Result<Vec<Outcome>> {
+        let kinds = self.kinds(batch).await?;
         let (mut connection, glance) = on_record::begin(self, node, batch).await?;
         let mut outcomes = HashMap::new();
         if glance.familiar {
@@ -116,7 +117,7 @@ impl Catalogue {
                 Some(row) => row,
                 None => node_row(&mut connection, node).await?,
             };
-            write::write(&mut connection, node, &entries, &mut holders).await?;
+            write::write(&mut connection, node, &entries, &mut holders, &kinds).await?;
             connection.commit().await?;
         }
         let missing = || Error::Corrupt("an object of the batch became nothing".to_owned());

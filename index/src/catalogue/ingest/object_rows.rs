@@ -20,8 +20,7 @@ struct ObjectRow {
     series: i64,
     object_id: String,
     sop_instance_uid: String,
-    sop_class_uid: String,
-    transfer_syntax: String,
+    kind: i64,
     instance_number: Option<i64>,
     state: &'static str,
     reason: String,
@@ -30,7 +29,6 @@ struct ObjectRow {
     crc32: Option<u32>,
     length: i64,
     received_at: i64,
-    source: String,
     header: String,
     header_partial: i64,
     pack: Option<i64>,
@@ -47,14 +45,20 @@ pub(in super::super) struct Standing<'a> {
 }
 
 impl ObjectRows {
-    /// Adds one, with its header as it is stored below that of its series.
-    pub(in super::super) fn push(&mut self, series: i64, arrival: &Arrival, standing: &Standing<'_>, header: &[u8], partial: bool) {
+    /// Adds one, with the rows of its series and kind, and with its header as it is stored below that of its series.
+    pub(in super::super) fn push(
+        &mut self,
+        (series, kind): (i64, i64),
+        arrival: &Arrival,
+        standing: &Standing<'_>,
+        header: &[u8],
+        partial: bool,
+    ) {
         self.0.push(ObjectRow {
             series,
             object_id: hexadecimal(arrival.object.0.as_bytes()),
             sop_instance_uid: arrival.sop_instance.as_str().to_owned(),
-            sop_class_uid: arrival.sop_class.as_str().to_owned(),
-            transfer_syntax: arrival.transfer_syntax.as_str().to_owned(),
+            kind,
             instance_number: instance_number(&arrival.header.attributes),
             state: standing.state.as_str(),
             reason: standing.reason.to_owned(),
@@ -63,7 +67,6 @@ impl ObjectRows {
             crc32: arrival.crc32,
             length: signed(arrival.length),
             received_at: arrival.received_at.0,
-            source: arrival.source.as_str().to_owned(),
             header: hexadecimal(header),
             header_partial: i64::from(partial),
             pack: standing.pack.map(|(pack, _)| pack),
@@ -75,29 +78,28 @@ impl ObjectRows {
 /// Makes the rows that `$1` has under `objects`.
 macro_rules! object_insert {
     (columns) => {
-        "INSERT INTO objects (series, object_id, sop_instance_uid, sop_class_uid, transfer_syntax, instance_number, state, reason,
-                              counterpart, sha256, crc32, length, received_at, source, header, header_partial, pack, pack_offset) "
+        "INSERT INTO objects (series, object_id, sop_instance_uid, kind, instance_number, state, reason, counterpart, sha256, crc32, length,
+                              received_at, header, header_partial, pack, pack_offset) "
     };
     (sqlite) => {
         concat!(
             object_insert!(columns),
-            "SELECT value ->> 'series', unhex(value ->> 'object_id'), value ->> 'sop_instance_uid', value ->> 'sop_class_uid',
-                    value ->> 'transfer_syntax', value ->> 'instance_number', value ->> 'state', value ->> 'reason',
-                    unhex(value ->> 'counterpart'), unhex(value ->> 'sha256'), value ->> 'crc32', value ->> 'length', value ->> 'received_at',
-                    value ->> 'source', unhex(value ->> 'header'), value ->> 'header_partial', value ->> 'pack', value ->> 'pack_offset'
+            "SELECT value ->> 'series', unhex(value ->> 'object_id'), value ->> 'sop_instance_uid', value ->> 'kind',
+                    value ->> 'instance_number', value ->> 'state', value ->> 'reason', unhex(value ->> 'counterpart'),
+                    unhex(value ->> 'sha256'), value ->> 'crc32', value ->> 'length', value ->> 'received_at', unhex(value ->> 'header'),
+                    value ->> 'header_partial', value ->> 'pack', value ->> 'pack_offset'
              FROM jsonb_each($1, '$.objects')"
         )
     };
     (postgres) => {
         concat!(
             object_insert!(columns),
-            "SELECT x.series, x.object_id, x.sop_instance_uid, x.sop_class_uid, x.transfer_syntax, x.instance_number, x.state, x.reason,
-                    x.counterpart, decode(x.sha256, 'hex'), x.crc32, x.length, x.received_at, x.source, decode(x.header, 'hex'),
-                    x.header_partial, x.pack, x.pack_offset
+            "SELECT x.series, x.object_id, x.sop_instance_uid, x.kind, x.instance_number, x.state, x.reason, x.counterpart,
+                    decode(x.sha256, 'hex'), x.crc32, x.length, x.received_at, decode(x.header, 'hex'), x.header_partial, x.pack, x.pack_offset
              FROM document, jsonb_to_recordset(document.body -> 'objects') AS x (
-                    series bigint, object_id uuid, sop_instance_uid text, sop_class_uid text, transfer_syntax text, instance_number bigint,
-                    state text, reason text, counterpart uuid, sha256 text, crc32 bigint, length bigint, received_at bigint, source text,
-                    header text, header_partial bigint, pack bigint, pack_offset bigint)"
+                    series bigint, object_id uuid, sop_instance_uid text, kind integer, instance_number bigint, state text, reason text,
+                    counterpart uuid, sha256 text, crc32 bigint, length bigint, received_at bigint, header text, header_partial integer,
+                    pack bigint, pack_offset bigint)"
         )
     };
 }

@@ -326,12 +326,13 @@ pub(super) struct VersionRow {
 pub(super) async fn versions(connection: &mut Connection, fresh: &[&Arrival]) -> Result<HashMap<String, Vec<Version>>> {
     let sql = in_list!(
         connection,
-        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.length, o.sop_class_uid, o.transfer_syntax,
-                CASE WHEN EXISTS (SELECT 1 FROM packs f WHERE f.original_of = o.id) THEN 'foreign' ELSE k.layout END AS layout, o.source,
+        "SELECT o.sop_instance_uid, o.object_id, o.state, o.reason, o.counterpart, o.sha256, o.length, ki.sop_class_uid, ki.transfer_syntax,
+                CASE WHEN EXISTS (SELECT 1 FROM packs f WHERE f.original_of = o.id) THEN 'foreign' ELSE k.layout END AS layout, ki.source,
                 CASE WHEN k.damaged_at IS NULL THEN k.verified_at END AS verified_at,
                 (SELECT max(h.object) FROM hot_copies h WHERE h.object = o.id AND h.state = 'rotten') AS rotten,
                 (SELECT r.id FROM rejections r WHERE r.object = o.id) AS note, se.series_uid, st.study_uid, p.patient_id, p.issuer, p.own_study
          FROM objects o
+         JOIN kinds ki ON ki.id = o.kind
          JOIN series se ON se.id = o.series
          JOIN studies st ON st.id = se.study
          JOIN patients p ON p.id = st.patient

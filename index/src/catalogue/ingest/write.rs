@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::super::audit::{AuditRows, insert_audit, own_number};
 use super::super::database::{Connection, execute, fetch_optional};
 use super::super::journal::{self, Transition};
+use super::super::kinds::Kinds;
 use super::super::lists::document;
 use super::super::rows::{hour, recount_hot, signed};
 use super::super::stored_header::StoredHeader;
@@ -84,12 +85,18 @@ struct Received {
 }
 
 /// Writes everything that follows from the judgement, and commits it where that goes with the last statement. `node` is a row.
-pub(super) async fn write(connection: &mut Connection, node: i64, entries: &[Entry<'_>], holders: &mut Holders) -> Result<()> {
+pub(super) async fn write(
+    connection: &mut Connection,
+    node: i64,
+    entries: &[Entry<'_>],
+    holders: &mut Holders,
+    kinds: &Kinds<'_>,
+) -> Result<()> {
     for entry in entries {
         displace(connection, entry).await?;
     }
     describe(connection, entries, holders).await?;
-    let objects = rows(entries, holders, &HashMap::new())?;
+    let objects = rows(entries, holders, kinds, &HashMap::new())?;
     let received = received(entries, holders)?;
     let counted = count(entries, holders)?;
     let events = events(entries);
@@ -126,10 +133,11 @@ pub(super) async fn write_adopted(
     connection: &mut Connection,
     entries: &[Entry<'_>],
     holders: &mut Holders,
+    kinds: &Kinds<'_>,
     packs: &HashMap<ObjectId, i64>,
 ) -> Result<()> {
     describe(connection, entries, holders).await?;
-    insert_objects(connection, &rows(entries, holders, packs)?).await?;
+    insert_objects(connection, &rows(entries, holders, kinds, packs)?).await?;
     let counted = count(entries, holders)?;
     counted.rows.write(connection).await?;
     for study in counted.anew {
@@ -183,7 +191,7 @@ async fn displace(connection: &mut Connection, entry: &Entry<'_>) -> Result<()> 
     journal::write(connection, &transition).await
 }
 
-fn rows(entries: &[Entry<'_>], holders: &mut Holders, packs: &HashMap<ObjectId, i64>) -> Result<ObjectRows> {
+fn rows(entries: &[Entry<'_>], holders: &mut Holders, kinds: &Kinds<'_>, packs: &HashMap<ObjectId, i64>) -> Result<ObjectRows> {
     let mut rows = ObjectRows::default();
     // Rows go in by SOP Instance UID, so that two nodes that store the same instances wait for each other in one order.
     let mut ordered: Vec<&Entry<'_>> = entries.iter().collect();
@@ -199,7 +207,8 @@ fn rows(entries: &[Entry<'_>], holders: &mut Holders, packs: &HashMap<ObjectId, 
             counterpart: entry.counterpart(),
             pack: packs.get(&arrival.object).map(|pack| (*pack, 0)),
         };
-        rows.push(series.totals.series, arrival, &standing, &series.header.store(&header)?, partial);
+        let belongs = (series.totals.series, kinds.of(arrival)?);
+        rows.push(belongs, arrival, &standing, &series.header.store(&header)?, partial);
     }
     Ok(rows)
 }

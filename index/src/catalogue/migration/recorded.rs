@@ -27,8 +27,8 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let sql = in_list!(
             connection,
-            "SELECT o.sop_instance_uid, s.study_uid, o.state, o.reason, o.transfer_syntax, o.sha256
-             FROM objects o JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study WHERE o.sop_instance_uid",
+            "SELECT o.sop_instance_uid, s.study_uid, o.state, o.reason, ki.transfer_syntax, o.sha256
+             FROM objects o JOIN kinds ki ON ki.id = o.kind JOIN series se ON se.id = o.series JOIN studies s ON s.id = se.study WHERE o.sop_instance_uid",
             "$1",
             ""
         );

@@ -21,6 +21,7 @@ impl Catalogue {
         if part.packs.is_empty() {
             return Ok(0);
         }
+        let kinds = self.kinds(part.objects.iter().map(|object| &object.arrival)).await?;
         let mut connection = self.write().await?;
         let sql = "SELECT id FROM studies WHERE study_uid = $1";
         let study: Option<(i64,)> = fetch_optional!(connection, sql, part.study.as_str())?;
@@ -37,7 +38,7 @@ impl Catalogue {
         );
         let before: Option<(i64,)> = fetch_optional!(connection, members, keys.clone())?;
         let (mut studies, mut loaded, now) = (BTreeSet::new(), Loaded::default(), now(&mut connection).await?);
-        load(&mut connection, node, part, now, &mut studies, &mut loaded).await?;
+        load(&mut connection, node, part, &kinds, now, &mut studies, &mut loaded).await?;
         execute!(connection, "DELETE FROM rebuild_described")?;
         let mut series = None;
         for pack in &part.packs {

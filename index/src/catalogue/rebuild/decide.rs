@@ -111,8 +111,8 @@ pub(super) async fn settle_notes(connection: &mut Connection, notes: &[ObjectId]
     let sql = in_uuids!(
         connection,
         "INSERT INTO rejections (object, note_uid, code, state, reason, actor, decided_at)
-         SELECT o.id, o.sop_instance_uid, n.code, n.state, n.reason, CASE WHEN n.actor = o.source THEN '' ELSE n.actor END, n.decided_at
-         FROM rebuild_notes n JOIN objects o ON o.object_id = n.object_id WHERE n.object_id",
+         SELECT o.id, o.sop_instance_uid, n.code, n.state, n.reason, CASE WHEN n.actor = ki.source THEN '' ELSE n.actor END, n.decided_at
+         FROM rebuild_notes n JOIN objects o ON o.object_id = n.object_id JOIN kinds ki ON ki.id = o.kind WHERE n.object_id",
         "$1",
         " ON CONFLICT (object) DO UPDATE SET code = CASE WHEN excluded.code = '' THEN rejections.code ELSE excluded.code END,
             state = excluded.state, reason = excluded.reason, actor = excluded.actor, decided_at = excluded.decided_at"

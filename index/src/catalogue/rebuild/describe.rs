@@ -193,7 +193,7 @@ impl Catalogue {
                 continue;
             };
             let mut connection = self.write().await?;
-            let sql = "SELECT o.id, o.series, se.study, st.study_uid, o.source FROM objects o JOIN series se ON se.id = o.series
+            let sql = "SELECT o.id, o.series, se.study, st.study_uid, ki.source FROM objects o JOIN kinds ki ON ki.id = o.kind JOIN series se ON se.id = o.series
                        JOIN studies st ON st.id = se.study WHERE o.object_id = $1 AND o.state = 'served'";
             let row: Option<(i64, i64, i64, String, String)> = fetch_optional!(connection, sql, object.0)?;
             let Some((id, series, study, study_uid, source)) = row else {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::super::columns::PatientColumns;
 use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list, in_uuids, now};
 use super::super::ingest::{Found, ObjectRows, Standing, hear, insert_conflict, insert_objects, patient_of};
+use super::super::kinds::Kinds;
 use super::super::lists::{Texts, Uuids};
 use super::super::rows::{node_row, signed};
 use super::super::stored_header::StoredHeader;
@@ -31,12 +32,14 @@ impl Catalogue {
     /// Puts parts on record, in one transaction. Objects that are on record already stay what they are.
     pub async fn rebuild_load(&self, node: NodeId, parts: &[RebuiltPart]) -> Result<Loaded> {
         // Other nodes decide about patients while this one meets what lies on its disk.
+        let objects = parts.iter().flat_map(|part| &part.objects);
+        let kinds = self.kinds(objects.map(|object| &object.arrival)).await?;
         let mut connection = rejections::begin_shared(self).await?;
         let now = now(&mut connection).await?;
         let mut loaded = Loaded::default();
         let mut studies: BTreeSet<i64> = BTreeSet::new();
         for part in parts {
-            load(&mut connection, node, part, now, &mut studies, &mut loaded).await?;
+            load(&mut connection, node, part, &kinds, now, &mut studies, &mut loaded).await?;
         }
         for study in studies {
             totals::recount(&mut connection, study).await?;
@@ -65,6 +68,7 @@ pub(super) async fn load(
     connection: &mut Connection,
     node: NodeId,
     part: &RebuiltPart,
+    kinds: &Kinds<'_>,
     now: Timestamp,
     studies: &mut BTreeSet<i64>,
     loaded: &mut Loaded,
@@ -103,7 +107,8 @@ pub(super) async fn load(
             counterpart: object.counterpart,
             pack: placed(object),
         };
-        rows.push(series.id, &object.arrival, &standing, &series.header.store(&header)?, partial);
+        let belongs = (series.id, kinds.of(&object.arrival)?);
+        rows.push(belongs, &object.arrival, &standing, &series.header.store(&header)?, partial);
         loaded.objects += 1;
         if state == ServingState::Served {
             served.push(object);
@@ -121,7 +126,8 @@ pub(super) async fn load(
 /// The source of a series is that of the object that was received first, in whatever order they are loaded.
 async fn name_source(connection: &mut Connection, series: i64) -> Result<()> {
     let sql = "UPDATE series SET source = coalesce(
-                   (SELECT o.source FROM objects o WHERE o.series = $1 ORDER BY o.received_at, o.object_id LIMIT 1), '') WHERE id = $1";
+                   (SELECT ki.source FROM objects o JOIN kinds ki ON ki.id = o.kind WHERE o.series = $1 ORDER BY o.received_at, o.object_id LIMIT 1),
+                   '') WHERE id = $1";
     execute!(connection, sql, series)?;
     Ok(())
 }

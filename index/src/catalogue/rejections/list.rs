@@ -27,9 +27,10 @@ struct NoteColumns {
 macro_rules! notes {
     ($condition:literal) => {
         concat!(
-            "SELECT o.object_id, r.note_uid, st.study_uid, r.code, r.state, r.reason, o.source, o.received_at, r.actor, r.decided_at,
+            "SELECT o.object_id, r.note_uid, st.study_uid, r.code, r.state, r.reason, ki.source, o.received_at, r.actor, r.decided_at,
                     r.listed
-             FROM rejections r JOIN objects o ON o.id = r.object JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study ",
+             FROM rejections r JOIN objects o ON o.id = r.object JOIN kinds ki ON ki.id = o.kind
+             JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study ",
             $condition,
             " ORDER BY r.id DESC LIMIT $1"
         )
@@ -41,7 +42,7 @@ impl Catalogue {
     pub async fn rejections_waiting(&self, node: NodeId, limit: u32) -> Result<Vec<WaitingNote>> {
         let mut connection = self.read().await?;
         // The condition of the index is repeated, for SQLite takes it by its words.
-        let sql = "SELECT o.object_id, r.note_uid, o.source, r.actor FROM rejections r JOIN objects o ON o.id = r.object
+        let sql = "SELECT o.object_id, r.note_uid, ki.source, r.actor FROM rejections r JOIN objects o ON o.id = r.object JOIN kinds ki ON ki.id = o.kind
                    LEFT JOIN packs k ON k.id = o.pack
                    WHERE r.state IN ('waiting', 'refused') AND r.state = 'waiting' AND (k.verified_at IS NOT NULL OR EXISTS (
                        SELECT 1 FROM hot_copies h WHERE h.object = o.id AND h.state = 'held'

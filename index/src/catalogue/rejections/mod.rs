@@ -68,10 +68,10 @@ struct NoteRow {
 macro_rules! note_rows {
     ($condition:literal) => {
         concat!(
-            "SELECT r.id, r.object, o.object_id, r.note_uid, r.code, r.state, r.actor, o.state AS object_state, o.source, se.study,
+            "SELECT r.id, r.object, o.object_id, r.note_uid, r.code, r.state, r.actor, o.state AS object_state, ki.source, se.study,
                     st.study_uid
-             FROM rejections r JOIN objects o ON o.id = r.object JOIN series se ON se.id = o.series JOIN studies st ON st.id = se.study
-             WHERE ",
+             FROM rejections r JOIN objects o ON o.id = r.object JOIN kinds ki ON ki.id = o.kind JOIN series se ON se.id = o.series
+             JOIN studies st ON st.id = se.study WHERE ",
             $condition,
             " ORDER BY r.id"
         )
@@ -286,7 +286,7 @@ impl Transition<'_> {
 
     /// Writes down what the note lists, where its stored header does not tell: the note itself may lie in an archived pack one day.
     async fn list(&self, connection: &mut Connection, listed: &[Listed]) -> Result<()> {
-        let sql = "SELECT header_partial FROM objects WHERE id = $1 AND header_partial = 1";
+        let sql = "SELECT id FROM objects WHERE id = $1 AND header_partial = 1";
         let partial: Option<(i64,)> = fetch_optional!(connection, sql, self.note.object)?;
         for listed in listed.chunks(ENTRY).filter(|_| partial.is_some()) {
             let withdrawal = Withdrawal {

@@ -172,11 +172,12 @@ impl Catalogue {
             return Ok(None);
         };
         let sql = concat!(
-            "SELECT k.id AS pack, k.cold_key, coalesce(k.etag, '') AS etag, k.state AS tier, o.object_id, o.sop_instance_uid, o.sop_class_uid,
-                    o.transfer_syntax, o.instance_number, o.state, o.reason, o.counterpart, o.length, o.sha256, o.crc32, o.received_at, o.source
+            "SELECT k.id AS pack, k.cold_key, coalesce(k.etag, '') AS etag, k.state AS tier, o.object_id, o.sop_instance_uid, ki.sop_class_uid,
+                    ki.transfer_syntax, o.instance_number, o.state, o.reason, o.counterpart, o.length, o.sha256, o.crc32, o.received_at, ki.source
              FROM ",
             foreign_members!(),
-            " WHERE o.series = $1 AND o.state <> 'deleted' AND k.damaged_at IS NULL AND (k.state = 'verified' OR coalesce(k.seen_at, 0) < $2)
+            " JOIN kinds ki ON ki.id = o.kind
+              WHERE o.series = $1 AND o.state <> 'deleted' AND k.damaged_at IS NULL AND (k.state = 'verified' OR coalesce(k.seen_at, 0) < $2)
               AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.pack = k.id)
               ORDER BY CASE WHEN o.instance_number IS NULL THEN 1 ELSE 0 END, o.instance_number, o.sop_instance_uid, o.object_id LIMIT $3"
         );
