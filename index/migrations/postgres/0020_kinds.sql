@@ -23,7 +23,7 @@ BEGIN
 END $$;
 
 -- The table is made anew: without columns its pages would keep the room. What has a fixed length comes first, and the columns of 8 bytes lie on multiples of 8,
--- so that nothing is lost between them. kind refers to kinds; it is no foreign key because each row that is stored would be looked up and locked there.
+-- so that nothing is lost between them. kind refers to kinds; it is no foreign key because each row that is stored would lock the row there.
 -- counterpart is the version that this one superseded, or the copy that is kept instead of it. pack refers to packs; it is no foreign key because a pack may be
 -- dissolved and an index on it would be as long as the table.
 ALTER TABLE objects RENAME TO objects_before;

@@ -6,6 +6,7 @@
 //!
 //! # Invariants
 //! - A number is known here only after its row is committed, and rows of `kinds` are neither changed nor removed.
+//! - Where a number is known of a server that has lost its row, no object is put on record with it: the insert refuses it, and nothing is known any more.
 //! - Kinds are made in one order, so that nodes that make the same wait for each other and never in a circle.
 //!
 //! # Crash story
@@ -59,12 +60,21 @@ impl KnownKinds {
 }
 
 impl Catalogue {
-    /// The kinds of some arrivals. To be asked before the transaction that makes their rows begins: on SQLite that has the only connection that writes.
-    pub(super) async fn kinds<'a>(&self, arrivals: impl IntoIterator<Item = &'a Arrival>) -> Result<Kinds<'a>> {
-        let known = match self {
+    fn known_kinds(&self) -> &KnownKinds {
+        match self {
             Catalogue::Sqlite(sqlite) => &sqlite.kinds,
             Catalogue::Postgres(postgres) => &postgres.kinds,
-        };
+        }
+    }
+
+    /// Asks for every kind again: the database refused rows, and it may be for theirs.
+    pub(super) fn forget_kinds(&self) {
+        self.known_kinds().forget();
+    }
+
+    /// The kinds of some arrivals. To be asked before the transaction that makes their rows begins: on SQLite that has the only connection that writes.
+    pub(super) async fn kinds<'a>(&self, arrivals: impl IntoIterator<Item = &'a Arrival>) -> Result<Kinds<'a>> {
+        let known = self.known_kinds();
         let wanted: BTreeSet<Traits<'a>> = arrivals.into_iter().map(traits).collect();
         let mut kinds = HashMap::with_capacity(wanted.len());
         let mut unknown = Vec::new();

@@ -1,6 +1,6 @@
 //! What nearly all objects share is on record once, also of catalogues that were made before.
 
-use filmroom_index::catalogue::{Arrival, Outcome};
+use filmroom_index::catalogue::{Arrival, Error, Outcome};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
@@ -84,6 +84,20 @@ pub(crate) async fn nodes_that_meet_one_new_kind_at_once_share_it(database: Data
         120
     );
     database.counts_are_right().await;
+}
+
+pub(crate) async fn a_kind_that_the_database_lost_is_made_again(database: Database) {
+    let catalogue = database.open().await;
+    store(&catalogue, &slice(1, 1, 1)).await;
+    // As a server that takes over without the last commits.
+    let lost = "DELETE FROM kinds";
+    database.run(&format!("PRAGMA foreign_keys = off; {lost}"), lost).await;
+    // A connection that was opened in between has all kinds asked for again: then it is not refused at all.
+    let first = catalogue.ingest(node(1), &[slice(1, 1, 2)]).await.pop().unwrap();
+    assert!(matches!(first, Ok(Outcome::Served) | Err(Error::Refused(_))), "{first:?}");
+    store(&catalogue, &slice(1, 1, 2)).await;
+    let right = "SELECT count(*) FROM objects o JOIN kinds ki ON ki.id = o.kind WHERE o.instance_number = 2";
+    assert_eq!(database.number(right).await, 1);
 }
 
 /// Makes the database as the last version without kinds did.

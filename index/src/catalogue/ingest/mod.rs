@@ -59,6 +59,9 @@ impl Catalogue {
             Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
             Err(error) => error,
         };
+        if matches!(error, Error::Refused(_)) {
+            self.forget_kinds();
+        }
         if batch.len() < 2 || !matches!(error, Error::Refused(_) | Error::Corrupt(_)) {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
@@ -100,7 +103,7 @@ impl Catalogue {
             connection.commit().await?;
         } else if !fresh.is_empty() {
             let patients: Vec<PatientColumns> = fresh.iter().map(|arrival| PatientColumns::of(arrival)).collect();
-            let mut holders = resolve::resolve(&mut connection, &fresh, &patients, glance.holders).await?;
+            let mut holders = resolve::resolve(&mut connection, &fresh, &patients, Some(glance.holders)).await?;
             let (mut versions, mut in_force) = (HashMap::new(), InForce::default());
             if glance.familiar {
                 versions = on_record::versions(&mut connection, &fresh).await?;

@@ -94,8 +94,9 @@ macro_rules! object_insert {
     (postgres) => {
         concat!(
             object_insert!(columns),
-            "SELECT x.series, x.object_id, x.sop_instance_uid, x.kind, x.instance_number, x.state, x.reason, x.counterpart,
-                    decode(x.sha256, 'hex'), x.crc32, x.length, x.received_at, decode(x.header, 'hex'), x.header_partial, x.pack, x.pack_offset
+            // A kind that the server does not have is NULL, which the column refuses: cheaper than a foreign key, which would lock the row of the kind.
+            "SELECT x.series, x.object_id, x.sop_instance_uid, (SELECT ki.id FROM kinds ki WHERE ki.id = x.kind), x.instance_number, x.state, x.reason,
+                    x.counterpart, decode(x.sha256, 'hex'), x.crc32, x.length, x.received_at, decode(x.header, 'hex'), x.header_partial, x.pack, x.pack_offset
              FROM document, jsonb_to_recordset(document.body -> 'objects') AS x (
                     series bigint, object_id uuid, sop_instance_uid text, kind integer, instance_number bigint, state text, reason text,
                     counterpart uuid, sha256 text, crc32 bigint, length bigint, received_at bigint, header text, header_partial integer,

@@ -60,14 +60,20 @@ macro_rules! glance {
     };
 }
 
+/// Studies and series of a batch that are on record. Nobody else makes series of studies that are locked, so both may be known together only if all studies are.
+pub(super) struct OnRecord {
+    pub(super) studies: Vec<StudyRow>,
+    pub(super) series: Option<Vec<SeriesRow>>,
+}
+
 /// What a first look finds of a batch. Nearly always nothing is familiar, and this is all that is asked.
 pub(super) struct Glance {
     /// Whether anything is on record of the batch: its objects, other versions of its instances, tombstones or notes over them
     pub(super) familiar: bool,
     /// Row of the node, if it has one
     pub(super) node: Option<i64>,
-    /// Studies and series of the batch, where they were read with it
-    pub(super) holders: Option<(Vec<StudyRow>, Vec<SeriesRow>)>,
+    /// What was read with it
+    pub(super) holders: OnRecord,
 }
 
 /// Begins the transaction of an ingest, and looks: in one trip on SQLite, in three on PostgreSQL, where the lock that keeps notes away comes first, and then
@@ -105,19 +111,23 @@ async fn begin_embedded(sqlite: &Sqlite, node: NodeId, batch: &[Arrival]) -> Res
         .bind(node.0)
         .bind(studies)
         .bind(series);
-    let (mut found, mut holders) = ((1, None), (Vec::new(), Vec::new()));
+    let (mut found, mut studies, mut series) = ((1, None), Vec::new(), Vec::new());
     for (statement, row) in turn.run(SQL, query).await? {
         match statement {
             1 => found = FromRow::from_row(&row)?,
-            2 => holders.0.push(StudyRow::from_row(&row)?),
-            _ => holders.1.push(SeriesRow::from_row(&row)?),
+            2 => studies.push(StudyRow::from_row(&row)?),
+            _ => series.push(SeriesRow::from_row(&row)?),
         }
     }
     let (familiar, node): (i64, Option<i64>) = found;
     let glance = Glance {
         familiar: familiar != 0,
         node,
-        holders: Some(holders),
+        // The whole database is locked.
+        holders: OnRecord {
+            studies,
+            series: Some(series),
+        },
     };
     Ok((Connection::Embedded(turn), glance))
 }
@@ -132,17 +142,21 @@ async fn glance(connection: &mut Connection, node: NodeId, batch: &[Arrival]) ->
         ") se ON true"
     );
     let sought = Sought::of(batch);
-    let mut holders = (lock_studies(connection, sought.studies).await?, Vec::new());
+    let wanted = sought.studies.0.len();
+    let studies = lock_studies(connection, sought.studies).await?;
     let rows: Vec<GlanceRow> = fetch_all!(connection, SQL, sought.uids, sought.objects, node.0, sought.series)?;
-    let (mut familiar, mut node) = (true, None);
+    let (mut familiar, mut node, mut series) = (true, None, Vec::new());
     for row in rows {
         (familiar, node) = (row.familiar != 0, row.own_node);
-        holders.1.extend(row.series());
+        series.extend(row.series());
     }
     Ok(Glance {
         familiar,
         node,
-        holders: Some(holders),
+        holders: OnRecord {
+            series: (studies.len() == wanted).then_some(series),
+            studies,
+        },
     })
 }
 

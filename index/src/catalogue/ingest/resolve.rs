@@ -13,6 +13,7 @@ use super::super::patients::{belongs, give, relinked, served_by_bytes, survivors
 use super::super::stored_header::StoredHeader;
 use super::super::totals::{SeriesTotals, StudyTotals, split};
 use super::super::{Arrival, Error, Result};
+use super::on_record::OnRecord;
 use super::patient::PatientRow;
 use super::patient_rows::{find_survivors, make_patient, patient_row};
 use crate::model::{ObjectId, Timestamp, Uid};
@@ -218,7 +219,7 @@ pub(super) async fn resolve(
     connection: &mut Connection,
     fresh: &[&Arrival],
     patients: &[PatientColumns],
-    read: Option<(Vec<StudyRow>, Vec<SeriesRow>)>,
+    read: Option<OnRecord>,
 ) -> Result<Holders> {
     let mut holders = Holders {
         studies: BTreeMap::new(),
@@ -229,9 +230,12 @@ pub(super) async fn resolve(
     for (arrival, patient) in fresh.iter().zip(patients) {
         wanted.entry(arrival.study.as_str()).or_insert((arrival, patient));
     }
-    let (studies, series) = match read {
-        Some((studies, series)) => (studies, Some(series)),
-        None => (lock_studies(connection, wanted.keys().copied().collect()).await?, None),
+    let OnRecord { studies, series } = match read {
+        Some(read) => read,
+        None => OnRecord {
+            studies: lock_studies(connection, wanted.keys().copied().collect()).await?,
+            series: None,
+        },
     };
     holders.take(studies)?;
     wanted.retain(|uid, _| !holders.studies.contains_key(*uid));
