@@ -1,5 +1,8 @@
 -- What nearly all objects share is on record once: a row of objects names its kind. The SQLite twin of this file has the same tables and columns.
 
+-- In the order in which ingest takes them: whoever is at it ends first, and nobody waits in a circle.
+LOCK TABLE studies, series, objects IN ACCESS EXCLUSIVE MODE;
+
 -- What objects are in the words of others: SOP Class, Transfer Syntax, and the AE that sent them. Rows are neither changed nor removed.
 CREATE TABLE kinds (
     id              INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -59,10 +62,17 @@ DROP TABLE objects_before;
 ALTER TABLE objects ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY;
 SELECT setval(pg_get_serial_sequence('objects', 'id'), coalesce(max(id), 0) + 1, false) FROM objects;
 ALTER TABLE objects ADD PRIMARY KEY (id);
-ALTER TABLE objects ADD UNIQUE (object_id);
-CREATE UNIQUE INDEX objects_by_sop_instance ON objects (sop_instance_uid, (CASE WHEN state = 'served' THEN 1 END));
-CREATE INDEX objects_by_series ON objects (series);
-CREATE INDEX objects_quarantined ON objects (received_at) WHERE state = 'quarantined';
+-- At most one served version of a SOP Instance UID, and all versions of one, in a single index: NULLs are distinct. What a copy that is not complete holds may be
+-- of several moments, and has to fit no index: it has to be begun anew.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM copies WHERE role = 'target' AND closed_at IS NULL) THEN
+        ALTER TABLE objects ADD UNIQUE (object_id);
+        CREATE UNIQUE INDEX objects_by_sop_instance ON objects (sop_instance_uid, (CASE WHEN state = 'served' THEN 1 END));
+        CREATE INDEX objects_by_series ON objects (series);
+        CREATE INDEX objects_quarantined ON objects (received_at) WHERE state = 'quarantined';
+    END IF;
+END $$;
 DO $$
 DECLARE found RECORD;
 BEGIN

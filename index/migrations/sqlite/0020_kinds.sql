@@ -43,6 +43,7 @@ SELECT o.id, o.series, o.object_id, o.sop_instance_uid,
 FROM objects o ORDER BY o.id;
 DROP TABLE objects;
 ALTER TABLE objects_made RENAME TO objects;
+-- At most one served version of a SOP Instance UID, and all versions of one, in a single index: NULLs are distinct.
 CREATE UNIQUE INDEX objects_by_sop_instance ON objects (sop_instance_uid, (CASE WHEN state = 'served' THEN 1 END));
 CREATE INDEX objects_by_series ON objects (series);
 CREATE INDEX objects_quarantined ON objects (received_at) WHERE state = 'quarantined';

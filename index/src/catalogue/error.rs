@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::error::DatabaseError;
+use sqlx::error::{DatabaseError, ErrorKind};
 
 use super::OverlayRefusal;
 
@@ -120,6 +120,15 @@ impl Error {
         let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
         // SQLITE_BUSY
         code.is_some_and(|code| code & 0xff == 5)
+    }
+
+    /// Whether a row that another one refers to is not there.
+    pub(super) fn is_lost_reference(&self) -> bool {
+        let Error::Refused(error) = self else {
+            return false;
+        };
+        let database = error.as_database_error();
+        database.is_some_and(|error| error.is_foreign_key_violation() || error.kind() == ErrorKind::NotNullViolation)
     }
 
     /// Whether two transactions got in each other's way, so that the same again, judged anew, may well succeed.

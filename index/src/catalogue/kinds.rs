@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - A number is known here only after its row is committed, and rows of `kinds` are neither changed nor removed.
-//! - Where a number is known of a server that has lost its row, no object is put on record with it: the insert refuses it, and nothing is known any more.
+//! - Where a number is known of a server that has lost its row, the insert refuses it ([`Catalogue::may_try_again`]), and every kind is asked for again.
 //! - Kinds are made in one order, so that nodes that make the same wait for each other and never in a circle.
 //!
 //! # Crash story
@@ -67,9 +67,13 @@ impl Catalogue {
         }
     }
 
-    /// Asks for every kind again: the database refused rows, and it may be for theirs.
-    pub(super) fn forget_kinds(&self) {
-        self.known_kinds().forget();
+    /// Whether rows that were refused may be taken when all is looked at again: another transaction was in their way, or a kind was not there that was known here.
+    pub(super) fn may_try_again(&self, error: &Error) -> bool {
+        if error.is_lost_reference() {
+            self.known_kinds().forget();
+            return true;
+        }
+        error.is_collision()
     }
 
     /// The kinds of some arrivals. To be asked before the transaction that makes their rows begins: on SQLite that has the only connection that writes.

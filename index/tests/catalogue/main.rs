@@ -73,6 +73,7 @@ fn main() {
             more_kinds_than_are_kept_in_mind_are_told_apart,
             nodes_that_meet_one_new_kind_at_once_share_it,
             a_kind_that_the_database_lost_is_made_again,
+            a_copy_that_is_not_complete_is_brought_up_to_date_whatever_it_holds,
             what_was_on_record_before_there_were_kinds_stays;
         adopted:
             an_adopted_object_is_served_from_where_it_lies,

@@ -27,7 +27,7 @@ const LARGE_AT_ONCE: usize = 32;
 /// Empty large buffers that are kept: more than that is not worth its memory where nothing comes in.
 const SPARE: usize = 8;
 
-/// Buffers for one purpose: what is received, or what is sent. Cheap to clone. They are 32 MB at most, and 128 KB each for what is under way beyond that.
+/// Buffers for one purpose: what is received, or what is sent or recalled. Cheap to clone. They are 32 MB at most, and 128 KB each for what is under way beyond that.
 #[derive(Clone, Debug, Default)]
 pub struct Buffers {
     shared: Arc<Shared>,

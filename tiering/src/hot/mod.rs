@@ -135,7 +135,7 @@ impl HotStore {
         &self.shared.buffers
     }
 
-    /// Memory for what goes out.
+    /// Memory for what goes out, and for what comes back to go out.
     pub(crate) fn reading(&self) -> &Buffers {
         &self.shared.reading
     }

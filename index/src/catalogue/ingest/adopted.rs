@@ -122,7 +122,7 @@ impl Catalogue {
         let mut collisions = 0;
         loop {
             match self.adopt_once(node, batch, actor).await {
-                Err(error) if error.is_collision() && collisions < COLLISIONS => collisions += 1,
+                Err(error) if collisions < COLLISIONS && self.may_try_again(&error) => collisions += 1,
                 Err(Error::Refused(error)) if Error::Refused(error.clone()).is_collision() => return Err(Error::Unavailable(error)),
                 other => return other,
             }

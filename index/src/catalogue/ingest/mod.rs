@@ -59,9 +59,6 @@ impl Catalogue {
             Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
             Err(error) => error,
         };
-        if matches!(error, Error::Refused(_)) {
-            self.forget_kinds();
-        }
         if batch.len() < 2 || !matches!(error, Error::Refused(_) | Error::Corrupt(_)) {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
@@ -81,7 +78,7 @@ impl Catalogue {
         let mut collisions = 0;
         loop {
             match self.ingest_once(node, batch).await {
-                Err(error) if error.is_collision() && collisions < COLLISIONS => collisions += 1,
+                Err(error) if collisions < COLLISIONS && self.may_try_again(&error) => collisions += 1,
                 // Not this row's fault: the sender is to try again.
                 Err(Error::Refused(error)) if Error::Refused(error.clone()).is_collision() => return Err(Error::Unavailable(error)),
                 other => return other,

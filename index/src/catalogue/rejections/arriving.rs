@@ -42,7 +42,7 @@ impl InForce {
     }
 }
 
-/// PostgreSQL would plan each statement with a list of keys anew, which takes longer than to run it. A plan that is made once is made for indexes, whatever the
+/// PostgreSQL would plan each statement with a list of keys anew, which takes longer than to run it. A plan that is made here is made for indexes, whatever the
 /// tables hold by then.
 const BY_KEYS: &str = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
 
