@@ -246,12 +246,12 @@ impl HotStore {
 
     /// Opens the file of an object of that length and reads its first chunk; an object that fits into a buffer costs one trip to the disk in all.
     pub async fn read(&self, object: ObjectId, length: u64) -> io::Result<DataSetReader> {
-        DataSetReader::open(self.path(object), length, None, self.reading().clone()).await
+        self.read_on(object, length, None).await
     }
 
-    /// The same of a file whose first bytes are in memory still: nothing is read for them.
-    pub(crate) async fn read_on(&self, object: ObjectId, length: u64, first: Bytes) -> io::Result<DataSetReader> {
-        DataSetReader::open(self.path(object), length, Some(first), self.reading().clone()).await
+    /// The same of a file whose first bytes may be in memory still: nothing is read for them then.
+    pub(crate) async fn read_on(&self, object: ObjectId, length: u64, first: Option<Bytes>) -> io::Result<DataSetReader> {
+        DataSetReader::open(self.path(object), length, first, self.reading().clone()).await
     }
 
     /// Whether the file of an object is there with its length. Blocks.

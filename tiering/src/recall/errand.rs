@@ -157,11 +157,7 @@ impl Errand {
     /// Opens the hot file of an instance, and reads the beginning of it unless it is in memory still. None if it is not there.
     async fn open_hot(&self, index: usize, memory: Option<Bytes>) -> Option<DataSetReader> {
         let located = self.instance(index)?;
-        let opened = match memory {
-            Some(bytes) => self.node.hot.read_on(located.object, located.length, bytes).await,
-            None => self.node.hot.read(located.object, located.length).await,
-        };
-        match opened {
+        match self.node.hot.read_on(located.object, located.length, memory).await {
             Ok(reader) => Some(reader),
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {

@@ -31,9 +31,9 @@ pub struct Loaded {
 impl Catalogue {
     /// Puts parts on record, in one transaction. Objects that are on record already stay what they are.
     pub async fn rebuild_load(&self, node: NodeId, parts: &[RebuiltPart]) -> Result<Loaded> {
-        // Other nodes decide about patients while this one meets what lies on its disk.
         let objects = parts.iter().flat_map(|part| &part.objects);
         let kinds = self.kinds(objects.map(|object| &object.arrival)).await?;
+        // Other nodes decide about patients while this one meets what lies on its disk.
         let mut connection = rejections::begin_shared(self).await?;
         let now = now(&mut connection).await?;
         let mut loaded = Loaded::default();
