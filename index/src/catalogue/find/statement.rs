@@ -100,12 +100,16 @@ impl Statement {
         }
     }
 
-    /// Of several. One alone is compared instead: how many a list will have PostgreSQL does not know when it plans, and so it plans a statement with a list anew each
-    /// time, which takes longer than to run it.
+    /// Of several; one alone is compared instead. PostgreSQL plans a statement anew each time, which takes longer than to run it, if its plan depends on how long a list is. How long
+    /// one is that it reads with a SELECT it does not know, so the plan is kept.
     fn in_list(&mut self, list: Bind) -> &mut Statement {
-        self.pick(" IN (SELECT value FROM json_each(", " = ANY (")
+        let end = match &list {
+            Bind::Ids(_) => ")::bigint[])",
+            _ => ")::text[])",
+        };
+        self.pick(" IN (SELECT value FROM json_each(", " = ANY ((SELECT ")
             .bind(list)
-            .pick("))", ")")
+            .pick("))", end)
     }
 
     fn bind(&mut self, value: Bind) -> &mut Statement {
