@@ -77,7 +77,8 @@ pub(crate) async fn a_catalogue_that_is_copied_while_it_changes_is_equal_and_tak
         })
     };
     let mut copy = begin(&source, &target).await.unwrap();
-    let first = copy.catch_up(&mut quiet).await.unwrap();
+    copy.catch_up(&mut quiet).await.unwrap();
+    let first = copy.compare(&mut quiet).await.unwrap();
     assert!(first.rows > 1400, "{first:?}");
     assert_eq!(source.copy_standing().await.unwrap(), CopyStanding::InUse);
     let incomplete = target.open().await;
@@ -142,7 +143,8 @@ pub(crate) async fn a_copy_that_was_interrupted_goes_on(target: Database) {
         let limit = Duration::from_millis(u64::from(attempt) * 20);
         let catching_up = async {
             let mut copy = begin(&source, &target).await.unwrap();
-            copy.catch_up(&mut quiet).await.unwrap()
+            copy.catch_up(&mut quiet).await.unwrap();
+            copy.compare(&mut quiet).await.unwrap()
         };
         // Dropped wherever it is.
         if let Ok(report) = tokio::time::timeout(limit, catching_up).await {
@@ -152,12 +154,12 @@ pub(crate) async fn a_copy_that_was_interrupted_goes_on(target: Database) {
     }
     let report = ended.unwrap();
     let mut copy = begin(&source, &target).await.unwrap();
-    assert_eq!(copy.catch_up(&mut quiet).await.unwrap().rows, report.rows);
+    assert_eq!(copy.compare(&mut quiet).await.unwrap().rows, report.rows);
     // A row that differs is found, and the target cannot be used.
     target
         .run("", "UPDATE objects SET sha256 = decode(repeat('00', 32), 'hex') WHERE id = 7")
         .await;
-    let differs = copy.catch_up(&mut quiet).await;
+    let differs = copy.compare(&mut quiet).await;
     assert!(
         matches!(&differs, Err(CopyError::Differs { table, .. }) if table == "objects"),
         "{differs:?}"

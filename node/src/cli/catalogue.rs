@@ -58,11 +58,11 @@ async fn copy(config: &Config, source: &Catalogue, url: &str, bar: &ProgressBar)
     };
     let clock = serve::clock();
     let mut copy = CatalogueCopy::begin(source, url, clock.now()).await?;
-    let report = copy.catch_up(&mut show).await?;
+    copy.catch_up(&mut show).await?;
     let data_dir = config.archive.data_dir.clone();
     match tokio::task::spawn_blocking(move || DataDir::open(&data_dir)).await? {
         Ok(_alone) => Ok((copy.hand_over(clock.now(), &mut show).await?, true)),
-        Err(ArchiveError::Locked(_)) => Ok((report, false)),
+        Err(ArchiveError::Locked(_)) => Ok((copy.compare(&mut show).await?, false)),
         Err(error) => Err(error.into()),
     }
 }

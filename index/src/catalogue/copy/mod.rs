@@ -3,8 +3,8 @@
 //! # Mechanics
 //! Triggers in the source log the key of every row that changes ([`source`]). The tables are copied in pages by primary key, into a target without
 //! indexes and constraints ([`target`]), then what the log names is copied again, as it is then, until little is left. The last round and the comparison
-//! of every row of every table happen in one read transaction of the source: the target is then equal to it as of one moment. Handing over, with the
-//! node stopped, closes the source, does that once more, and gives the target its indexes and constraints, which PostgreSQL checks.
+//! of every row of every table happen in one read transaction of the source ([`CatalogueCopy::compare`]): the target is then equal to it as of one moment. Handing over, with the
+//! node stopped, closes the source, does that, and gives the target its indexes and constraints, which PostgreSQL checks.
 //!
 //! # Invariants
 //! - Nobody can use the target before it is complete, nor the source from when it was closed: no moment has two catalogues in use.
@@ -124,8 +124,8 @@ impl CatalogueCopy {
         })
     }
 
-    /// Copies until the target is equal to the source as of one moment, and compares every row. The source goes on to be used.
-    pub async fn catch_up(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
+    /// Copies until little is left. The source goes on to be used.
+    pub async fn catch_up(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<()> {
         self.copy_tables(show).await?;
         for _ in 0..ROUNDS {
             let mut reader = limited(self.source.readers.acquire()).await?;
@@ -138,13 +138,13 @@ impl CatalogueCopy {
                 break;
             }
         }
-        self.last_round(show).await
+        Ok(())
     }
 
-    /// Hands over: the source is closed, and the target may be used when this returns. The caller sees to it that no node uses the source meanwhile.
+    /// After [`CatalogueCopy::catch_up`] hands over: the source is closed, and the target may be used when this returns. The caller sees to it that no node uses the source meanwhile.
     pub async fn hand_over(mut self, now: Timestamp, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
         source::close(&self.source, now).await?;
-        let report = self.last_round(show).await?;
+        let report = self.compare(show).await?;
         show(CopyProgress {
             stage: CopyStage::Indexes,
             done: 0,
@@ -188,18 +188,16 @@ impl CatalogueCopy {
             of += source::rows(&mut reader, table).await?;
         }
         for table in &self.tables {
-            let mut after = target::last_key(&mut self.target, table).await?;
-            let mut more = true;
-            while more {
+            let after = target::last_key(&mut self.target, table).await?;
+            let mut page = source::page(&mut reader, table, after.as_deref()).await?;
+            while !page.is_empty() {
                 let mut transaction = limited(self.target.begin()).await?;
                 let mut rows = 0;
-                while more && rows < STEP {
-                    let page = source::page(&mut reader, table, after.as_deref()).await?;
-                    more = page.len() == source::PAGE;
-                    target::load(&mut transaction, table, &page).await?;
+                while !page.is_empty() && rows < STEP {
                     rows += page.len();
-                    let key = |row: &Vec<value::Value>| table.key.iter().filter_map(|&place| row.get(place).cloned()).collect();
-                    after = page.last().map(key).or(after);
+                    // Both databases work at the same time.
+                    let next = source::page_after(&mut reader, table, &page);
+                    (page, ()) = tokio::try_join!(next, target::load(&mut transaction, table, &page))?;
                 }
                 limited(transaction.commit()).await?;
                 done += rows as u64;
@@ -239,8 +237,8 @@ impl CatalogueCopy {
         Ok(())
     }
 
-    /// Makes the target equal to the source as of one moment, and compares.
-    async fn last_round(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
+    /// Makes the target equal to the source as of one moment, and compares every row. The source goes on to be used.
+    pub async fn compare(&mut self, show: &mut (dyn FnMut(CopyProgress) + Send)) -> Result<CopyReport> {
         let source = self.source.clone();
         let mut moment = limited(source.readers.begin()).await?;
         let last = source::last_change(&mut moment).await?;
@@ -249,23 +247,22 @@ impl CatalogueCopy {
             changes: self.changes,
             ..CopyReport::default()
         };
-        let (mut done, mut of) = (0u64, 0);
+        let (mut done, mut of) = (0, 0);
         for table in &self.tables {
-            of += 2 * source::rows(&mut moment, table).await?;
+            of += source::rows(&mut moment, table).await?;
         }
-        let mut step = || {
-            done += 1;
-            if done.is_multiple_of(10_000) {
+        for table in &self.tables {
+            let mut step = |rows| {
                 show(CopyProgress {
                     stage: CopyStage::Comparing,
-                    done,
+                    done: done + rows,
                     of,
                 });
-            }
-        };
-        for table in &self.tables {
-            let here: Content = source::content(&mut moment, table, &mut step).await?;
-            let there = target::content(&mut self.target, table, &mut step).await?;
+            };
+            let here = source::content(&mut moment, table, &mut step);
+            let there = target::content(&mut self.target, table);
+            let (here, there): (Content, Content) = tokio::try_join!(here, there)?;
+            done += here.rows;
             if here != there {
                 return Err(CopyError::Differs {
                     table: table.name.clone(),

@@ -17,7 +17,7 @@ use super::value::{Content, Value};
 use crate::model::Timestamp;
 
 /// Rows that are read in one go: a header takes 64 KB at most.
-pub(super) const PAGE: usize = 500;
+const PAGE: usize = 500;
 
 /// A row of `copies`.
 #[derive(Clone, sqlx::FromRow, Debug)]
@@ -119,6 +119,17 @@ pub(super) async fn page(source: &mut SqliteConnection, table: &Table, after: Op
     rows.iter().map(|row| read(row, table.columns.len())).collect()
 }
 
+/// The rows after a page; none if it was not full.
+pub(super) async fn page_after(source: &mut SqliteConnection, table: &Table, page: &[Vec<Value>]) -> Result<Vec<Vec<Value>>> {
+    match page.last() {
+        Some(last) if page.len() == PAGE => {
+            let key: Vec<Value> = table.key.iter().filter_map(|&place| last.get(place).cloned()).collect();
+            self::page(source, table, Some(&key)).await
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// The last entry of the log, 0 for none.
 pub(super) async fn last_change(source: &mut SqliteConnection) -> Result<i64> {
     let sql = "SELECT coalesce(max(id), 0) FROM copy_changes";
@@ -189,14 +200,16 @@ pub(super) async fn rows(source: &mut SqliteConnection, table: &Table) -> Result
     Ok(u64::try_from(rows).unwrap_or(0))
 }
 
-/// Reads a whole table.
-pub(super) async fn content(source: &mut SqliteConnection, table: &Table, step: &mut dyn FnMut()) -> Result<Content> {
+/// Reads a whole table, and says now and then how many rows it has read.
+pub(super) async fn content(source: &mut SqliteConnection, table: &Table, step: &mut (dyn FnMut(u64) + Send)) -> Result<Content> {
     let sql = format!("SELECT {} FROM {}", table.list(), table.name);
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(source);
     let mut content = Content::default();
     while let Some(row) = limited(rows.try_next()).await? {
         content.add(&read(&row, table.columns.len())?);
-        step();
+        if content.rows.is_multiple_of(10_000) {
+            step(content.rows);
+        }
     }
     Ok(content)
 }

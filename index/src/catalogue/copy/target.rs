@@ -115,7 +115,7 @@ pub(super) async fn remove(target: &mut PgConnection, table: &Table, keys: &[Vec
 }
 
 /// Reads a whole table.
-pub(super) async fn content(target: &mut PgConnection, table: &Table, step: &mut dyn FnMut()) -> Result<Content> {
+pub(super) async fn content(target: &mut PgConnection, table: &Table) -> Result<Content> {
     let sql = format!("SELECT {} FROM {}", table.list(), table.name);
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(target);
     let mut content = Content::default();
@@ -125,7 +125,6 @@ pub(super) async fn content(target: &mut PgConnection, table: &Table, step: &mut
             .map(|(position, column)| Value::of_postgres(&row, position, column.kind))
             .collect::<sqlx::Result<_>>()?;
         content.add(&row);
-        step();
     }
     Ok(content)
 }
