@@ -109,10 +109,6 @@ impl Buffer {
         Ok(())
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes().len() >= self.size
-    }
-
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
@@ -149,13 +145,13 @@ mod tests {
         let mut taken: Vec<Buffer> = (0..LARGE_AT_ONCE + 2).map(|_| buffers.take()).collect();
         assert_eq!(taken.iter().filter(|buffer| buffer.size == LARGE).count(), LARGE_AT_ONCE);
         let rest = taken[0].fill(&[1; 10]);
-        assert_eq!((rest.len(), taken[0].bytes().len(), taken[0].is_full()), (0, 10, false));
+        assert_eq!((rest.len(), taken[0].bytes().len()), (0, 10));
         taken.clear();
         assert_eq!(buffers.shared.spare.lock().unwrap().len(), SPARE);
         let mut again = buffers.take();
         assert_eq!((again.size, again.bytes().len()), (LARGE, 0));
         assert_eq!(again.fill(&[0; LARGE + 5]).len(), 5);
-        assert!(again.is_full());
+        assert_eq!(again.fill(&[0]).len(), 1, "it is full");
         assert_eq!(again.bytes().as_ptr().align_offset(BLOCK), 0);
     }
 

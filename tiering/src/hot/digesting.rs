@@ -28,11 +28,6 @@ impl Digesting {
         }
     }
 
-    /// Whether all of its bytes have come.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.got >= self.length
-    }
-
     /// The next bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.got = self.got.saturating_add(bytes.len() as u64);

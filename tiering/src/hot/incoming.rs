@@ -1,10 +1,7 @@
 //! An object that is being received: hashed, scanned and written as its bytes pass.
 //!
 //! # Mechanics
-//! A fragment is scanned and hashed where it arrives, while it is in the processor's cache, and gathers in a [`Buffer`]. A full one
-//! goes to a blocking thread that writes it while the next one fills: two buffers an association, whatever the object's size, and whoever brings bytes faster
-//! than the disk takes them waits. The file is made with the first full buffer, so an object that fits into one, nearly every slice, costs one trip to a
-//! blocking thread in all.
+//! A fragment is scanned and hashed where it arrives, while it is in the processor's cache, and written as [`Filling`] does.
 
 use bytes::Bytes;
 use filmroom_index::clock::Clock;
@@ -12,9 +9,9 @@ use filmroom_index::header::{Header, Scanner};
 use filmroom_index::model::{Digest, Encoding, ObjectId, Timestamp, transfer_syntax};
 use filmroom_index::part10::FileMeta;
 use sha2::{Digest as _, Sha256};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking, yield_now};
+use tokio::task::{spawn_blocking, yield_now};
 
-use super::buffers::Buffer;
+use super::filling::{Filling, lost};
 use super::{HotStore, Staged};
 use crate::approach::Announced;
 use crate::error::StoreError;
@@ -33,20 +30,7 @@ pub struct Incoming {
     at_once: usize,
     sha256: Sha256,
     crc32: crc32fast::Hasher,
-    /// The end of the file as it has come so far
-    buffer: Buffer,
-    file: Writing,
-}
-
-/// Who has the file.
-#[derive(Debug)]
-enum Writing {
-    /// Nobody; there is none before the first buffer is full.
-    Idle(Option<Staged>),
-    /// A blocking thread.
-    Busy(JoinHandle<Result<Staged, StoreError>>),
-    /// It failed; the file is gone.
-    Failed,
+    file: Filling,
 }
 
 /// An object whose last byte has come: whole, hashed, flushed, still in `incoming/`. Dropped, it deletes its file.
@@ -79,9 +63,10 @@ impl Incoming {
         buffer.fill(&preface);
         let mut crc32 = crc32fast::Hasher::new();
         crc32.update(&preface);
+        let object = ObjectId::new(clock.now());
         Incoming {
             hot: hot.clone(),
-            object: ObjectId::new(clock.now()),
+            object,
             scanner: Scanner::new(&meta.transfer_syntax),
             at_once: match transfer_syntax::encoding(&meta.transfer_syntax) {
                 Encoding::DeflatedExplicitLittle => DEFLATED,
@@ -91,8 +76,7 @@ impl Incoming {
             clock: clock.clone(),
             sha256: Sha256::new(),
             crc32,
-            buffer,
-            file: Writing::Idle(None),
+            file: Filling::new(hot, object, Staged::create, hot.buffers(), buffer),
         }
     }
 
@@ -112,21 +96,7 @@ impl Incoming {
         }
         self.sha256.update(fragment);
         self.crc32.update(fragment);
-        let mut rest = fragment;
-        while !rest.is_empty() {
-            rest = self.buffer.fill(rest);
-            if self.buffer.is_full() {
-                let staged = self.idle().await?;
-                let (hot, object) = (self.hot.clone(), self.object);
-                let full = std::mem::replace(&mut self.buffer, hot.buffers().take());
-                self.file = Writing::Busy(spawn_blocking(move || {
-                    let mut staged = begun(&hot, object, staged)?;
-                    staged.write(full.bytes())?;
-                    Ok(staged)
-                }));
-            }
-        }
-        Ok(())
+        self.file.append(fragment).await
     }
 
     /// The last byte has come: checks that the data set is whole, flushes the file.
@@ -134,16 +104,12 @@ impl Incoming {
         self.end().await.inspect_err(StoreError::count)
     }
 
-    async fn end(mut self) -> Result<Received, StoreError> {
-        let staged = self.idle().await?;
+    async fn end(self) -> Result<Received, StoreError> {
+        let filled = self.file.end().await?;
         let header = self.scanner.finish()?;
         let announced = self.hot.flushing().announce();
-        let (hot, object, last) = (self.hot, self.object, self.buffer);
         let finish = move || {
-            let mut staged = begun(&hot, object, staged)?;
-            staged.write(last.bytes())?;
-            drop(last);
-            drop(staged.sync()?);
+            let (staged, _) = filled.flush()?;
             fail::fail_point!("incoming::after_fdatasync");
             Ok::<Staged, StoreError>(staged)
         };
@@ -159,36 +125,6 @@ impl Incoming {
             staged,
             announced,
         })
-    }
-
-    /// Waits for the blocking thread. Cancel-safe: the thread's handle stays here until it has answered.
-    async fn idle(&mut self) -> Result<Option<Staged>, StoreError> {
-        if let Writing::Busy(thread) = &mut self.file {
-            let answer = thread.await.map_err(lost);
-            self.file = Writing::Failed;
-            return answer?.map(Some);
-        }
-        match std::mem::replace(&mut self.file, Writing::Failed) {
-            Writing::Idle(staged) => Ok(staged),
-            Writing::Busy(_) | Writing::Failed => Err(std::io::Error::other("written to after it failed").into()),
-        }
-    }
-}
-
-/// The file, made if it is not there yet. Blocks.
-fn begun(hot: &HotStore, object: ObjectId, staged: Option<Staged>) -> Result<Staged, StoreError> {
-    match staged {
-        Some(staged) => Ok(staged),
-        None => Staged::create(hot, object),
-    }
-}
-
-/// A blocking thread did not answer: the runtime stops, or it panicked.
-fn lost(error: JoinError) -> StoreError {
-    if error.is_cancelled() {
-        StoreError::Stopping
-    } else {
-        StoreError::Disk(std::io::Error::other(error))
     }
 }
 

@@ -1,51 +1,43 @@
-//! A file that comes back out of a pack, on its way to its place.
-//!
-//! # Mechanics
-//! Its bytes gather in a [`Buffer`] and are written when that is full. The last of them are written where the file is flushed, so that several files do both at
-//! once; one that fits into its buffer, nearly every slice, is sent from there and not read again.
+//! A file that comes back out of a pack, on its way to its place: its bytes are written as [`Filling`] does, and flushed by whom they are given to, so that several
+//! files do that at once. One that fits into its buffer, nearly every slice, is sent from there and not read again.
 
 use bytes::Bytes;
 use filmroom_index::model::ObjectId;
 
-use super::buffers::Buffer;
+use super::filling::{Filled, Filling};
 use super::{HotStore, Staged};
 use crate::error::StoreError;
 
-/// A file in `incoming/` that is not complete. Dropped, it deletes itself. Its functions block.
+/// A file in `incoming/` that is not complete. Dropped, it deletes itself.
 #[derive(Debug)]
-pub(crate) struct Recalled {
-    hot: HotStore,
-    staged: Staged,
-    /// The end of the file as it has come so far
-    buffer: Buffer,
+pub(crate) struct Recalling(Filling);
+
+/// One of which all bytes have come. Dropped, it deletes itself.
+#[derive(Debug)]
+pub(crate) struct Recalled(Filled);
+
+impl Recalling {
+    /// A file that will have so many bytes.
+    pub(crate) fn new(hot: &HotStore, object: ObjectId, length: u64) -> Recalling {
+        let buffers = hot.reading();
+        Recalling(Filling::new(hot, object, Staged::recall, buffers, buffers.take_for(length)))
+    }
+
+    /// Appends. Refused when the disk is at its reserve. Cancelled, it has to be dropped: some of the bytes may be missing.
+    pub(crate) async fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.0.append(bytes).await
+    }
+
+    /// No more bytes come.
+    pub(crate) async fn end(self) -> Result<Recalled, StoreError> {
+        self.0.end().await.map(Recalled)
+    }
 }
 
 impl Recalled {
-    /// Makes the file, which will have so many bytes. Refused when the disk is at its reserve.
-    pub(crate) fn create(hot: &HotStore, object: ObjectId, length: u64) -> Result<Recalled, StoreError> {
-        Ok(Recalled {
-            hot: hot.clone(),
-            staged: Staged::recall(hot, object)?,
-            buffer: hot.reading().take_for(length),
-        })
-    }
-
-    /// Appends.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut rest = self.buffer.fill(bytes);
-        while !rest.is_empty() {
-            self.staged.write(self.buffer.bytes())?;
-            self.buffer = self.hot.reading().take();
-            rest = self.buffer.fill(rest);
-        }
-        Ok(())
-    }
-
-    /// Writes what is left and flushes the file. With it comes all that is in it, if that is in memory.
-    pub(crate) fn finish(mut self) -> Result<(Staged, Option<Bytes>), StoreError> {
-        let fitted = self.staged.length() == 0;
-        self.staged.write(self.buffer.bytes())?;
-        drop(self.staged.sync()?);
-        Ok((self.staged, fitted.then(|| Bytes::from_owner(self.buffer))))
+    /// Writes what is left and flushes the file. With it comes all that is in it, if that is in memory. Blocks.
+    pub(crate) fn flush(self) -> Result<(Staged, Option<Bytes>), StoreError> {
+        let (staged, buffer) = self.0.flush()?;
+        Ok((staged, buffer.map(Bytes::from_owner)))
     }
 }

@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::flight::{Flight, Passenger, Wanted};
-use super::landing::{Destination, Gone, Landing};
+use super::landing::{Arriving, Destination};
+use super::settling::{Gone, Settling};
 use super::source::{Source, stopping};
 use crate::archive::Inner;
 use crate::error::RetrieveError;
@@ -122,7 +123,7 @@ async fn fly(node: Arc<Inner>, flight: Arc<Flight>, probe: bool) {
     }
     let mut crossing = Crossing {
         source: Source::new(Arc::clone(node), Arc::clone(flight)),
-        landing: None,
+        settling: None,
         rooms: Arc::new(Semaphore::new(ROOMS)),
         node: Arc::clone(node),
         flight: Arc::clone(flight),
@@ -153,15 +154,15 @@ impl Drop for Ending {
 }
 
 fn lost() -> RetrieveError {
-    RetrieveError::Local("the thread that writes recalled files is gone".to_owned())
+    RetrieveError::Local("who writes recalled files is gone".to_owned())
 }
 
 struct Crossing {
     node: Arc<Inner>,
     flight: Arc<Flight>,
     source: Source,
-    /// Only while bytes come: a flight that waits for its place, or for room, holds no thread.
-    landing: Option<Landing>,
+    /// Only while something comes
+    settling: Option<Settling>,
     /// One for each spooled instance that may wait
     rooms: Arc<Semaphore>,
 }
@@ -190,25 +191,24 @@ impl Crossing {
 
     /// Reads one instance. Left in the middle when nobody waits for it any more.
     async fn bring(&mut self, wanted: Wanted, to: Destination) -> Result<(), RetrieveError> {
-        let start = || Landing::start(Arc::clone(&self.node), Arc::clone(&self.flight));
-        let landing = self.landing.get_or_insert_with(start);
-        landing.begin(wanted, to).await.map_err(|Gone| lost())?;
+        let mut arriving = Arriving::begin(&self.node, wanted, to).await;
         let mut left = wanted.length;
         while left > 0 {
             if self.flight.abandon(&wanted) {
-                return landing.drop_current().await.map_err(|Gone| lost());
+                return Ok(());
             }
             let chunk = self.source.chunk(left).await?;
             left -= chunk.len() as u64;
-            landing.bytes(chunk).await.map_err(|Gone| lost())?;
+            arriving.absorb(chunk).await;
         }
-        Ok(())
+        let settling = self.settling.get_or_insert_with(|| Settling::start(&self.node, &self.flight));
+        arriving.land(&self.node, &self.flight, settling).await.map_err(|Gone| lost())
     }
 
     /// Waits until everything that has come is answered.
     async fn land(&mut self) -> Result<(), RetrieveError> {
-        match self.landing.take() {
-            Some(landing) => landing.finish().await.map_err(|Gone| lost()),
+        match self.settling.take() {
+            Some(settling) => settling.finish().await.map_err(|Gone| lost()),
             None => Ok(()),
         }
     }

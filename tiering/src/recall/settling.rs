@@ -17,7 +17,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::budget::Reservation;
 use super::flight::{Event, Flight, Wanted};
-use super::landing::Gone;
 use crate::archive::Inner;
 use crate::error::{RetrieveError, StoreError};
 use crate::hot::{Recalled, Staged};
@@ -30,6 +29,9 @@ const BATCH: usize = 64;
 
 /// How long the catalogue may take to record a batch.
 const RECORDING: Duration = Duration::from_secs(10);
+
+/// Who gives files their place is gone, which only a panic or the end of the runtime explains.
+pub(super) struct Gone;
 
 /// The way to the hot store of what a flight brings.
 pub(super) struct Settling {
@@ -65,15 +67,15 @@ impl AsRef<[u8]> for InMemory {
 
 impl Settling {
     /// Must be called on a Tokio runtime.
-    pub(super) fn start(node: Arc<Inner>, flight: Arc<Flight>) -> Settling {
+    pub(super) fn start(node: &Arc<Inner>, flight: &Arc<Flight>) -> Settling {
         let (queue, flushing) = mpsc::channel(BATCH);
         let settler = Settler {
-            node: Arc::clone(&node),
-            flight,
+            node: Arc::clone(node),
+            flight: Arc::clone(flight),
             unrecorded: Vec::new(),
         };
         Settling {
-            node,
+            node: Arc::clone(node),
             flushes: Arc::new(Semaphore::new(FLUSHES)),
             queue,
             task: tokio::spawn(settler.run(flushing)),
@@ -85,7 +87,7 @@ impl Settling {
         let turn = Arc::clone(&self.flushes).acquire_owned().await.map_err(|_| Gone)?;
         let room = Arc::clone(&self.node.recalls.memory).try_acquire_owned().ok();
         let flush = move || {
-            let (staged, bytes) = file.finish()?;
+            let (staged, bytes) = file.flush()?;
             drop(turn);
             let memory = bytes
                 .zip(room)
