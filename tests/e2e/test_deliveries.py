@@ -123,7 +123,8 @@ def test_a_deep_archived_study_is_refused_with_the_time_and_comes_when_asked_aga
         ready = ready_at(comment, 4, "ask again")
         assert 11 * HOUR < ready - asked < 13 * HOUR
         assert viewer.commands == [] and site.deliveries() == []
-        wait_until(site.accepted, "the restore is asked for", timeout=30)
+        # What is recorded after the clock was turned would count from the later hour.
+        wait_until(lambda: site.on_record("restoring"), "the restore is on record", timeout=30)
         emulator.advance(seconds=int(ready - emulator.now()) + 120)
         wait_until(lambda: site.move(viewer, study)[0] == 0x0000, "the study", timeout=60)
         assert_exactly_once(viewer, images)
