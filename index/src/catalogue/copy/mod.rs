@@ -23,6 +23,7 @@ use super::database::{Sqlite, fetch_optional, limited};
 use crate::model::Timestamp;
 use source::{COPY_ROW, CopyRow};
 use table::Table;
+use target::Loading;
 use value::Content;
 
 mod source;
@@ -192,13 +193,15 @@ impl CatalogueCopy {
             let mut page = source::page(&mut reader, table, after.as_deref()).await?;
             while !page.is_empty() {
                 let mut transaction = limited(self.target.begin()).await?;
+                let mut loading = Loading::begin(&mut transaction, table).await?;
                 let mut rows = 0;
                 while !page.is_empty() && rows < STEP {
                     rows += page.len();
                     // Both databases work at the same time.
                     let next = source::page_after(&mut reader, table, &page);
-                    (page, ()) = tokio::try_join!(next, target::load(&mut transaction, table, &page))?;
+                    (page, ()) = tokio::try_join!(next, loading.append(&page))?;
                 }
+                loading.end().await?;
                 limited(transaction.commit()).await?;
                 done += rows as u64;
                 show(CopyProgress {

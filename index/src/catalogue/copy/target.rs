@@ -2,7 +2,7 @@
 //! order and fast; with them again at the end, when they are true.
 
 use futures::TryStreamExt;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgCopyIn, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::super::database::limited;
 use super::super::{Error, Result};
-use super::table::Table;
+use super::table::{Kind, Table};
 use super::value::{Content, Value};
 use crate::model::Timestamp;
 
@@ -76,21 +76,45 @@ pub(super) async fn load(target: &mut PgConnection, table: &Table, rows: &[Vec<V
     if rows.is_empty() {
         return Ok(());
     }
-    let mut lines = String::new();
-    for row in rows {
-        for (position, (value, column)) in row.iter().zip(&table.columns).enumerate() {
-            if position > 0 {
-                lines.push('\t');
-            }
-            value.copy_into(column.kind, &mut lines);
-        }
-        lines.push('\n');
+    let mut loading = Loading::begin(target, table).await?;
+    loading.append(rows).await?;
+    loading.end().await
+}
+
+/// Rows that are appended to a table a page at a time. Its beginning and its end are trips to the server, and the end waits for what came before it to be acknowledged.
+pub(super) struct Loading<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
+    kinds: Vec<Kind>,
+}
+
+impl<'c> Loading<'c> {
+    pub(super) async fn begin(target: &'c mut PgConnection, table: &Table) -> Result<Loading<'c>> {
+        let sql = format!("COPY {} ({}) FROM STDIN", table.name, table.list());
+        Ok(Loading {
+            copy: limited(target.copy_in_raw(&sql)).await?,
+            kinds: table.columns.iter().map(|column| column.kind).collect(),
+        })
     }
-    let sql = format!("COPY {} ({}) FROM STDIN", table.name, table.list());
-    let mut copy = limited(target.copy_in_raw(&sql)).await?;
-    limited(copy.send(lines.into_bytes())).await?;
-    limited(copy.finish()).await?;
-    Ok(())
+
+    pub(super) async fn append(&mut self, rows: &[Vec<Value>]) -> Result<()> {
+        let mut lines = String::new();
+        for row in rows {
+            for (position, (value, kind)) in row.iter().zip(&self.kinds).enumerate() {
+                if position > 0 {
+                    lines.push('\t');
+                }
+                value.copy_into(*kind, &mut lines);
+            }
+            lines.push('\n');
+        }
+        limited(self.copy.send(lines.into_bytes())).await?;
+        Ok(())
+    }
+
+    pub(super) async fn end(self) -> Result<()> {
+        limited(self.copy.finish()).await?;
+        Ok(())
+    }
 }
 
 /// Removes the rows with these keys.
