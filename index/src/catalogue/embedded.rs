@@ -3,8 +3,7 @@
 //! # Mechanics
 //! Who writes has the connection until his transaction ends; who waits gets it in the order of asking. These are kept beside the pool of the readers, not in it: a
 //! pool asks a connection that comes back whether it still lives, which costs the next in line a trip to SQLite's thread. Such a trip, there and back, costs as
-//! much as a small statement; where that counts, BEGIN goes with the first statements of a transaction ([`Single::hold`]) and COMMIT with the last
-//! ([`Turn::end_with`]).
+//! much as a small statement; where that counts, BEGIN goes with the first statements of a transaction ([`Single::hold`]).
 //!
 //! # Invariants
 //! - A transaction that is dropped without COMMIT is rolled back before anybody else has the connection.
@@ -152,17 +151,15 @@ impl Turn {
     }
 
     /// Runs the last statements; of a transaction, the last is COMMIT.
-    pub(super) async fn end_with(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
+    async fn end_with(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
         let rows = self.run(text, query).await?;
         self.slot.open = false;
         Ok(rows)
     }
 
-    /// Makes it durable, if that is not done.
+    /// Makes it durable.
     pub(super) async fn commit(mut self) -> Result<()> {
-        if self.slot.open {
-            self.end_with("COMMIT", sqlx::query("COMMIT")).await?;
-        }
+        self.end_with("COMMIT", sqlx::query("COMMIT")).await?;
         Ok(())
     }
 }

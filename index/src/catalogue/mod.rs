@@ -75,6 +75,7 @@ pub use audit_export::Horizon;
 pub use copy::{CatalogueCopy, CopyError, CopyProgress, CopyReport, CopyStage, CopyStanding};
 pub use database::{Postgres, Sqlite};
 pub use error::{Error, Result};
+pub use ingest::Prepared;
 pub use journal::JOURNAL_VERSION;
 pub use migration::MIGRATION_ATTEMPTS;
 pub use quarantine::IssuerOf;

@@ -121,7 +121,8 @@ fn main() {
             one_uid_several_times_in_a_batch_is_judged_in_order,
             a_poisoned_row_fails_alone,
             no_text_makes_a_row_that_cannot_be_stored,
-            an_interrupted_ingest_can_be_repeated;
+            an_interrupted_ingest_can_be_repeated,
+            what_is_prepared_is_known_when_it_is_committed_and_leaves_nothing_when_it_is_dropped;
         holders:
             counts_and_lists_follow_what_is_served,
             without_a_patient_id_every_study_is_a_patient_of_its_own,

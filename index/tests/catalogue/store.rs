@@ -342,3 +342,20 @@ pub(crate) async fn an_interrupted_ingest_can_be_repeated(database: Database) {
     assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 20);
     database.counts_are_right().await;
 }
+
+pub(crate) async fn what_is_prepared_is_known_when_it_is_committed_and_leaves_nothing_when_it_is_dropped(database: Database) {
+    let catalogue = database.open().await;
+    let batch: Vec<Arrival> = (1..=3).map(|instance| slice(1, 1, instance)).collect();
+    let prepared = catalogue.prepare(node(1), &batch).await.unwrap();
+    assert_eq!(served(&catalogue, &batch[0]).await, None, "not committed");
+    drop(prepared);
+    assert_eq!(store(&catalogue, &batch[1]).await, Outcome::Served, "the next has its turn");
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 1);
+    let prepared = catalogue.prepare(node(1), &batch).await.unwrap();
+    assert_eq!(
+        prepared.commit().await.unwrap(),
+        [Outcome::Served, Outcome::Served, Outcome::Served]
+    );
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 3);
+    database.counts_are_right().await;
+}

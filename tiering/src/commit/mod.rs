@@ -1,14 +1,16 @@
 //! The committer: durability paid once for many.
 //!
 //! # Mechanics
-//! Two threads a node, and what is durable passes from one to the other. The first takes whatever queued while it was busy, renames it into place
-//! and flushes each directory once ([`place`]); the second takes whatever was placed while it was busy, commits it to the catalogue in one transaction, and
-//! wakes the senders ([`record`]). Both wait for what is certain to queue in a moment ([`Approach`](crate::approach)). So the disk and the catalogue work at the same time, each on a batch. They are threads, not tasks, because half of what they do
-//! is to wait for the disk, and each trip to another thread would cost as much as a statement. One version of a SOP Instance UID at a time: a second one waits
-//! until the first is on record. A resend of bytes that are kept already is answered without a rename.
+//! Two threads a node. The first takes whatever queued while it was busy, and what comes in while it has to wait for a file anyway ([`Approach`](crate::approach)); it
+//! waits until the files are flushed, renames them into place and flushes each directory once ([`place`]). The second writes the rows of the same batch at the same time, in one transaction; it commits when the first has told it that every file lies
+//! durable under its name, and wakes the senders ([`record`]). So neither the disk nor the catalogue waits for the other but at the end, and while one batch is
+//! committed the files of the next one get their names. A batch waits for its slowest file, but the transaction only for a while: then, or when a file failed, it is rolled
+//! back, and what has its name is recorded anew. They are threads, not tasks, because half of what they do is to wait for the disk, and each trip to another thread would cost as much as a statement.
+//! One version of a SOP Instance UID at a time: a second one waits until the first is on record. A resend of bytes that are kept already is answered without a
+//! rename.
 //!
 //! # Invariants
-//! - Nobody is answered before file, directory and row are durable, in this order.
+//! - Nobody is answered before file, directory and row are durable, in this order: COMMIT is sent when the directory is flushed.
 //! - After the rename nothing is deleted here, whatever the database answers.
 //! - While rows of renamed files could not be brought into the catalogue nothing further is renamed, so they are bounded by three batches: one that is being
 //!   recorded, one that waits for it, and one that is being placed. Whoever waits for one of them is refused in time, too.
@@ -32,11 +34,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::identify;
-use crate::approach::{Announced, Approach};
+use crate::approach::Announced;
 use crate::archive::Sender;
 use crate::data_dir::DataDir;
 use crate::error::StoreError;
-use crate::hot::{HotStore, Received, Staged};
+use crate::hot::{Flushing, HotStore, Received};
 
 mod place;
 mod record;
@@ -56,7 +58,7 @@ const MAX_BATCH: usize = 256;
 /// waited in vain.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The same, while the batch before waited in vain.
+/// The same, while the batch before waited in vain; and what is left to a batch in any case once its files have their names.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// Pause between two attempts on the catalogue.
@@ -71,7 +73,7 @@ const CLOSING: Duration = Duration::from_secs(30);
 /// Hands received objects to the threads that commit them.
 #[derive(Debug)]
 pub(crate) struct Committer {
-    queue: mpsc::Sender<(Job, Announced)>,
+    queue: mpsc::Sender<(Job, Option<Announced>)>,
     unrecorded: Unrecorded,
     stop: CancellationToken,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -80,16 +82,18 @@ pub(crate) struct Committer {
 /// One object and who waits for it.
 struct Job {
     arrival: Arrival,
-    staged: Staged,
+    file: Flushing,
     answer: Answer,
     queued: Instant,
 }
 
-/// One whose file is durable under its name.
-struct Placed {
+/// One whose file gets its name.
+struct Placing {
     arrival: Arrival,
     answer: Answer,
     queued: Instant,
+    /// Says when the file is durable under its name, or why it is not
+    placed: oneshot::Receiver<Result<(), StoreError>>,
 }
 
 type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
@@ -98,19 +102,18 @@ impl Committer {
     /// Starts the threads. They end when this is closed or dropped, and hold the data directory until then.
     pub(crate) fn start(node: NodeId, catalogue: Catalogue, hot: HotStore, clock: Clock, data_dir: Arc<DataDir>) -> Committer {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let (place, placed) = mpsc::channel(MAX_BATCH);
+        // Holds a whole batch: the first thread hands all of it over before it names its files, and the second waits for those of what it has taken.
+        let (place, placing) = mpsc::channel(MAX_BATCH);
         let (trouble, troubled) = watch::channel(None);
         let stop = CancellationToken::new();
         let unrecorded = Unrecorded::default();
-        let placing = Approach::default();
         let placer = Placer {
             node,
             catalogue: catalogue.clone(),
             hot,
             clock,
             jobs,
-            placed: place,
-            placing: placing.clone(),
+            placing: place,
             unrecorded: unrecorded.clone(),
             trouble: troubled,
             stop: stop.clone(),
@@ -120,7 +123,6 @@ impl Committer {
         let recorder = Recorder {
             node,
             catalogue,
-            placed,
             placing,
             unrecorded: unrecorded.clone(),
             trouble,
@@ -169,7 +171,7 @@ impl Committer {
                 confirmed_copy: None,
                 origin,
             },
-            staged: received.staged,
+            file: received.file,
             answer,
             queued: Instant::now(),
         };

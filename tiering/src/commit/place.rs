@@ -1,30 +1,29 @@
 //! The thread that gives files their names. It may block: nothing else runs on it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{self, Arrival, AuditEvent, AuditOutcome, Catalogue, Outcome, Predecessors, ServedVersion};
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{NodeId, Uid};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{IMPATIENCE, Job, MAX_BATCH, PATIENCE, Placed, RETRY, Unrecorded, answer, count, is_transient};
-use crate::approach::{Announced, Approach};
+use super::{IMPATIENCE, Job, MAX_BATCH, PATIENCE, Placing, RETRY, Unrecorded, answer, count, is_transient};
+use crate::approach::Announced;
 use crate::error::StoreError;
 use crate::hot::{HotStore, Staged};
 
-/// Takes what queued, answers what is kept already or not wanted, and names the files of the rest.
+/// Takes what queued, answers what is kept already or not wanted, and names the files of the rest while their rows are written.
 pub(super) struct Placer {
     pub(super) node: NodeId,
     pub(super) catalogue: Catalogue,
     pub(super) hot: HotStore,
     pub(super) clock: Clock,
-    pub(super) jobs: mpsc::Receiver<(Job, Announced)>,
-    pub(super) placed: mpsc::Sender<(Placed, Announced)>,
-    /// What will be placed in a moment
-    pub(super) placing: Approach,
+    pub(super) jobs: mpsc::Receiver<(Job, Option<Announced>)>,
+    pub(super) placing: mpsc::Sender<Placing>,
     pub(super) unrecorded: Unrecorded,
     /// Why there are files that could not be brought into the catalogue, as long as there are.
     pub(super) trouble: watch::Receiver<Option<catalogue::Error>>,
@@ -54,9 +53,11 @@ impl Placer {
             {
                 self.deferred.push_back(job);
             }
-            if !self.deferred.is_empty() {
-                let room = MAX_BATCH.saturating_sub(self.deferred.len());
-                self.hot.flushing().gather(&mut self.jobs, &mut self.deferred, room).await;
+            if let Some(mut first) = self.deferred.pop_front() {
+                let room = MAX_BATCH.saturating_sub(self.deferred.len() + 1);
+                let (others, enough) = (&mut self.deferred, first.file.ended());
+                self.hot.receiving().gather(&mut self.jobs, others, room, enough).await;
+                self.deferred.push_front(first);
             }
             let trouble = self.trouble.borrow().clone();
             let patience = if trouble.is_some() { IMPATIENCE } else { PATIENCE };
@@ -66,7 +67,7 @@ impl Placer {
                     batch.push(job);
                 } else if job.answer.is_closed() || job.queued.elapsed() >= patience {
                     let error = trouble.clone().unwrap_or(catalogue::Error::TimedOut);
-                    tracing::warn!(%error, object = %job.arrival.object, "an object is refused: another version of it waits for the catalogue");
+                    tracing::warn!(%error, object = %job.arrival.object, "an object is refused: another version of it waits to be recorded");
                     answer(job.answer, Err(StoreError::Catalogue(error)));
                 } else {
                     self.deferred.push_back(job);
@@ -87,7 +88,7 @@ impl Placer {
                 () = removal, if waits => {}
                 () = sleep_until(oldest.unwrap_or_else(Instant::now) + patience), if waits => {}
                 () = self.stop.cancelled(), if is_open => self.jobs.close(),
-                () = self.placed.closed(), if is_open => self.jobs.close(),
+                () = self.placing.closed(), if is_open => self.jobs.close(),
             }
         }
     }
@@ -112,14 +113,8 @@ impl Placer {
         };
         let batch = self.dismiss_deleted(batch, &before.refused, deadline).await;
         let fresh = self.dismiss_kept(batch, &before.served, deadline).await;
-        let announced: Vec<Announced> = fresh.iter().map(|_| self.placing.announce()).collect();
-        for placed in self.place(fresh).into_iter().zip(announced) {
-            if let Err(mpsc::error::SendError((placed, _))) = self.placed.send(placed).await {
-                // The other thread panicked. The next start adopts the file.
-                self.unrecorded.remove([&placed.arrival.object]);
-                self.jobs.close();
-                answer(placed.answer, Err(StoreError::Stopping));
-            }
+        if !fresh.is_empty() {
+            self.place(fresh).await;
         }
     }
 
@@ -226,43 +221,51 @@ impl Placer {
         }
     }
 
-    /// Renames the files and flushes their directories; answers those that failed, and returns the others.
-    fn place(&self, mut jobs: Vec<Job>) -> Vec<Placed> {
-        if jobs.is_empty() {
-            return Vec::new();
-        }
-        for job in &jobs {
+    /// Has the rows of a batch written, and meanwhile waits until its files are flushed, renames them and flushes their directories.
+    async fn place(&mut self, jobs: Vec<Job>) {
+        let mut files = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let (tell, placed) = oneshot::channel();
             self.unrecorded.add(job.arrival.object, &job.arrival.sop_instance);
-        }
-        let mut staged: Vec<&mut Staged> = jobs.iter_mut().map(|job| &mut job.staged).collect();
-        fail::fail_point!("commit::before_rename");
-        let mut results = self.hot.rename(&mut staged);
-        fail::fail_point!("commit::after_rename");
-        self.hot.sync_places(&staged, &mut results);
-        fail::fail_point!("commit::after_dir_fsync");
-        let mut placed = Vec::new();
-        for (
-            Job {
-                arrival,
-                answer: sender,
-                queued,
-                ..
-            },
-            result,
-        ) in jobs.into_iter().zip(results)
-        {
-            match result {
-                Ok(()) => placed.push(Placed {
-                    arrival,
-                    answer: sender,
-                    queued,
-                }),
-                Err(error) => {
-                    self.unrecorded.remove([&arrival.object]);
-                    answer(sender, Err(self.hot.disk_error(error)));
+            let placing = Placing {
+                arrival: job.arrival,
+                answer: job.answer,
+                queued: job.queued,
+                placed,
+            };
+            match self.placing.send(placing).await {
+                Ok(()) => files.push((job.file, tell)),
+                Err(mpsc::error::SendError(placing)) => {
+                    // The other thread panicked.
+                    self.unrecorded.remove([&placing.arrival.object]);
+                    self.jobs.close();
+                    answer(placing.answer, Err(StoreError::Stopping));
                 }
             }
         }
-        placed
+        let (mut staged, mut flushed) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
+        for (file, tell) in files {
+            match file.end().await {
+                Ok(file) => {
+                    staged.push(file);
+                    flushed.push(tell);
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        }
+        for (tell, result) in flushed.into_iter().zip(self.name(&mut staged)) {
+            drop(tell.send(result.map_err(|error| self.hot.disk_error(error))));
+        }
+    }
+
+    /// Renames files and flushes their directories.
+    fn name(&self, files: &mut [Staged]) -> Vec<io::Result<()>> {
+        let mut files: Vec<&mut Staged> = files.iter_mut().collect();
+        fail::fail_point!("commit::before_rename");
+        let mut results = self.hot.rename(&mut files);
+        fail::fail_point!("commit::after_rename");
+        self.hot.sync_places(&files, &mut results);
+        fail::fail_point!("commit::after_dir_fsync");
+        results
     }
 }

@@ -1,59 +1,99 @@
-//! The thread that brings into the catalogue what lies in its place, and answers.
+//! The thread that brings into the catalogue what gets its place meanwhile, and answers.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use filmroom_index::catalogue::{self, Arrival, Catalogue, Outcome};
+use filmroom_index::catalogue::{self, Arrival, Catalogue, Outcome, Prepared};
 use filmroom_index::model::{NodeId, ObjectId};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use futures::future::join_all;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{MAX_BATCH, PATIENCE, Placed, RETRY, Unrecorded, answer, count, is_transient};
-use crate::approach::{Announced, Approach};
+use super::{Answer, IMPATIENCE, MAX_BATCH, PATIENCE, Placing, RETRY, Unrecorded, answer, count, is_transient};
 use crate::error::StoreError;
 
-/// Records what was placed, in one transaction for all that queued while the last one ran.
+/// How long a transaction stays open for files that are not in their places yet: whoever else wants to write waits for it.
+const OPEN: Duration = Duration::from_millis(500);
+
+/// Writes the rows of a batch in one transaction, and commits it when the files are in their places.
 pub(super) struct Recorder {
     pub(super) node: NodeId,
     pub(super) catalogue: Catalogue,
-    pub(super) placed: mpsc::Receiver<(Placed, Announced)>,
-    /// What will be placed in a moment
-    pub(super) placing: Approach,
+    pub(super) placing: mpsc::Receiver<Placing>,
     pub(super) unrecorded: Unrecorded,
     /// Why there are files that could not be brought into the catalogue, as long as there are.
     pub(super) trouble: watch::Sender<Option<catalogue::Error>>,
     pub(super) stop: CancellationToken,
 }
 
+/// Who waits for an object of so many bytes.
+struct Waiting {
+    length: u64,
+    answer: Answer,
+    queued: Instant,
+}
+
 impl Recorder {
     /// Works until nothing will be placed any more.
     pub(super) async fn run(mut self) {
         let mut queued = Vec::new();
-        while self.placed.recv_many(&mut queued, MAX_BATCH).await > 0 {
-            let mut batch: Vec<Placed> = queued.drain(..).map(|(placed, _)| placed).collect();
-            let room = MAX_BATCH - batch.len();
-            self.placing.gather(&mut self.placed, &mut batch, room).await;
+        while self.placing.recv_many(&mut queued, MAX_BATCH).await > 0 {
+            let batch = std::mem::take(&mut queued);
             metrics::histogram!("filmroom_commit_batch_objects").record(u32::try_from(batch.len()).unwrap_or(u32::MAX));
-            if let Some((left, error)) = self.record(batch, Instant::now() + PATIENCE).await {
+            if let Some((left, error)) = self.record(batch).await {
                 self.settle(left, error).await;
             }
         }
     }
 
     /// Answers those that the catalogue has, or will never have. What is left when the time is over is returned with the reason, and answered too.
-    async fn record(&self, batch: Vec<Placed>, deadline: Instant) -> Option<(Vec<Arrival>, catalogue::Error)> {
-        let (arrivals, waiting): (Vec<Arrival>, Vec<_>) = batch
-            .into_iter()
-            .map(|placed| (placed.arrival, (placed.answer, placed.queued)))
-            .unzip();
-        let lengths: Vec<(ObjectId, u64)> = arrivals.iter().map(|arrival| (arrival.object, arrival.length)).collect();
+    async fn record(&self, batch: Vec<Placing>) -> Option<(Vec<Arrival>, catalogue::Error)> {
+        let (mut arrivals, mut waiting, mut places) = (Vec::new(), HashMap::new(), Vec::new());
+        for Placing {
+            arrival,
+            answer,
+            queued,
+            placed,
+        } in batch
+        {
+            let length = arrival.length;
+            waiting.insert(arrival.object, Waiting { length, answer, queued });
+            arrivals.push(arrival);
+            places.push(placed);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let prepared = self.prepare(&arrivals, deadline).await;
+        let begun = Instant::now();
+        let (prepared, places) = placed(places, prepared).await;
+        let deadline = (deadline + begun.elapsed()).max(Instant::now() + IMPATIENCE);
+        let mut there = Vec::new();
+        for (arrival, result) in arrivals.into_iter().zip(places) {
+            match result {
+                Ok(()) => there.push(arrival),
+                Err(error) => {
+                    self.unrecorded.remove([&arrival.object]);
+                    if let Some(waiting) = waiting.remove(&arrival.object) {
+                        answer(waiting.answer, Err(error));
+                    }
+                }
+            }
+        }
         fail::fail_point!("commit::before_catalogue");
-        let (results, left) = self.ingest(arrivals, deadline).await;
+        let (results, left) = self.commit(prepared, there, deadline).await;
         self.unrecorded.remove(results.iter().map(|(object, _)| object));
-        let mut results: HashMap<ObjectId, catalogue::Result<Outcome>> = results.into_iter().collect();
         fail::fail_point!("commit::after_catalogue");
         fail::fail_point!("commit::before_answer");
-        for ((object, length), (sender, queued)) in lengths.into_iter().zip(waiting) {
+        let mut results: HashMap<ObjectId, catalogue::Result<Outcome>> = results.into_iter().collect();
+        for (
+            object,
+            Waiting {
+                length,
+                answer: sender,
+                queued,
+            },
+        ) in waiting
+        {
             let waits = || Err(left.as_ref().map_or(catalogue::Error::TimedOut, |(_, error)| error.clone()));
             let result = results.remove(&object).unwrap_or_else(waits);
             metrics::histogram!("filmroom_commit_seconds").record(queued.elapsed());
@@ -65,11 +105,60 @@ impl Recorder {
         left
     }
 
+    /// Writes the rows of a batch whose files get their places meanwhile. What stands in the way of that is met again when they have them.
+    async fn prepare(&self, arrivals: &[Arrival], deadline: Instant) -> Option<Prepared> {
+        let prepared = timeout_at(deadline, self.catalogue.prepare(self.node, arrivals)).await;
+        prepared
+            .unwrap_or(Err(catalogue::Error::TimedOut))
+            .inspect_err(|error| tracing::debug!(%error, "a batch is recorded once its files are in their places"))
+            .ok()
+    }
+
+    /// Commits what was prepared, or begins anew without it.
+    async fn commit(
+        &self,
+        prepared: Option<Prepared>,
+        there: Vec<Arrival>,
+        deadline: Instant,
+    ) -> (Vec<Ingested>, Option<(Vec<Arrival>, catalogue::Error)>) {
+        if let Some(prepared) = prepared {
+            match timeout_at(deadline, prepared.commit()).await {
+                Ok(Ok(outcomes)) => {
+                    let objects = there.iter().map(|arrival| arrival.object);
+                    return (objects.zip(outcomes.into_iter().map(Ok)).collect(), None);
+                }
+                Ok(Err(error)) => tracing::warn!(%error, objects = there.len(), "a batch was perhaps not committed: tried again"),
+                Err(_) => tracing::warn!(
+                    objects = there.len(),
+                    "the catalogue does not say whether a batch is committed: tried again"
+                ),
+            }
+        }
+        self.ingest(there, deadline).await
+    }
+
     /// Tries again what the catalogue did not take until it does: what was placed meanwhile is refused and tried with it, and nothing else is placed.
     async fn settle(&mut self, mut left: Vec<Arrival>, mut error: catalogue::Error) {
         tracing::error!(%error, objects = left.len(), "objects lie in the hot store unknown to the catalogue: tried again until it is back");
         self.trouble.send_replace(Some(error.clone()));
         while !left.is_empty() {
+            let mut refused = Vec::new();
+            while let Ok(Placing {
+                arrival,
+                answer: sender,
+                placed,
+                ..
+            }) = self.placing.try_recv()
+            {
+                answer(sender, Err(StoreError::Catalogue(error.clone())));
+                refused.push((arrival, placed));
+            }
+            for (arrival, placed) in refused {
+                match named(placed.await) {
+                    Ok(()) => left.push(arrival),
+                    Err(_) => self.unrecorded.remove([&arrival.object]),
+                }
+            }
             if self.stop.is_cancelled() {
                 tracing::warn!(
                     objects = left.len(),
@@ -90,10 +179,6 @@ impl Recorder {
             let failed = still.is_some();
             (left, error) = still.unwrap_or((Vec::new(), error));
             left.extend(later);
-            while let Ok((placed, _)) = self.placed.try_recv() {
-                answer(placed.answer, Err(StoreError::Catalogue(error.clone())));
-                left.push(placed.arrival);
-            }
             if failed {
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => {}
@@ -132,6 +217,27 @@ impl Recorder {
         }
         (done, None)
     }
+}
+
+type Places = Vec<Result<(), StoreError>>;
+
+/// Waits until each file has its place or will have none, and keeps what is prepared only if all have theirs in time.
+async fn placed(places: Vec<oneshot::Receiver<Result<(), StoreError>>>, prepared: Option<Prepared>) -> (Option<Prepared>, Places) {
+    let mut placed = std::pin::pin!(join_all(places));
+    let (prepared, placed) = match timeout(OPEN, &mut placed).await {
+        Ok(placed) => (prepared, placed),
+        Err(_) => {
+            drop(prepared);
+            (None, placed.await)
+        }
+    };
+    let placed: Places = placed.into_iter().map(named).collect();
+    (prepared.filter(|_| placed.iter().all(Result::is_ok)), placed)
+}
+
+/// What the other thread says of a file; nothing if it panicked, and the next start adopts what it left.
+fn named(told: Result<Result<(), StoreError>, oneshot::error::RecvError>) -> Result<(), StoreError> {
+    told.unwrap_or(Err(StoreError::Stopping))
 }
 
 /// What became of an object that was brought to the catalogue.

@@ -83,6 +83,11 @@ impl Filling {
         Ok(())
     }
 
+    /// Whether all that has come is in the first buffer, and nothing on the disk.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.written, Writing::Idle(None))
+    }
+
     /// No more bytes come.
     pub(super) async fn end(mut self) -> Result<Filled, StoreError> {
         let staged = self.idle().await?;
@@ -108,9 +113,20 @@ impl Filling {
 }
 
 impl Filled {
+    /// Bytes of the file.
+    pub(super) fn length(&self) -> u64 {
+        let written = self.staged.as_ref().map_or(0, Staged::length);
+        written.saturating_add(u64::try_from(self.last.bytes().len()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether all of it is in its buffer, nothing on the disk.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.staged.is_none()
+    }
+
     /// Writes what is left and flushes the file. With it comes its only buffer, if it has no more. Blocks.
     pub(super) fn flush(self) -> Result<(Staged, Option<Buffer>), StoreError> {
-        let is_whole = self.staged.is_none();
+        let is_whole = self.is_in_memory();
         let mut staged = self.file.write(self.staged, &self.last)?;
         drop(staged.sync()?);
         Ok((staged, is_whole.then_some(self.last)))

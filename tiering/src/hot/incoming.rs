@@ -1,7 +1,8 @@
 //! An object that is being received: hashed, scanned and written as its bytes pass.
 //!
 //! # Mechanics
-//! A fragment is scanned and hashed where it arrives, while it is in the processor's cache, and written as [`Filling`] does.
+//! A fragment is scanned and hashed where it arrives, while it is in the processor's cache, and written as [`Filling`] does. With the last byte everything about the
+//! object is known, so what becomes of it is worked out while its file is flushed. A long file is flushed before: what is received with it must not wait for it.
 
 use bytes::Bytes;
 use filmroom_index::clock::Clock;
@@ -9,10 +10,10 @@ use filmroom_index::header::{Header, Scanner};
 use filmroom_index::model::{Digest, Encoding, ObjectId, Timestamp, transfer_syntax};
 use filmroom_index::part10::FileMeta;
 use sha2::{Digest as _, Sha256};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::yield_now;
 
-use super::filling::{Filling, lost};
-use super::{HotStore, Staged};
+use super::filling::Filling;
+use super::{Flushing, HotStore, Staged};
 use crate::approach::Announced;
 use crate::error::StoreError;
 
@@ -31,9 +32,11 @@ pub struct Incoming {
     sha256: Sha256,
     crc32: crc32fast::Hasher,
     file: Filling,
+    /// Says that it will be committed soon, while it may be short
+    announced: Option<Announced>,
 }
 
-/// An object whose last byte has come: whole, hashed, flushed, still in `incoming/`. Dropped, it deletes its file.
+/// An object whose last byte has come: whole and hashed, its file on its way to the disk, still in `incoming/`. Dropped, it deletes its file.
 #[derive(Debug)]
 pub struct Received {
     /// Names the file
@@ -50,9 +53,8 @@ pub struct Received {
     pub crc32: u32,
     /// Length of the file in bytes
     pub length: u64,
-    pub(crate) staged: Staged,
-    /// Says that it will be committed soon: batches wait for it, though not long
-    pub(crate) announced: Announced,
+    pub(crate) file: Flushing,
+    pub(crate) announced: Option<Announced>,
 }
 
 impl Incoming {
@@ -77,6 +79,7 @@ impl Incoming {
             sha256: Sha256::new(),
             crc32,
             file: Filling::new(hot, object, Staged::create, hot.buffers(), buffer),
+            announced: Some(hot.receiving().announce()),
         }
     }
 
@@ -96,10 +99,14 @@ impl Incoming {
         }
         self.sha256.update(fragment);
         self.crc32.update(fragment);
-        self.file.append(fragment).await
+        self.file.append(fragment).await?;
+        if !self.file.is_in_memory() {
+            self.announced = None;
+        }
+        Ok(())
     }
 
-    /// The last byte has come: checks that the data set is whole, flushes the file.
+    /// The last byte has come: checks that the data set is whole, and has the file flushed.
     pub async fn finish(self) -> Result<Received, StoreError> {
         self.end().await.inspect_err(StoreError::count)
     }
@@ -107,13 +114,18 @@ impl Incoming {
     async fn end(self) -> Result<Received, StoreError> {
         let filled = self.file.end().await?;
         let header = self.scanner.finish()?;
-        let announced = self.hot.flushing().announce();
-        let finish = move || {
+        let (length, is_short) = (filled.length(), filled.is_in_memory());
+        // Whoever gives up waiting for a disk that hangs leaves his file to it, and comes with the next: they are bounded here.
+        let turn = self.hot.flushing().acquire_owned().await.map_err(|_| StoreError::Stopping)?;
+        let mut file = Flushing::start(move || {
+            let _turn = turn;
             let (staged, _) = filled.flush()?;
             fail::fail_point!("incoming::after_fdatasync");
-            Ok::<Staged, StoreError>(staged)
-        };
-        let staged = spawn_blocking(finish).await.map_err(lost)??;
+            Ok(staged)
+        });
+        if !is_short {
+            file = Flushing::done(file.end().await?);
+        }
         Ok(Received {
             object: self.object,
             meta: self.meta,
@@ -121,9 +133,9 @@ impl Incoming {
             header,
             sha256: Digest(self.sha256.finalize().into()),
             crc32: self.crc32.finalize(),
-            length: staged.length(),
-            staged,
-            announced,
+            length,
+            file,
+            announced: self.announced,
         })
     }
 }

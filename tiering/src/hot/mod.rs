@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use filmroom_index::model::{ObjectId, Timestamp};
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 
 use crate::approach::Approach;
 use crate::durable;
@@ -37,6 +38,7 @@ mod digesting;
 mod direct;
 mod examine;
 mod filling;
+mod flushing;
 mod incoming;
 mod reader;
 mod recalled;
@@ -50,6 +52,7 @@ mod walk;
 pub use buffers::Buffers;
 pub(crate) use digesting::Digesting;
 pub(crate) use examine::examine;
+pub(crate) use flushing::Flushing;
 pub use incoming::{Incoming, Received};
 pub use reader::DataSetReader;
 pub(crate) use recalled::{Recalled, Recalling};
@@ -61,6 +64,9 @@ pub(crate) use walk::Hour;
 
 /// Directories whose names are known to be durable: as many are remembered, then it starts again.
 const REMEMBERED_DIRS: usize = 256;
+
+/// Received files that are being flushed at once: more than a node has associations, and half of the threads that may wait for a disk.
+const FLUSHED_AT_ONCE: usize = 256;
 
 /// The files of one data directory. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -81,7 +87,8 @@ struct Shared {
     buffers: Buffers,
     /// A receiver that takes nothing more keeps none from those who send
     reading: Buffers,
-    flushing: Approach,
+    receiving: Approach,
+    flushing: Arc<Semaphore>,
     /// Whether long objects are written past the page cache: if so configured, until the file system refuses it.
     direct: AtomicBool,
 }
@@ -120,7 +127,8 @@ impl HotStore {
                 durable_dirs: Mutex::default(),
                 buffers: Buffers::default(),
                 reading: Buffers::default(),
-                flushing: Approach::default(),
+                receiving: Approach::default(),
+                flushing: Arc::new(Semaphore::new(FLUSHED_AT_ONCE)),
                 direct: AtomicBool::new(!page_cache),
             }),
         })
@@ -141,9 +149,14 @@ impl HotStore {
         &self.shared.reading
     }
 
-    /// Received objects that are being flushed, and will queue for their names.
-    pub(crate) fn flushing(&self) -> &Approach {
-        &self.shared.flushing
+    /// Objects that are being received, and will queue for their names.
+    pub(crate) fn receiving(&self) -> &Approach {
+        &self.shared.receiving
+    }
+
+    /// Turns at flushing what was received.
+    fn flushing(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.shared.flushing)
     }
 
     /// Somebody's bytes pass: whoever only looks for damage lets them.

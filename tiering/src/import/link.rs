@@ -10,7 +10,7 @@ use filmroom_index::clock::Clock;
 use filmroom_index::model::ObjectId;
 
 use super::{HotStore, Received, check_class};
-use crate::hot::{Staged, examine};
+use crate::hot::{Flushing, Staged, examine};
 
 /// Permission of group and others to write: what is kept must not change under its digest.
 const OTHERS_WRITE: u32 = 0o022;
@@ -36,7 +36,6 @@ pub(super) fn link(hot: &HotStore, object: ObjectId, path: &Path, clock: &Clock)
     if examined.meta.sop_class.as_str() == uids::KEY_OBJECT_SELECTION_DOCUMENT_STORAGE {
         return Err("key object selections have to be copied".to_owned());
     }
-    let announced = hot.flushing().announce();
     drop(staged.sync().map_err(|e| e.to_string())?);
     Ok(Received {
         object,
@@ -46,7 +45,7 @@ pub(super) fn link(hot: &HotStore, object: ObjectId, path: &Path, clock: &Clock)
         sha256: examined.sha256,
         crc32: examined.crc32,
         length: examined.length,
-        staged,
-        announced,
+        file: Flushing::done(staged),
+        announced: None,
     })
 }

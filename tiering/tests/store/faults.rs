@@ -6,9 +6,10 @@ use bytes::Bytes;
 use filmroom_index::catalogue::{self, Outcome};
 use filmroom_tiering::StoreError;
 use filmroom_tiering::error::ArchiveError;
+use futures::future::join_all;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::node::{Node, Object, Slice, fixture, open_with, sender, settings};
+use crate::node::{Node, Object, Slice, files_below, fixture, open_with, sender, settings};
 
 #[tokio::test]
 async fn an_object_that_is_dropped_half_way_leaves_no_file() {
@@ -175,4 +176,33 @@ async fn what_the_catalogue_did_not_take_in_time_is_refused_kept_and_known_once_
     }
     assert!(matches!(node.store(&object).await, Ok(Outcome::Redundant { .. })));
     assert_eq!(node.hot_files().len(), 1);
+}
+
+#[tokio::test]
+async fn of_a_batch_a_file_that_gets_no_name_is_refused_and_the_others_are_stored() {
+    let node = Node::start().await;
+    for round in 0..8 {
+        let bad = node.receive(&Slice::new(&format!("2.25.{round}")).object()).await.unwrap();
+        node.expect_incoming(1).await;
+        for file in files_below(&node.data("incoming")) {
+            std::fs::remove_file(file).unwrap();
+        }
+        let mut batch = Vec::new();
+        for instance in 1..=3 {
+            batch.push(
+                node.receive(&Slice::new(&format!("2.25.{round}.{instance}")).object())
+                    .await
+                    .unwrap(),
+            );
+        }
+        batch.push(bad);
+        let stored = batch.into_iter().map(|received| node.archive.commit(received, sender("CT1")));
+        let mut stored = join_all(stored).await;
+        let refused = stored.pop();
+        assert!(matches!(refused, Some(Err(StoreError::Disk(_)))), "{refused:?}");
+        assert!(stored.iter().all(|stored| matches!(stored, Ok(Outcome::Served))), "{stored:?}");
+    }
+    assert_eq!(node.hot_files().len(), 24);
+    let node = node.restart(|_| {}).await;
+    assert_eq!(node.archive.catalogue().counts(node.archive.node()).await.unwrap().instances, 24);
 }

@@ -9,7 +9,7 @@ use filmroom_index::model::Uid;
 use filmroom_index::part10::read_preface;
 use sha2::{Digest as _, Sha256};
 
-use crate::node::{Node, Object, Slice, files_below, fixture, fixture_path, object_of};
+use crate::node::{Node, Object, Slice, files_below, fixture, fixture_path, object_of, sender};
 
 /// The fixtures that are whole objects, as a sender sends them: named by what the data set says, not by what a file's meta group has kept of it.
 fn whole_fixtures() -> Vec<(String, Object)> {
@@ -55,11 +55,13 @@ async fn digests_are_of_the_data_set_and_of_the_file() {
     let node = Node::start().await;
     let object = fixture("ct/CT_small.dcm");
     let received = node.receive(&object).await.unwrap();
-    let part = std::fs::read(&files_below(&node.data("incoming"))[0]).unwrap();
-    assert_eq!(received.sha256.0, <[u8; 32]>::from(Sha256::digest(&object.data_set)));
-    assert_eq!(received.crc32, crc32fast::hash(&part));
-    assert_eq!(received.length, part.len() as u64);
-    let preface = read_preface(&part).unwrap();
+    let (sha256, crc32, length) = (received.sha256, received.crc32, received.length);
+    node.archive.commit(received, sender("CT1")).await.unwrap();
+    let file = std::fs::read(&node.hot_files()[0]).unwrap();
+    assert_eq!(sha256.0, <[u8; 32]>::from(Sha256::digest(&object.data_set)));
+    assert_eq!(crc32, crc32fast::hash(&file));
+    assert_eq!(length, file.len() as u64);
+    let preface = read_preface(&file).unwrap();
     assert_eq!(preface.source, object.meta.source);
     assert_eq!(preface.transfer_syntax, object.meta.transfer_syntax);
 }
@@ -77,7 +79,7 @@ async fn an_object_of_many_buffers_is_whole_whatever_the_fragments() {
         }
         let received = incoming.finish().await.unwrap();
         assert_eq!(received.sha256.0, <[u8; 32]>::from(Sha256::digest(&object.data_set)));
-        let outcome = node.archive.commit(received, crate::node::sender("CT1")).await.unwrap();
+        let outcome = node.archive.commit(received, sender("CT1")).await.unwrap();
         assert_eq!(outcome, Outcome::Served);
         assert!(
             node.served(&object.meta.sop_instance).await.unwrap() == object.data_set,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fail::FailScenario;
+use filmroom_index::catalogue::{AuditEvent, Outcome};
 
 use crate::bucket::Bucket;
 use crate::erase::{delete, erased, instance, traces};
@@ -149,4 +150,28 @@ fn an_erasure_that_died_at_any_step_is_finished_after_a_restart() {
     ] {
         alone(|| an_erasure_that_died_is_finished(step));
     }
+}
+
+#[test]
+fn who_wants_to_write_does_not_wait_for_files_that_are_late() {
+    alone(|| async {
+        let node = Node::start_alone(|_| {}).await;
+        fail::cfg("incoming::after_fdatasync", "pause").unwrap();
+        let slice = series(1, 1, 1, 30_000).remove(0);
+        let storing = async {
+            let outcome = node.store(&slice).await;
+            assert_eq!(outcome, Outcome::Served);
+        };
+        let writing = async {
+            eventually("a file is made", async || {
+                !files_below(&node.dir.path().join("data/incoming")).is_empty()
+            })
+            .await;
+            let event = AuditEvent::new(node.archive.clock().now(), "find", "CT1");
+            node.archive.catalogue().audit(&[event]).await.unwrap();
+            fail::remove("incoming::after_fdatasync");
+        };
+        tokio::join!(storing, writing);
+        node.retrieve(STUDY).await.assert_complete(std::slice::from_ref(&slice));
+    });
 }

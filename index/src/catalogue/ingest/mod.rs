@@ -87,6 +87,12 @@ impl Catalogue {
     }
 
     async fn ingest_once(&self, node: NodeId, batch: &[Arrival]) -> Result<Vec<Outcome>> {
+        self.prepare(node, batch).await?.commit().await
+    }
+
+    /// Begins the transaction of a batch of arrivals and writes all of it but COMMIT: what else has to be durable before may become so meanwhile. Until then it has its
+    /// locks, on the embedded database the only right to write. One attempt: who gets an error has [`Catalogue::ingest`].
+    pub async fn prepare(&self, node: NodeId, batch: &[Arrival]) -> Result<Prepared> {
         let kinds = self.kinds(batch).await?;
         let (mut connection, glance) = on_record::begin(self, node, batch).await?;
         let mut outcomes = HashMap::new();
@@ -95,10 +101,10 @@ impl Catalogue {
         }
         let mut seen: HashSet<ObjectId> = outcomes.keys().copied().collect();
         let mut fresh: Vec<&Arrival> = batch.iter().filter(|arrival| seen.insert(arrival.object)).collect();
-        let refused = glance.familiar && refuse(&mut connection, node, &mut fresh, &mut outcomes).await?;
-        if refused && fresh.is_empty() {
-            connection.commit().await?;
-        } else if !fresh.is_empty() {
+        if glance.familiar {
+            refuse(&mut connection, node, &mut fresh, &mut outcomes).await?;
+        }
+        if !fresh.is_empty() {
             let patients: Vec<PatientColumns> = fresh.iter().map(|arrival| PatientColumns::of(arrival)).collect();
             let mut holders = resolve::resolve(&mut connection, &fresh, &patients, Some(glance.holders)).await?;
             let (mut versions, mut in_force) = (HashMap::new(), InForce::default());
@@ -118,26 +124,43 @@ impl Catalogue {
                 None => node_row(&mut connection, node).await?,
             };
             write::write(&mut connection, node, &entries, &mut holders, &kinds).await?;
-            connection.commit().await?;
         }
         let missing = || Error::Corrupt("an object of the batch became nothing".to_owned());
-        batch
+        let outcomes = batch
             .iter()
-            .map(|arrival| outcomes.get(&arrival.object).cloned().ok_or_else(missing))
-            .collect()
+            .map(|arrival| outcomes.get(&arrival.object).cloned().ok_or_else(missing));
+        Ok(Prepared {
+            outcomes: outcomes.collect::<Result<_>>()?,
+            connection,
+        })
+    }
+}
+
+/// A batch whose rows are written and not committed. Dropped, nothing of it has happened.
+#[must_use]
+pub struct Prepared {
+    connection: Connection,
+    outcomes: Vec<Outcome>,
+}
+
+impl Prepared {
+    /// Makes it durable, and says what became of each arrival, in the order of the batch.
+    pub async fn commit(self) -> Result<Vec<Outcome>> {
+        self.connection.commit().await?;
+        Ok(self.outcomes)
     }
 }
 
 /// Takes those out of a batch that a deletion on purpose forbids, and those that it forbade when they came before: they make no row, and
-/// their files are to be removed. Audited. Whether there are any.
+/// their files are to be removed. Audited.
 async fn refuse(
     connection: &mut Connection,
     node: NodeId,
     fresh: &mut Vec<&Arrival>,
     outcomes: &mut HashMap<ObjectId, Outcome>,
-) -> Result<bool> {
+) -> Result<()> {
     if fresh.is_empty() {
-        return Ok(false);
+        return Ok(());
     }
     let tombstones = deletions::tombstones(connection, fresh.iter().map(|arrival| &arrival.sop_instance)).await?;
     let objects: Vec<ObjectId> = fresh.iter().map(|arrival| arrival.object).collect();
@@ -158,7 +181,7 @@ async fn refuse(
         }
     });
     if refused.is_empty() {
-        return Ok(false);
+        return Ok(());
     }
     let objects: Vec<ObjectId> = refused.iter().map(|(arrival, _)| arrival.object).collect();
     deletions::refuse_files(connection, node, &objects).await?;
@@ -169,7 +192,7 @@ async fn refuse(
             .into_iter()
             .map(|(arrival, reason)| (arrival.object, Outcome::Deleted { reason })),
     );
-    Ok(true)
+    Ok(())
 }
 
 /// What the audit says of an arrival that a deletion on purpose forbids.

@@ -84,7 +84,7 @@ struct Received {
     bytes: i64,
 }
 
-/// Writes everything that follows from the judgement, and commits it where that goes with the last statement. `node` is a row.
+/// Writes everything that follows from the judgement. `node` is a row.
 pub(super) async fn write(
     connection: &mut Connection,
     node: i64,
@@ -108,14 +108,6 @@ pub(super) async fn write(
     };
     let (document, replaced) = (document(&batch)?, replaced(entries, holders)?);
     let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
-    let ends = counted.anew.is_empty() && replaced.is_empty() && !served.clone().any(|entry| rejections::is_note(entry.arrival));
-    if let Connection::Embedded(turn) = connection
-        && ends
-    {
-        const SQL: &str = concat!(write_batch!(sqlite), "; COMMIT");
-        turn.end_with(SQL, sqlx::query(SQL).bind(document).bind(node)).await?;
-        return Ok(());
-    }
     let sql = connection.pick(write_batch!(sqlite), write_batch!(postgres));
     execute!(connection, sql, document, node)?;
     for study in counted.anew {

@@ -76,11 +76,6 @@ pub(in super::super) async fn in_force(connection: &mut Connection, uids: impl I
     Ok(InForce { listed })
 }
 
-/// Whether an arrival is a note.
-pub(in super::super) fn is_note(arrival: &Arrival) -> bool {
-    !matches!(title(&arrival.sop_class, &arrival.header), Title::Other)
-}
-
 /// Notes among objects that are served from now on: they wait to be obeyed.
 pub(in super::super) async fn note_down(connection: &mut Connection, served: impl Iterator<Item = &Arrival>) -> Result<()> {
     for arrival in served {
