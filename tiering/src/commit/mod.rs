@@ -1,13 +1,14 @@
 //! The committer: durability paid once for many.
 //!
 //! # Mechanics
-//! Two threads a node. The first takes whatever queued while it was busy, and what comes in while it has to wait for a file anyway ([`Approach`](crate::approach)); it
-//! waits until the files are flushed, renames them into place and flushes each directory once ([`place`]). The second writes the rows of the same batch at the same time, in one transaction; it commits when the first has told it that every file lies
-//! durable under its name, and wakes the senders ([`record`]). So neither the disk nor the catalogue waits for the other but at the end, and while one batch is
-//! committed the files of the next one get their names. A batch waits for its slowest file, but the transaction only for a while: then, or when a file failed, it is rolled
-//! back, and what has its name is recorded anew. They are threads, not tasks, because half of what they do is to wait for the disk, and each trip to another thread would cost as much as a statement.
-//! One version of a SOP Instance UID at a time: a second one waits until the first is on record. A resend of bytes that are kept already is answered without a
-//! rename.
+//! Two threads a node. The first takes whatever queued while it was busy, and what comes in while it has to wait for a file anyway
+//! ([`Approach`](crate::approach)); it waits until the files are flushed, renames them into place and flushes each directory once ([`place`]). The second writes the
+//! rows of the same batch at the same time, in one transaction; it commits when the first has told it that every file lies durable under its name, and wakes the
+//! senders ([`record`]). So neither the disk nor the catalogue waits for the other but at the end, and while one batch is committed the files of the next one get
+//! their names. A batch waits for its slowest file, but the transaction only for a while: then, or when a file failed, it is rolled back, and what has its name is
+//! recorded anew. They are threads, not tasks, because half of what they do is to wait for the disk, and each trip to another thread would cost as much as a
+//! statement. One version of a SOP Instance UID at a time: a second one waits until the first is on record. A resend of bytes that are kept already is answered
+//! without a rename.
 //!
 //! # Invariants
 //! - Nobody is answered before file, directory and row are durable, in this order: COMMIT is sent when the directory is flushed.

@@ -119,14 +119,9 @@ impl Filled {
         written.saturating_add(u64::try_from(self.last.bytes().len()).unwrap_or(u64::MAX))
     }
 
-    /// Whether all of it is in its buffer, nothing on the disk.
-    pub(super) fn is_in_memory(&self) -> bool {
-        self.staged.is_none()
-    }
-
     /// Writes what is left and flushes the file. With it comes its only buffer, if it has no more. Blocks.
     pub(super) fn flush(self) -> Result<(Staged, Option<Buffer>), StoreError> {
-        let is_whole = self.is_in_memory();
+        let is_whole = self.staged.is_none();
         let mut staged = self.file.write(self.staged, &self.last)?;
         drop(staged.sync()?);
         Ok((staged, is_whole.then_some(self.last)))

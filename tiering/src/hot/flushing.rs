@@ -36,11 +36,10 @@ impl Flushing {
     }
 
     /// Waits until the file is flushed.
-    pub(crate) async fn end(mut self) -> Result<Staged, StoreError> {
-        self.ended().await;
+    pub(crate) async fn end(self) -> Result<Staged, StoreError> {
         match self.0 {
+            Way::UnderWay(thread) => thread.await.map_err(lost)?,
             Way::Done(done) => done,
-            Way::UnderWay(_) => Err(StoreError::Stopping),
         }
     }
 }

@@ -112,9 +112,10 @@ impl Incoming {
     }
 
     async fn end(self) -> Result<Received, StoreError> {
+        let is_short = self.file.is_in_memory();
         let filled = self.file.end().await?;
         let header = self.scanner.finish()?;
-        let (length, is_short) = (filled.length(), filled.is_in_memory());
+        let length = filled.length();
         // Whoever gives up waiting for a disk that hangs leaves his file to it, and comes with the next: they are bounded here.
         let turn = self.hot.flushing().acquire_owned().await.map_err(|_| StoreError::Stopping)?;
         let mut file = Flushing::start(move || {
