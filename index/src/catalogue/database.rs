@@ -38,6 +38,8 @@ const CHECKPOINT: &str = "8192";
 const READERS: u32 = 8;
 /// Connections to the server.
 const CONNECTIONS: u32 = 16;
+/// Connections to the server for who receives: one to look with and one that writes, and those that adopt, rebuild or let something out of quarantine beside them.
+const RECEIVING: u32 = 8;
 /// Connections of either database for searches that may run to their time limit, beside the others, so that nothing else ever
 /// waits for one.
 const SEARCHES: u32 = 4;
@@ -46,6 +48,21 @@ const SEARCHES: u32 = 4;
 const STALE: Duration = Duration::from_secs(2);
 /// How long a search waits for one of them, if its time limit does not end first.
 const SEARCH_ACQUIRE: Duration = Duration::from_secs(600);
+
+/// What a connection to the server is set to. The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
+/// server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
+const SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET synchronous_commit = on;
+    SET statement_timeout = '30s';
+    SET lock_timeout = '15s';
+    SET idle_in_transaction_session_timeout = '60s'";
+
+/// What else one is set to that reads and writes by keys alone: plans are made once, and for indexes. PostgreSQL would plan each statement with a list of keys anew, which
+/// takes longer than to run it; and a plan that is kept from a time when a table was nearly empty would go through all of the table when it no longer is.
+const BY_KEYS: &str = "SET plan_cache_mode = force_generic_plan;
+    SET enable_seqscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off";
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -61,10 +78,12 @@ pub struct Sqlite {
     pub(super) kinds: KnownKinds,
 }
 
-/// Pool of the server's connections.
+/// Pools of the server's connections.
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pub(super) pool: PgPool,
+    /// For who receives: their statements go by keys ([`BY_KEYS`])
+    pub(super) receiving: PgPool,
     searches: PgPool,
     pub(super) kinds: KnownKinds,
 }
@@ -93,6 +112,7 @@ impl Catalogue {
             }
             Catalogue::Postgres(postgres) => {
                 postgres.searches.close().await;
+                postgres.receiving.close().await;
                 postgres.pool.close().await;
             }
         }
@@ -263,37 +283,32 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
 }
 
 async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
-    // The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
-    // server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
     let options = options.application_name("filmroom").disable_statement_logging();
     let kinds = KnownKinds::default();
-    let before = kinds.clone();
-    let settings = PgPoolOptions::new()
-        .after_connect(move |connection, _| {
-            // A server that took another's place may lack what that had committed last.
-            before.forget();
-            Box::pin(async move {
-                sqlx::raw_sql(
-                    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
-                     SET synchronous_commit = on;
-                     SET statement_timeout = '30s';
-                     SET lock_timeout = '15s';
-                     SET idle_in_transaction_session_timeout = '60s'",
-                )
-                .execute(connection)
-                .await?;
-                Ok(())
+    let settings = |session: &'static [&'static str]| {
+        let before = kinds.clone();
+        PgPoolOptions::new()
+            .after_connect(move |connection, _| {
+                // A server that took another's place may lack what that had committed last.
+                before.forget();
+                Box::pin(async move {
+                    for statements in session {
+                        sqlx::raw_sql(*statements).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
             })
-        })
-        .test_before_acquire(false)
-        .before_acquire(|connection, connection_of| {
-            Box::pin(async move {
-                if connection_of.idle_for < STALE {
-                    return Ok(true);
-                }
-                Ok(connection.ping().await.is_ok())
+            .test_before_acquire(false)
+            .before_acquire(|connection, connection_of| {
+                Box::pin(async move {
+                    if connection_of.idle_for < STALE {
+                        return Ok(true);
+                    }
+                    Ok(connection.ping().await.is_ok())
+                })
             })
-        });
+            .acquire_timeout(ACQUIRE)
+    };
     // A migration may rewrite a table, which takes as long as it takes.
     let migrating = PgPoolOptions::new()
         .max_connections(1)
@@ -302,17 +317,23 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
         .await?;
     migrate(&POSTGRES_MIGRATIONS, &migrating).await?;
     migrating.close().await;
-    let pool = settings
-        .clone()
+    let pool = settings(&[SESSION])
         .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE)
         .connect_with(options.clone())
         .await?;
-    let searches = settings
+    let receiving = settings(&[SESSION, BY_KEYS])
+        .max_connections(RECEIVING)
+        .connect_lazy_with(options.clone());
+    let searches = settings(&[SESSION])
         .max_connections(SEARCHES)
         .acquire_timeout(SEARCH_ACQUIRE)
         .connect_lazy_with(options);
-    Ok(Catalogue::Postgres(Postgres { pool, searches, kinds }))
+    Ok(Catalogue::Postgres(Postgres {
+        pool,
+        receiving,
+        searches,
+        kinds,
+    }))
 }
 
 /// Brings the schema up to date. PostgreSQL serialises nodes that start together by an advisory lock; of two processes that

@@ -236,9 +236,8 @@ impl Catalogue {
                 FromRow::from_row(row)?
             }
             Catalogue::Postgres(postgres) => {
-                // Read with a SELECT, so that the plan does not depend on the length of the list, and is kept.
-                let sql = concat!("SELECT CAST(", familiar!("= ANY ((SELECT ", ")::text[])"), " AS INTEGER)::BIGINT");
-                limited(sqlx::query_as::<sqlx::Postgres, _>(sql).bind(uids).fetch_one(&postgres.pool)).await?
+                let sql = concat!("SELECT CAST(", familiar!("= ANY (", ")"), " AS INTEGER)::BIGINT");
+                limited(sqlx::query_as::<sqlx::Postgres, _>(sql).bind(uids).fetch_one(&postgres.receiving)).await?
             }
         };
         Ok(familiar != 0)

@@ -42,18 +42,14 @@ impl InForce {
     }
 }
 
-/// PostgreSQL would plan each statement with a list of keys anew, which takes longer than to run it. A plan that is made here is made for indexes, whatever the
-/// tables hold by then.
-const BY_KEYS: &str = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off";
-
 /// Begins a transaction that writes by keys alone, and keeps notes from coming into force until COMMIT, in one round trip. The lock is the first of all of the
 /// transaction.
 pub(in super::super) async fn begin_shared(catalogue: &Catalogue) -> Result<Connection> {
     match catalogue {
         Catalogue::Sqlite(_) => catalogue.write().await,
         Catalogue::Postgres(postgres) => {
-            let begin = AssertSqlSafe(format!("BEGIN; {BY_KEYS}; SELECT pg_advisory_xact_lock_shared({LOCK})"));
-            Ok(Connection::Postgres(limited(postgres.pool.begin_with(begin)).await?))
+            let begin = AssertSqlSafe(format!("BEGIN; SELECT pg_advisory_xact_lock_shared({LOCK})"));
+            Ok(Connection::Postgres(limited(postgres.receiving.begin_with(begin)).await?))
         }
     }
 }
