@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::database::{fetch_all, fetch_optional, in_list};
 use super::lists::Ids;
 use super::rows::{read_title, read_uid, unsigned};
-use super::{Catalogue, ColdLayout, Counts, Quarantined, Result, StudySummary, totals};
+use super::{Catalogue, ColdLayout, Counts, NodeCounts, Quarantined, Result, StudySummary, totals};
 use crate::model::{NodeId, ObjectId, Timestamp};
 
 #[derive(FromRow)]
@@ -18,15 +18,21 @@ struct CountsRow {
     series: i64,
     instances: i64,
     quarantined: i64,
-    hot_objects: i64,
-    hot_bytes: i64,
     packs_verified: i64,
     pack_bytes: i64,
+    conflicts: i64,
+    commitments_pending: i64,
+    #[sqlx(flatten)]
+    of_node: NodeCountsRow,
+}
+
+#[derive(FromRow)]
+struct NodeCountsRow {
+    hot_objects: i64,
+    hot_bytes: i64,
     packs_pending: i64,
     packs_damaged: i64,
     journal_pending: i64,
-    conflicts: i64,
-    commitments_pending: i64,
 }
 
 #[derive(FromRow)]
@@ -55,29 +61,48 @@ struct QuarantinedRow {
     length: i64,
 }
 
+/// Columns of a [`NodeCountsRow`] for the node `$1`: what indexes of few rows find, and one pass over the series that this node has.
+macro_rules! node_counts {
+    () => {
+        "hot.hot_objects, hot.hot_bytes,
+         (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
+         (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL AND original_of IS NULL) AS packs_damaged,
+         (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending"
+    };
+    (from) => {
+        " FROM (SELECT CAST(coalesce(sum(hot_objects), 0) AS BIGINT) AS hot_objects, CAST(coalesce(sum(hot_bytes), 0) AS BIGINT) AS hot_bytes
+                FROM series_nodes WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) hot"
+    };
+}
+
 impl Catalogue {
-    /// Totals.
+    /// Totals. Of a large catalogue they take seconds.
     pub async fn counts(&self, node: NodeId) -> Result<Counts> {
         let mut connection = self.read().await?;
-        let sql = "SELECT
+        let sql = concat!(
+            "SELECT
             (SELECT count(*) FROM patients WHERE instances > 0) AS patients,
             (SELECT count(*) FROM studies WHERE instances > 0) AS studies,
             (SELECT CAST(coalesce(sum(series), 0) AS BIGINT) FROM studies) AS series,
             (SELECT CAST(coalesce(sum(instances), 0) AS BIGINT) FROM studies) AS instances,
             (SELECT count(*) FROM objects WHERE state = 'quarantined') AS quarantined,
-            (SELECT CAST(coalesce(sum(hot_objects), 0) AS BIGINT) FROM series_nodes
-                WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) AS hot_objects,
-            (SELECT CAST(coalesce(sum(hot_bytes), 0) AS BIGINT) FROM series_nodes
-                WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) AS hot_bytes,
             (SELECT count(*) FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL) AS packs_verified,
             (SELECT CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL) AS pack_bytes,
-            (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
-            (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL AND original_of IS NULL) AS packs_damaged,
-            (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending,
             (SELECT count(*) FROM conflicts WHERE resolved_at IS NULL) AS conflicts,
-            (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending";
+            (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending, ",
+            node_counts!(),
+            node_counts!(from)
+        );
         let row: Option<CountsRow> = fetch_optional!(connection, sql, node.0)?;
         Ok(row.map(CountsRow::read).unwrap_or_default())
+    }
+
+    /// Those of the totals that a node looks at every few minutes.
+    pub async fn node_counts(&self, node: NodeId) -> Result<NodeCounts> {
+        let mut connection = self.read().await?;
+        let sql = concat!("SELECT ", node_counts!(), node_counts!(from));
+        let row: Option<NodeCountsRow> = fetch_optional!(connection, sql, node.0)?;
+        Ok(row.map(NodeCountsRow::read).unwrap_or_default())
     }
 
     /// Whether any cold object is of a layout, but for originals that nothing needs.
@@ -152,15 +177,23 @@ impl CountsRow {
             series: unsigned(self.series),
             instances: unsigned(self.instances),
             quarantined: unsigned(self.quarantined),
-            hot_objects: unsigned(self.hot_objects),
-            hot_bytes: unsigned(self.hot_bytes),
             packs_verified: unsigned(self.packs_verified),
             pack_bytes: unsigned(self.pack_bytes),
+            conflicts: unsigned(self.conflicts),
+            commitments_pending: unsigned(self.commitments_pending),
+            of_node: self.of_node.read(),
+        }
+    }
+}
+
+impl NodeCountsRow {
+    fn read(self) -> NodeCounts {
+        NodeCounts {
+            hot_objects: unsigned(self.hot_objects),
+            hot_bytes: unsigned(self.hot_bytes),
             packs_pending: unsigned(self.packs_pending),
             packs_damaged: unsigned(self.packs_damaged),
             journal_pending: unsigned(self.journal_pending),
-            conflicts: unsigned(self.conflicts),
-            commitments_pending: unsigned(self.commitments_pending),
         }
     }
 }

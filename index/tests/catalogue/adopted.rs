@@ -49,7 +49,12 @@ pub(crate) async fn an_adopted_object_is_served_from_where_it_lies(database: Dat
     assert_eq!(adopt(&catalogue, &[lying(slice(1, 1, 4), "/share/2")]).await, [None]);
     let counts = catalogue.counts(node(1)).await.unwrap();
     assert_eq!(
-        (counts.instances, counts.hot_objects, counts.packs_verified, counts.packs_pending),
+        (
+            counts.instances,
+            counts.of_node.hot_objects,
+            counts.packs_verified,
+            counts.of_node.packs_pending
+        ),
         (2, 0, 2, 0)
     );
     assert_eq!(catalogue.foreign_count().await.unwrap(), (2, 2000));

@@ -29,7 +29,7 @@ async fn available(catalogue: &Catalogue, context: &AnswerContext) -> String {
 pub(crate) async fn a_pack_that_nobody_has_read_counts_as_archived(database: Database) {
     let catalogue = database.open().await;
     let packed = packs(&catalogue, 1).await.remove(0);
-    let sql = "DELETE FROM hot_copies";
+    let sql = "DELETE FROM hot_copies; UPDATE series_nodes SET hot_objects = 0";
     database.run(sql, sql).await;
     let at = |after: Duration| Some(packed.archive_clock.after(after));
     let cutoffs = |access, deep| AnswerContext {
@@ -80,7 +80,7 @@ pub(crate) async fn a_pack_that_nobody_has_read_counts_as_archived(database: Dat
 pub(crate) async fn where_the_store_goes_by_tags_what_has_none_is_never_archived(database: Database) {
     let catalogue = database.open().await;
     let packed = packs(&catalogue, 1).await.remove(0);
-    let sql = "DELETE FROM hot_copies";
+    let sql = "DELETE FROM hot_copies; UPDATE series_nodes SET hot_objects = 0";
     database.run(sql, sql).await;
     let sql = format!("UPDATE packs SET length = {MIN_ARCHIVED}");
     database.run(&sql, &sql).await;
@@ -162,15 +162,15 @@ pub(crate) async fn a_damaged_pack_is_no_copy_until_it_is_found_sound(database: 
             .unwrap(),
         []
     );
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 1);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.packs_damaged, 1);
     assert_eq!(catalogue.studies(node(1), None, 1).await.unwrap()[0].packed_instances, 0);
     assert_eq!(available(&catalogue, &context()).await, "ONLINE", "it is hot");
-    let sql = "DELETE FROM hot_copies";
+    let sql = "DELETE FROM hot_copies; UPDATE series_nodes SET hot_objects = 0";
     database.run(sql, sql).await;
     assert_eq!(available(&catalogue, &context()).await, "UNAVAILABLE");
     // The sender's copy takes the place of what is lost.
     assert_eq!(store(&catalogue, &first.clone().again()).await, Outcome::Served);
     assert!(catalogue.pack_sound(pack).await.unwrap());
     assert!(!catalogue.pack_sound(pack).await.unwrap());
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 0);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.packs_damaged, 0);
 }

@@ -112,13 +112,16 @@ pub(crate) async fn a_pack_goes_from_planned_to_verified(database: Database) {
     let offsets: Vec<_> = pack.members.iter().map(|(member, offset)| (member.object, *offset)).collect();
     assert_eq!(offsets, planned[0].members);
     assert_eq!(catalogue.claim_pack(node(1), LEASE).await.unwrap(), None, "leased");
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_pending, 1);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.packs_pending, 1);
     catalogue.pack_uploaded(&pack, u64::MAX - 7).await.unwrap();
     assert!(!catalogue.served_versions(node(1), &[uid("1.2.1.1.1")]).await.unwrap()[&uid("1.2.1.1.1")].verified);
     catalogue.pack_verified(&pack, tick()).await.unwrap();
     assert!(catalogue.served_versions(node(1), &[uid("1.2.1.1.1")]).await.unwrap()[&uid("1.2.1.1.1")].verified);
     let counts = catalogue.counts(node(1)).await.unwrap();
-    assert_eq!((counts.packs_pending, counts.packs_verified, counts.pack_bytes), (0, 1, 5000));
+    assert_eq!(
+        (counts.of_node.packs_pending, counts.packs_verified, counts.pack_bytes),
+        (0, 1, 5000)
+    );
     assert_eq!(catalogue.studies(node(1), None, 1).await.unwrap()[0].packed_instances, 2);
     assert!(
         matches!(catalogue.pack_failed(&pack, "late", NONE).await, Err(Error::LeaseLost)),

@@ -149,7 +149,7 @@ pub(crate) async fn what_is_deleted_is_gone_at_once_and_comes_back_as_it_was(dat
     assert_eq!(catalogue.take_back(deletion.key, "admin", tick()).await.unwrap(), None);
     assert_eq!(state(&catalogue, &deletion).await, DeletionState::TakenBack);
     let mut after = catalogue.counts(node(1)).await.unwrap();
-    after.journal_pending = before.journal_pending;
+    after.of_node.journal_pending = before.of_node.journal_pending;
     assert_eq!(after, before);
     assert_eq!(
         database
@@ -421,7 +421,7 @@ pub(crate) async fn what_waits_is_neither_packed_nor_in_the_way_of_eviction(data
     // What is recalled while it waits is kept for then; what is recalled after that is doomed.
     let deletion = delete(&catalogue, &instance(&packed)).await;
     assert_eq!(catalogue.recalled(node(1), &[packed.object], tick()).await.unwrap(), []);
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 2);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.hot_objects, 2);
     catalogue.begin_erasing(deletion.due_at, false).await.unwrap();
     assert_eq!(catalogue.recalled(node(2), &[packed.object], tick()).await.unwrap(), []);
     assert_eq!(take_doomed(&catalogue, node(1), false, 10).await, [packed.object]);

@@ -39,8 +39,8 @@ pub(crate) async fn counts_and_lists_follow_what_is_served(database: Database) {
     assert_eq!(catalogue.studies(node(1), None, 1).await.unwrap().len(), 1);
     let counts = catalogue.counts(node(1)).await.unwrap();
     assert_eq!((counts.patients, counts.studies, counts.series, counts.instances), (1, 2, 3, 8));
-    assert_eq!((counts.hot_objects, counts.hot_bytes), (8, 7050));
-    assert_eq!(catalogue.counts(node(9)).await.unwrap().hot_objects, 0);
+    assert_eq!((counts.of_node.hot_objects, counts.of_node.hot_bytes), (8, 7050));
+    assert_eq!(catalogue.counts(node(9)).await.unwrap().of_node.hot_objects, 0);
     database.counts_are_right().await;
 }
 

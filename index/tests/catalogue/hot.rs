@@ -93,7 +93,7 @@ pub(crate) async fn only_what_is_verified_is_evicted_and_what_is_archived_only_w
     assert_eq!(catalogue.evict(node(1), claim.series, Evictable::Readable).await.unwrap(), []);
     assert_eq!(all().await, []);
     let counts = catalogue.counts(node(1)).await.unwrap();
-    assert_eq!((counts.instances, counts.hot_objects, counts.hot_bytes), (3, 0, 0));
+    assert_eq!((counts.instances, counts.of_node.hot_objects, counts.of_node.hot_bytes), (3, 0, 0));
     let summary = &catalogue.studies(node(1), None, 1).await.unwrap()[0];
     assert_eq!((summary.hot_instances, summary.packed_instances), (0, 3));
     let version = &catalogue.served_versions(node(1), &[uid("1.2.1.1.1")]).await.unwrap()[&uid("1.2.1.1.1")];
@@ -114,7 +114,7 @@ pub(crate) async fn archived_copies_are_let_go_where_that_is_said(database: Data
     let mut evicted = catalogue.evict(node(1), candidate.series, Evictable::ArchivedToo).await.unwrap();
     evicted.sort();
     assert_eq!(evicted, [batch[0].object, batch[1].object]);
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 0);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.hot_objects, 0);
     database.counts_are_right().await;
 }
 
@@ -187,7 +187,7 @@ pub(crate) async fn recalled_objects_are_hot_again_and_count_against_the_budget(
     catalogue.recalled(node(2), &objects[..1], tick()).await.unwrap();
     assert_eq!(catalogue.recalled_bytes(node(1)).await.unwrap(), 2000);
     assert_eq!(catalogue.recalled_bytes(node(2)).await.unwrap(), 1000);
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 2);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.hot_objects, 2);
     database.counts_are_right().await;
     let candidate = &catalogue.eviction_candidates_of(node(1), &batch[0].study).await.unwrap()[0];
     assert_eq!(candidate.bytes, 2000);
@@ -214,7 +214,7 @@ pub(crate) async fn a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_
     assert_eq!(take_doomed(&catalogue, node(1), true, 10).await, [arrival.object]);
     // A recall that was under way does not bring it back.
     assert_eq!(catalogue.recalled(node(1), &[arrival.object], tick()).await.unwrap(), []);
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().hot_objects, 0);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.hot_objects, 0);
     assert_eq!(take_doomed(&catalogue, node(1), true, 10).await, [arrival.object]);
     // Of one that is on record no more, nobody else would remove the file.
     let unknown = slice(9, 9, 9).object;

@@ -124,9 +124,9 @@ pub(crate) async fn a_pack_that_read_corrupt_is_no_copy_whatever_a_head_says(dat
     catalogue.pack_damaged(PackKey(1), "read", tick()).await.unwrap();
     assert!(catalogue.is_pack_corrupt(&key).await.unwrap());
     assert!(!catalogue.pack_sound(PackKey(1)).await.unwrap());
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 1);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.packs_damaged, 1);
     catalogue.found_no_more(node(1), corrupt.kind, &key).await.unwrap();
     assert!(!catalogue.is_pack_corrupt(&key).await.unwrap());
     assert!(catalogue.pack_sound(PackKey(1)).await.unwrap());
-    assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_damaged, 0);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.packs_damaged, 0);
 }

@@ -299,7 +299,7 @@ pub(crate) async fn a_node_that_was_never_swept_is_told_apart(database: Database
         catalogue.found_files(node(1), &files).await.unwrap();
     }
     let counts = catalogue.counts(node(1)).await.unwrap();
-    assert_eq!((counts.hot_objects, counts.hot_bytes), (2, 2000));
+    assert_eq!((counts.of_node.hot_objects, counts.of_node.hot_bytes), (2, 2000));
     assert_eq!(catalogue.recalled_bytes(node(1)).await.unwrap(), 0);
     assert_eq!(database.text("SELECT state FROM series_nodes").await, "packed");
     catalogue.swept(node(1), tick()).await.unwrap();

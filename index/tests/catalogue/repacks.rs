@@ -120,7 +120,7 @@ pub(crate) async fn what_is_packed_belongs_to_its_pack_and_its_original_holds_no
     assert!(!catalogue.is_erasing(&pack.key).await.unwrap());
     assert_eq!(catalogue.foreign_count().await.unwrap(), (0, 0));
     let counts = catalogue.counts(node(1)).await.unwrap();
-    assert_eq!((counts.packs_verified, counts.pack_bytes, counts.hot_objects), (1, 5000, 1));
+    assert_eq!((counts.packs_verified, counts.pack_bytes, counts.of_node.hot_objects), (1, 5000, 1));
     let kept = catalogue.packs_after(PackKey(0), 10).await.unwrap();
     assert_eq!(kept.iter().map(|kept| &kept.key).collect::<Vec<_>>(), [&pack.key]);
     // The originals are known, and no adoption takes them again.

@@ -184,7 +184,7 @@ pub(crate) async fn what_comes_from_elsewhere_is_quarantined(database: Database)
     assert!(quarantined.is_sorted_by(|a, b| a.received_at > b.received_at));
     let counts = catalogue.counts(node(1)).await.unwrap();
     assert_eq!((counts.studies, counts.series, counts.instances, counts.quarantined), (1, 1, 1, 5));
-    assert_eq!((counts.hot_objects, counts.hot_bytes), (6, 6000));
+    assert_eq!((counts.of_node.hot_objects, counts.of_node.hot_bytes), (6, 6000));
     database.counts_are_right().await;
 }
 

@@ -51,7 +51,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// How often it counts what is left to do.
 const COUNTING: Duration = Duration::from_secs(1);
 
-/// How often the catalogue's totals are taken for the metrics: of a billion images they are not for nothing.
+/// How often the node's counts are taken for the metrics: with millions of series they are not for nothing.
 const TOTALS: Duration = Duration::from_secs(5 * 60);
 
 impl Archive {
@@ -211,7 +211,7 @@ async fn house(node: &Arc<Inner>, cold: Option<&ColdStore>, search: &mut evict::
 }
 
 async fn count(node: &Inner) {
-    match node.catalogue.counts(node.node).await {
+    match node.catalogue.node_counts(node.node).await {
         Ok(counts) => {
             metrics::gauge!("filmroom_hot_bytes").set(counts.hot_bytes as f64);
             metrics::gauge!("filmroom_hot_objects").set(counts.hot_objects as f64);

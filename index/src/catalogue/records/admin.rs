@@ -44,24 +44,31 @@ pub struct Counts {
     pub instances: u64,
     /// Quarantined objects
     pub quarantined: u64,
-    /// Hot objects on this node
-    pub hot_objects: u64,
-    /// Their bytes
-    pub hot_bytes: u64,
     /// Verified packs (archived ones included)
     pub packs_verified: u64,
     /// Their bytes
     pub pack_bytes: u64,
+    /// Open conflicts
+    pub conflicts: u64,
+    /// Storage commitments whose report was not answered yet
+    pub commitments_pending: u64,
+    /// What this node looks at more often
+    pub of_node: NodeCounts,
+}
+
+/// What a node has hot, and what is left to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeCounts {
+    /// Hot objects on this node
+    pub hot_objects: u64,
+    /// Their bytes
+    pub hot_bytes: u64,
     /// Packs planned or uploaded, not verified
     pub packs_pending: u64,
     /// Verified packs whose copy in the cold store is lost or altered
     pub packs_damaged: u64,
     /// Journal entries not yet in the cold store
     pub journal_pending: u64,
-    /// Open conflicts
-    pub conflicts: u64,
-    /// Storage commitments whose report was not answered yet
-    pub commitments_pending: u64,
 }
 
 /// A study as the command line lists it.

@@ -21,7 +21,7 @@ mod scrub;
 mod store;
 mod withdrawn;
 
-pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, Quarantined, StudySummary};
+pub use admin::{AnswerContext, Counts, JournalEntry, KnownObject, NodeCounts, Quarantined, StudySummary};
 pub use adopted::{Adopted, AdoptedObject, ForeignObject, KnownForeign};
 pub use audit::{AuditClaim, AuditEvent, AuditLag, AuditOutcome, AuditRecord};
 pub use cold::{ColdLayout, Evictable, EvictionCandidate, Member, NewPack, OffloadClaim, PackClaim};

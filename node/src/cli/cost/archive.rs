@@ -163,7 +163,7 @@ fn document(prices: &Prices, costs: &Costs) -> Value {
         "prices": figures::prices(prices),
         "archive": { "access_days": costs.days.days.access, "deep_days": costs.days.days.deep, "from": costs.days.from },
         "studies": costs.counts.studies,
-        "hot": { "objects": costs.counts.hot_objects, "bytes": costs.counts.hot_bytes },
+        "hot": { "objects": costs.counts.of_node.hot_objects, "bytes": costs.counts.of_node.hot_bytes },
         "observed": observed.collect::<serde_json::Map<_, _>>(),
         "now": figures::quote(&costs.now),
         "restores": restores.collect::<Vec<_>>(),
@@ -197,8 +197,8 @@ fn print(prices: &Prices, costs: &Costs) {
     );
     println!(
         "hot here: {} objects, {} GB",
-        grouped(costs.counts.hot_objects as f64, 0),
-        gb(costs.counts.hot_bytes as f64)
+        grouped(costs.counts.of_node.hot_objects as f64, 0),
+        gb(costs.counts.of_node.hot_bytes as f64)
     );
     println!("\nLAST SEEN OF PACKS");
     for (state, amount) in &costs.counted.observed {
