@@ -286,6 +286,7 @@ pub(crate) async fn availability_is_the_worst_of_what_can_be_retrieved(database:
     ] {
         database.run(sql, sql).await;
     }
+    recount_hot(&database).await;
     let down = || AnswerContext {
         cold_down: true,
         ..context()
@@ -323,6 +324,38 @@ pub(crate) async fn availability_is_the_worst_of_what_can_be_retrieved(database:
     // A rotten file is no copy.
     let sql = "UPDATE hot_copies SET state = 'rotten' WHERE object = (SELECT id FROM objects WHERE sop_instance_uid = '1.2.1.2.1')";
     database.run(sql, sql).await;
+    recount_hot(&database).await;
     let series = (tags::SERIES_INSTANCE_UID, VR::UI, "1.2.1.2");
     assert_eq!(availability("SERIES", series, context()).await, "UNAVAILABLE");
+}
+
+/// What the statements above did to the copies, counted as those of the catalogue count it.
+async fn recount_hot(database: &Database) {
+    let sql =
+        "UPDATE series_nodes SET hot_objects = (SELECT count(*) FROM objects o JOIN hot_copies h ON h.object = o.id AND h.state = 'held'
+               WHERE o.series = series_nodes.series AND h.node = series_nodes.node)";
+    database.run(sql, sql).await;
+}
+
+pub(crate) async fn a_hot_copy_of_what_is_not_served_is_none_of_what_is(database: Database) {
+    let catalogue = filled(&database).await;
+    let series = identifier("SERIES", &[(tags::SERIES_INSTANCE_UID, VR::UI, "1.2.1.1")]);
+    let availability = async || {
+        let answers = ask(&catalogue, &series, &context()).await;
+        answers.first().unwrap().text(tags::INSTANCE_AVAILABILITY).unwrap().to_owned()
+    };
+    assert_eq!(availability().await, "ONLINE");
+    // One slice is quarantined, another is archived and gone from here: there are as many hot copies as served instances, and not of the same.
+    for sql in [
+        "INSERT INTO packs (series, node, cold_key, length, serving, state)
+         SELECT series, 1, 'pack', 1, 'served', 'archive_access' FROM objects WHERE sop_instance_uid = '1.2.1.1.1'",
+        "UPDATE objects SET pack = (SELECT id FROM packs), pack_offset = 0 WHERE sop_instance_uid = '1.2.1.1.1'",
+        "DELETE FROM hot_copies WHERE object = (SELECT id FROM objects WHERE sop_instance_uid = '1.2.1.1.1')",
+        "UPDATE objects SET state = 'quarantined' WHERE sop_instance_uid = '1.2.1.1.2'",
+        "UPDATE series SET instances = instances - 1 WHERE series_uid = '1.2.1.1'",
+    ] {
+        database.run(sql, sql).await;
+    }
+    recount_hot(&database).await;
+    assert_eq!(availability().await, "NEARLINE");
 }

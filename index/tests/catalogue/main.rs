@@ -99,7 +99,8 @@ fn main() {
             sequences_and_private_attributes_come_from_the_header,
             answers_keep_the_order_of_their_keys_and_leave_out_what_is_gone,
             what_is_not_served_is_not_found,
-            availability_is_the_worst_of_what_can_be_retrieved;
+            availability_is_the_worst_of_what_can_be_retrieved,
+            a_hot_copy_of_what_is_not_served_is_none_of_what_is;
         locating:
             instances_come_by_study_series_and_number,
             a_location_says_where_the_bytes_are,

@@ -4,8 +4,11 @@
 //! A pack that nobody has read since the store's cut-off counts as archived before anybody has seen it so; one that is lost or altered is no copy.
 //! What is only on another node's disk, or in a pack that is not verified, cannot be retrieved from here. An entity has the worst
 //! value of its served instances that can be retrieved, and is UNAVAILABLE only if none can.
+//!
+//! Nearly all that is asked for is either wholly on the disk or an instance alone. The first is told by what is counted of its series, without a look at their
+//! instances, of which a study may have thousands.
 
-use super::rows::{key_of, push_tables};
+use super::rows::{key_of, push_tables, served};
 use super::statement::Statement;
 use crate::catalogue::rows::signed;
 use crate::catalogue::{AnswerContext, MIN_ARCHIVED};
@@ -16,6 +19,39 @@ const RETRIEVABLE: [Availability; 3] = [Availability::Online, Availability::Near
 
 /// Adds an expression: what [`of_rank`] reads as the availability of the entity of a level that has the row id `id`, NULL if nothing of it is served any more.
 pub(super) fn push_availability(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
+    if level < Level::Image {
+        statement.push("CASE WHEN ");
+        push_all_hot(statement, level, id, context);
+        statement
+            .push(" THEN CAST(")
+            .number(rank(Availability::Online))
+            .push(" AS BIGINT) ELSE ");
+        push_worst(statement, level, id, context);
+        statement.push(" END");
+    } else {
+        push_worst(statement, level, id, context);
+    }
+}
+
+/// Adds the condition that each series of an entity has as many hot copies here as served instances, and nothing else that a copy could be of. What is counted is
+/// never wrong: it changes in the transactions that change the copies.
+fn push_all_hot(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
+    statement.push("NOT EXISTS (SELECT 1 FROM ");
+    push_tables(statement, level, Level::Series);
+    statement.push(" LEFT JOIN series_nodes sn ON sn.series = se.id AND sn.node = ");
+    push_node(statement, context);
+    statement
+        .push(" WHERE ")
+        .push(served(Level::Series))
+        .push(" AND (coalesce(sn.hot_objects, 0) <> se.instances OR EXISTS (SELECT 1 FROM objects o WHERE o.series = se.id AND o.state <> 'served')) AND ")
+        .push(key_of(level))
+        .push(" = ")
+        .push(id)
+        .push(")");
+}
+
+/// Adds an expression: the worst of the served instances of an entity, looked at one by one.
+fn push_worst(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
     let cold = |archived: Availability| rank(if context.cold_down { Availability::Offline } else { archived });
     statement.push("(SELECT max(CASE WHEN h.object IS NOT NULL THEN CAST(");
     statement.number(rank(Availability::Online)).push(" AS BIGINT)");
@@ -43,13 +79,21 @@ pub(super) fn push_availability(statement: &mut Statement, level: Level, id: &'s
     then(statement, Availability::Online);
     statement.push(" ELSE CAST(-1 AS BIGINT) END) FROM ");
     push_tables(statement, level, Level::Image);
-    statement.push(" LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = (SELECT id FROM nodes WHERE node_id = ");
-    statement.uuid(context.node.0);
+    statement.push(" LEFT JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = ");
+    push_node(statement, context);
     statement
-        .push(") LEFT JOIN packs k ON k.id = o.pack LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state = 'served' AND ")
+        .push(" LEFT JOIN packs k ON k.id = o.pack LEFT JOIN restores r ON r.pack = k.id AND r.state IN ('wanted', 'restoring') WHERE o.state = 'served' AND ")
         .push(key_of(level))
         .push(" = ")
         .push(id)
+        .push(")");
+}
+
+/// Adds the row id of this node.
+fn push_node(statement: &mut Statement, context: &AnswerContext) {
+    statement
+        .push("(SELECT id FROM nodes WHERE node_id = ")
+        .uuid(context.node.0)
         .push(")");
 }
 

@@ -152,8 +152,20 @@ pub(super) async fn records(
     context: &AnswerContext,
 ) -> Result<HashMap<i64, Record>> {
     let mut statement = Statement::new(connection);
+    push_records(&mut statement, level, ids, context);
+    let records: Vec<Record> = match level {
+        Level::Patient => into(statement.fetch::<PatientRow>(connection).await?),
+        Level::Study => into(statement.fetch::<StudyRecord>(connection).await?),
+        Level::Series => into(statement.fetch::<SeriesRecord>(connection).await?),
+        Level::Image => into(statement.fetch::<ObjectRecord>(connection).await?),
+    };
+    Ok(records.into_iter().map(|record| (record.patient.row_id, record)).collect())
+}
+
+/// Adds the statement that reads them.
+pub(super) fn push_records(statement: &mut Statement, level: Level, ids: &[i64], context: &AnswerContext) {
     statement.push("SELECT found.*, ");
-    push_availability(&mut statement, level, "found.row_id", context);
+    push_availability(statement, level, "found.row_id", context);
     statement
         .push(" AS available FROM (SELECT ")
         .push(key_of(level))
@@ -165,7 +177,7 @@ pub(super) async fn records(
         }
     }
     statement.push(" FROM ");
-    push_tables(&mut statement, Level::Patient, level);
+    push_tables(statement, Level::Patient, level);
     if level == Level::Image {
         statement.push(" JOIN kinds ki ON ki.id = o.kind");
     }
@@ -176,13 +188,6 @@ pub(super) async fn records(
         .push(key_of(level))
         .in_ids(ids)
         .push(") found");
-    let records: Vec<Record> = match level {
-        Level::Patient => into(statement.fetch::<PatientRow>(connection).await?),
-        Level::Study => into(statement.fetch::<StudyRecord>(connection).await?),
-        Level::Series => into(statement.fetch::<SeriesRecord>(connection).await?),
-        Level::Image => into(statement.fetch::<ObjectRecord>(connection).await?),
-    };
-    Ok(records.into_iter().map(|record| (record.patient.row_id, record)).collect())
 }
 
 fn into<R: Into<Record>>(rows: Vec<R>) -> Vec<Record> {

@@ -4,26 +4,33 @@ use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 
 use super::*;
+use crate::catalogue::ArchiveCutoffs;
+use crate::model::{AeTitle, Availability, NodeId};
 use crate::query::Root;
 
 type Key = (Tag, VR, &'static str);
 
 /// How SQLite goes about a search, a line a step.
 async fn plan(level: Level, keys: &[Key]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = Catalogue::open(&format!("sqlite:{}", folder.path().join("catalogue.db").display()))
-        .await
-        .unwrap();
     let mut identifier = DataSet::new();
     identifier.put_text(tags::QUERY_RETRIEVE_LEVEL, VR::CS, level.as_str());
     for (tag, vr, value) in keys {
         identifier.put_text(*tag, *vr, *value);
     }
     let query = Query::find(Root::Study, &identifier).unwrap();
+    explained(|statement| push_matching(statement, level, &Conditions::of(&query), 100)).await
+}
+
+/// How SQLite goes about a statement, a line a step.
+async fn explained(push: impl FnOnce(&mut Statement)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = Catalogue::open(&format!("sqlite:{}", folder.path().join("catalogue.db").display()))
+        .await
+        .unwrap();
     let (mut connection, _stop) = catalogue.search_within(Duration::from_secs(60)).await.unwrap();
     let mut statement = Statement::new(&connection);
     statement.push("EXPLAIN QUERY PLAN ");
-    push_matching(&mut statement, level, &Conditions::of(&query), 100);
+    push(&mut statement);
     let steps: Vec<(i64, i64, i64, String)> = statement.fetch(&mut connection).await.unwrap();
     let steps: Vec<String> = steps.into_iter().map(|(.., step)| step).collect();
     steps.join("\n")
@@ -78,5 +85,25 @@ async fn images_of_a_sop_class_are_sought_below_their_series() {
             "{plan}"
         );
         assert!(!plan.contains("SCAN o") && !plan.contains("AUTOMATIC"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn whether_all_of_an_entity_is_hot_is_told_by_its_series() {
+    let context = AnswerContext {
+        retrieve_ae: AeTitle::parse("FILMROOM").unwrap(),
+        node: NodeId(uuid::Uuid::nil()),
+        deep_archive: Availability::Nearline,
+        cutoffs: ArchiveCutoffs::default(),
+        cold_down: false,
+    };
+    for level in [Level::Patient, Level::Study, Level::Series] {
+        let plan = explained(|statement| records::push_records(statement, level, &[1, 2], &context)).await;
+        assert!(plan.contains("SEARCH sn USING PRIMARY KEY (series=? AND node=?)"), "{plan}");
+        assert!(plan.contains("SEARCH o USING INDEX objects_unserved (series=?)"), "{plan}");
+        assert!(
+            !plan.contains("SCAN o") && !plan.contains("SCAN se") && !plan.contains("AUTOMATIC"),
+            "{plan}"
+        );
     }
 }
