@@ -280,6 +280,7 @@ fn main() {
         rebuild:
             only_an_empty_catalogue_is_rebuilt_and_an_open_rebuild_goes_on,
             a_series_loaded_from_what_was_described_answers_as_before,
+            what_another_node_is_about_to_commit_is_counted_by_a_load,
             what_is_loaded_twice_is_there_once,
             of_two_that_seem_served_the_newer_one_is,
             the_newest_description_stays_in_whatever_order_they_come,

@@ -1,5 +1,7 @@
 //! The catalogue made anew: what was on record in one is put into another, and says the same.
 
+use std::time::Duration;
+
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{
@@ -95,7 +97,7 @@ pub(crate) async fn a_series_loaded_from_what_was_described_answers_as_before(da
     let before = database.text(columns).await;
     assert!(before.starts_with("AbdomenCLINICMüller"), "{before}");
     let claim = catalogue
-        .claim_offload(node(1), tick(), std::time::Duration::from_secs(60))
+        .claim_offload(node(1), tick(), Duration::from_secs(60))
         .await
         .unwrap()
         .unwrap();
@@ -117,6 +119,21 @@ pub(crate) async fn a_series_loaded_from_what_was_described_answers_as_before(da
     assert_eq!(catalogue.headers(&[first.object]).await.unwrap(), header);
     assert_eq!(catalogue.counts(node(1)).await.unwrap().packs_verified, 1);
     assert_eq!(database.number("SELECT count(*) FROM conflicts").await, 0);
+    database.counts_are_right().await;
+}
+
+pub(crate) async fn what_another_node_is_about_to_commit_is_counted_by_a_load(database: Database) {
+    let (catalogue, other) = (database.open().await, database.open().await);
+    store(&catalogue, &slice(1, 1, 1)).await;
+    let arriving = [slice(1, 1, 2)];
+    let prepared = other.prepare(node(2), &arriving).await.unwrap();
+    let parts = [part(None, vec![rebuilt(&slice(1, 2, 1), ServingState::Served)])];
+    let mut loading = std::pin::pin!(load(&catalogue, &parts));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut loading).await;
+    assert_eq!(early.ok(), None, "it waits for the study");
+    prepared.commit().await.unwrap();
+    assert_eq!(loading.await.objects, 1);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 3);
     database.counts_are_right().await;
 }
 
@@ -155,7 +172,7 @@ pub(crate) async fn the_newest_description_stays_in_whatever_order_they_come(dat
     let catalogue = database.open().await;
     store(&catalogue, &slice(1, 1, 1)).await;
     let claim = catalogue
-        .claim_offload(node(1), tick(), std::time::Duration::from_secs(60))
+        .claim_offload(node(1), tick(), Duration::from_secs(60))
         .await
         .unwrap()
         .unwrap();

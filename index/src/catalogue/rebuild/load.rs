@@ -9,7 +9,7 @@ use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_
 use super::super::ingest::{Found, ObjectRows, Standing, hear, insert_conflict, insert_objects, patient_of};
 use super::super::kinds::Kinds;
 use super::super::lists::{Texts, Uuids};
-use super::super::rows::{node_row, signed};
+use super::super::rows::{lock_studies, node_row, signed};
 use super::super::stored_header::StoredHeader;
 use super::super::{Catalogue, Error, HotFile, Rebuilt, RebuiltPack, RebuiltPart, Result, rejections, totals};
 use super::decide::{insert_listed, settle_notes};
@@ -35,6 +35,11 @@ impl Catalogue {
         let kinds = self.kinds(objects.map(|object| &object.arrival)).await?;
         // Other nodes decide about patients while this one meets what lies on its disk.
         let mut connection = rejections::begin_shared(self).await?;
+        // And receive: what is counted anew below must not miss what they are about to commit.
+        let uids: Texts = parts.iter().map(|part| part.study.as_str()).collect();
+        let sql = in_list!(connection, "SELECT id FROM studies WHERE study_uid", "$1", "");
+        let known: Vec<(i64,)> = fetch_all!(connection, sql, uids)?;
+        lock_studies(&mut connection, known.into_iter().map(|(study,)| study).collect()).await?;
         let now = now(&mut connection).await?;
         let mut loaded = Loaded::default();
         let mut studies: BTreeSet<i64> = BTreeSet::new();
