@@ -2,7 +2,7 @@
 //!
 //! # Mechanics
 //! SQLite has one writer connection ([`embedded`](super::embedded)) and several readers, so that nobody in this process ever waits for a lock longer than the
-//! transaction in front of him; another process (the command line) is waited for by the busy timeout. PostgreSQL has one pool.
+//! transaction in front of him; another process (the command line) is waited for by the busy timeout. PostgreSQL has three pools: for who receives, for searches, for all else.
 //! A [`Connection`] is a transaction on either; the macros at the end run a statement on it. A statement that differs is written
 //! twice, side by side, in [`Connection::pick`].
 //!

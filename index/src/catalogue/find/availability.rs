@@ -17,7 +17,8 @@ use crate::model::{Availability, Level, Timestamp};
 /// From the best to the worst of what can be retrieved: the numbers that the statement compares. Below them is what cannot.
 const RETRIEVABLE: [Availability; 3] = [Availability::Online, Availability::Nearline, Availability::Offline];
 
-/// Adds an expression: what [`of_rank`] reads as the availability of the entity of a level that has the row id `id`, NULL if nothing of it is served any more.
+/// Adds an expression: what [`of_rank`] reads as the availability of the entity of a level that has the row id `id`, of which something is served; NULL if it is an
+/// instance that is not.
 pub(super) fn push_availability(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
     if level < Level::Image {
         statement.push("CASE WHEN ");
@@ -33,21 +34,21 @@ pub(super) fn push_availability(statement: &mut Statement, level: Level, id: &'s
     }
 }
 
-/// Adds the condition that each series of an entity has as many hot copies here as served instances, and nothing else that a copy could be of. What is counted is
-/// never wrong: it changes in the transactions that change the copies.
+/// Adds the condition that each series of an entity has as many hot copies here as served instances, and nothing else that a copy could be of. Both counts change in the
+/// transactions that change what is counted. What is looked for is a first row, not whether there is any: that PostgreSQL might answer by going through all series once.
 fn push_all_hot(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
-    statement.push("NOT EXISTS (SELECT 1 FROM ");
+    statement.push("(SELECT se.id FROM ");
     push_tables(statement, level, Level::Series);
     statement.push(" LEFT JOIN series_nodes sn ON sn.series = se.id AND sn.node = ");
     push_node(statement, context);
     statement
         .push(" WHERE ")
         .push(served(Level::Series))
-        .push(" AND (coalesce(sn.hot_objects, 0) <> se.instances OR EXISTS (SELECT 1 FROM objects o WHERE o.series = se.id AND o.state <> 'served')) AND ")
+        .push(" AND (coalesce(sn.hot_objects, 0) <> se.instances OR (SELECT o.id FROM objects o WHERE o.series = se.id AND o.state <> 'served' LIMIT 1) IS NOT NULL) AND ")
         .push(key_of(level))
         .push(" = ")
         .push(id)
-        .push(")");
+        .push(" LIMIT 1) IS NULL");
 }
 
 /// Adds an expression: the worst of the served instances of an entity, looked at one by one.
