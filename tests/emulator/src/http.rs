@@ -9,7 +9,7 @@ use futures::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use s3s::service::S3Service;
 use s3s::{Body, StdError};
@@ -140,8 +140,13 @@ fn count(state: &State, name: &str, key: &str) -> (Vec<Fault>, bool) {
 
 /// S3's answer, with what the framework could not say.
 async fn s3(service: &S3Service, request: Request<Incoming>) -> Result<Answer, Closed> {
+    let has_body = !request.body().is_end_stream();
     let answered = service.call(request.map(Body::from)).await;
     let mut answer = answered.map_err(|_| Closed::Quietly)?;
+    if has_body && answer.status().is_client_error() {
+        // A refusal may be decided before the body is read, and then the connection ends: whoever waits with his body until he is asked for it (Expect) has to know.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(status) = answer.headers_mut().remove(STATUS)
         && let Ok(status) = StatusCode::from_bytes(status.as_bytes())
     {
