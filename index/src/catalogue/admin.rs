@@ -61,17 +61,19 @@ struct QuarantinedRow {
     length: i64,
 }
 
-/// Columns of a [`NodeCountsRow`] for the node `$1`: what indexes of few rows find, and one pass over the series that this node has.
-macro_rules! node_counts {
-    () => {
-        "hot.hot_objects, hot.hot_bytes,
-         (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
-         (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL AND original_of IS NULL) AS packs_damaged,
-         (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending"
-    };
-    (from) => {
-        " FROM (SELECT CAST(coalesce(sum(hot_objects), 0) AS BIGINT) AS hot_objects, CAST(coalesce(sum(hot_bytes), 0) AS BIGINT) AS hot_bytes
-                FROM series_nodes WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) hot"
+/// Selects some columns and those of a [`NodeCountsRow`] for the node `$1`: what indexes of few rows find, and one pass over the series that this node has.
+macro_rules! counting {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            "hot.hot_objects, hot.hot_bytes,
+             (SELECT count(*) FROM packs WHERE state IN ('planned', 'uploaded')) AS packs_pending,
+             (SELECT count(*) FROM packs WHERE damaged_at IS NOT NULL AND original_of IS NULL) AS packs_damaged,
+             (SELECT count(*) FROM journal WHERE written_at IS NULL) AS journal_pending
+             FROM (SELECT CAST(coalesce(sum(hot_objects), 0) AS BIGINT) AS hot_objects, CAST(coalesce(sum(hot_bytes), 0) AS BIGINT) AS hot_bytes
+                   FROM series_nodes WHERE node = (SELECT id FROM nodes WHERE node_id = $1)) hot"
+        )
     };
 }
 
@@ -79,9 +81,8 @@ impl Catalogue {
     /// Totals. Of a large catalogue they take seconds.
     pub async fn counts(&self, node: NodeId) -> Result<Counts> {
         let mut connection = self.read().await?;
-        let sql = concat!(
-            "SELECT
-            (SELECT count(*) FROM patients WHERE instances > 0) AS patients,
+        let sql = counting!(
+            "(SELECT count(*) FROM patients WHERE instances > 0) AS patients,
             (SELECT count(*) FROM studies WHERE instances > 0) AS studies,
             (SELECT CAST(coalesce(sum(series), 0) AS BIGINT) FROM studies) AS series,
             (SELECT CAST(coalesce(sum(instances), 0) AS BIGINT) FROM studies) AS instances,
@@ -89,9 +90,7 @@ impl Catalogue {
             (SELECT count(*) FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL) AS packs_verified,
             (SELECT CAST(coalesce(sum(length), 0) AS BIGINT) FROM packs WHERE verified_at IS NOT NULL AND original_of IS NULL) AS pack_bytes,
             (SELECT count(*) FROM conflicts WHERE resolved_at IS NULL) AS conflicts,
-            (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending, ",
-            node_counts!(),
-            node_counts!(from)
+            (SELECT count(*) FROM commitments WHERE state IN ('accepted', 'reporting')) AS commitments_pending, "
         );
         let row: Option<CountsRow> = fetch_optional!(connection, sql, node.0)?;
         Ok(row.map(CountsRow::read).unwrap_or_default())
@@ -100,8 +99,7 @@ impl Catalogue {
     /// Those of the totals that a node looks at every few minutes.
     pub async fn node_counts(&self, node: NodeId) -> Result<NodeCounts> {
         let mut connection = self.read().await?;
-        let sql = concat!("SELECT ", node_counts!(), node_counts!(from));
-        let row: Option<NodeCountsRow> = fetch_optional!(connection, sql, node.0)?;
+        let row: Option<NodeCountsRow> = fetch_optional!(connection, counting!(""), node.0)?;
         Ok(row.map(NodeCountsRow::read).unwrap_or_default())
     }
 

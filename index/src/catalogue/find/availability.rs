@@ -20,18 +20,17 @@ const RETRIEVABLE: [Availability; 3] = [Availability::Online, Availability::Near
 /// Adds an expression: what [`of_rank`] reads as the availability of the entity of a level that has the row id `id`, of which something is served; NULL if it is an
 /// instance that is not.
 pub(super) fn push_availability(statement: &mut Statement, level: Level, id: &'static str, context: &AnswerContext) {
-    if level < Level::Image {
-        statement.push("CASE WHEN ");
-        push_all_hot(statement, level, id, context);
-        statement
-            .push(" THEN CAST(")
-            .number(rank(Availability::Online))
-            .push(" AS BIGINT) ELSE ");
-        push_worst(statement, level, id, context);
-        statement.push(" END");
-    } else {
-        push_worst(statement, level, id, context);
+    if level == Level::Image {
+        return push_worst(statement, level, id, context);
     }
+    statement.push("CASE WHEN ");
+    push_all_hot(statement, level, id, context);
+    statement
+        .push(" THEN CAST(")
+        .number(rank(Availability::Online))
+        .push(" AS BIGINT) ELSE ");
+    push_worst(statement, level, id, context);
+    statement.push(" END");
 }
 
 /// Adds the condition that each series of an entity has as many hot copies here as served instances, and nothing else that a copy could be of. Both counts change in the

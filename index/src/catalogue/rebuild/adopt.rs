@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use super::super::database::{execute, fetch_optional, in_list, now};
 use super::super::lists::Texts;
-use super::super::rows::{lock_studies, recount_hot};
+use super::super::rows::recount_hot;
 use super::super::{Catalogue, Error, RebuiltPart, Result, totals};
 use super::describe::Statement;
-use super::load::{Loaded, load};
+use super::load::{Loaded, load, lock_known};
 use crate::model::NodeId;
 
 impl Catalogue {
@@ -23,11 +23,7 @@ impl Catalogue {
         }
         let kinds = self.kinds(part.objects.iter().map(|object| &object.arrival)).await?;
         let mut connection = self.write().await?;
-        let sql = "SELECT id FROM studies WHERE study_uid = $1";
-        let study: Option<(i64,)> = fetch_optional!(connection, sql, part.study.as_str())?;
-        if let Some((study,)) = study {
-            lock_studies(&mut connection, vec![study]).await?;
-        }
+        lock_known(&mut connection, std::slice::from_ref(part)).await?;
         Statement::of(part)?.give_way(&mut connection, part).await?;
         let keys: Texts = part.packs.iter().map(|pack| pack.key.as_str()).collect();
         let members = in_list!(

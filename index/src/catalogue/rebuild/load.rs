@@ -9,7 +9,7 @@ use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_
 use super::super::ingest::{Found, ObjectRows, Standing, hear, insert_conflict, insert_objects, patient_of};
 use super::super::kinds::Kinds;
 use super::super::lists::{Texts, Uuids};
-use super::super::rows::{lock_studies, node_row, signed};
+use super::super::rows::{node_row, signed};
 use super::super::stored_header::StoredHeader;
 use super::super::{Catalogue, Error, HotFile, Rebuilt, RebuiltPack, RebuiltPart, Result, rejections, totals};
 use super::decide::{insert_listed, settle_notes};
@@ -35,11 +35,7 @@ impl Catalogue {
         let kinds = self.kinds(objects.map(|object| &object.arrival)).await?;
         // Other nodes decide about patients while this one meets what lies on its disk.
         let mut connection = rejections::begin_shared(self).await?;
-        // And receive: what is counted anew below must not miss what they are about to commit.
-        let uids: Texts = parts.iter().map(|part| part.study.as_str()).collect();
-        let sql = in_list!(connection, "SELECT id FROM studies WHERE study_uid", "$1", "");
-        let known: Vec<(i64,)> = fetch_all!(connection, sql, uids)?;
-        lock_studies(&mut connection, known.into_iter().map(|(study,)| study).collect()).await?;
+        lock_known(&mut connection, parts).await?;
         let now = now(&mut connection).await?;
         let mut loaded = Loaded::default();
         let mut studies: BTreeSet<i64> = BTreeSet::new();
@@ -52,6 +48,20 @@ impl Catalogue {
         connection.commit().await?;
         Ok(loaded)
     }
+}
+
+/// Locks the studies of parts that are on record already: what is counted anew of them must not miss what another node has received and is about to commit.
+pub(super) async fn lock_known(connection: &mut Connection, parts: &[RebuiltPart]) -> Result<()> {
+    let sql = in_list!(
+        connection,
+        "SELECT id FROM studies WHERE study_uid",
+        "$1",
+        " ORDER BY id",
+        " FOR NO KEY UPDATE"
+    );
+    let uids: Texts = parts.iter().map(|part| part.study.as_str()).collect();
+    let _: Vec<(i64,)> = fetch_all!(connection, sql, uids)?;
+    Ok(())
 }
 
 impl Catalogue {
