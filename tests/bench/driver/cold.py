@@ -69,7 +69,11 @@ def measure(options, figures, name, store, turn):
         figures.add(**case, what="C-MOVE of an evicted study", **moved, lost=slices - moved["images"],
                     cpu_ms_per_mb=meter.cpu * 1e9 / max(moved["bytes"], 1), peak_mb=meter.peak / 1e6)
         prefix = f"archive/{study_uid(1, 0)}/"
-        figures.add(**case, what="GET alone", **bench("fetch", "--endpoint", store.endpoint, "--bucket", bucket, "--prefix", prefix)[0])
+        fetch = ["fetch", "--endpoint", store.endpoint, "--bucket", bucket, "--prefix", prefix]
+        figures.add(**case, what="GET alone", **bench(*fetch)[0])
+        kept = options.work / "server" / "kept"
+        kept.mkdir()
+        figures.add(**case, what="GET and flushed files", **bench(*fetch, "--keep", kept)[0])
 
         ingest(figures, case, server, slices, studies)
     finally:
@@ -107,7 +111,7 @@ def table(figures):
     rows = []
     for name in dict.fromkeys(row["server"] for row in figures.of(**case)):
         of = lambda what: figures.of(**case, server=name, what=what)
-        for what, limit in (("offload", "PUT alone"), ("C-MOVE of an evicted study", "GET alone")):
+        for what, limit in (("offload", "PUT alone"), ("C-MOVE of an evicted study", "GET alone"), ("C-MOVE of an evicted study", "GET and flushed files")):
             speed, bare = median(of(what), "mb_per_second"), median(of(limit), "mb_per_second")
             rows.append([what, name, spread(of(what), "mb_per_second"), f"{number(bare)} ({limit})", ratio(speed, bare),
                          number(median(of(what), "first_ms"), 0), number(median(of(what), "cpu_ms_per_mb"), 1), number(median(of(what), "peak_mb"))])

@@ -159,6 +159,13 @@ class DicomRs(Program):
         return [DICOM_RS, "--non-blocking", "--promiscuous", *best, "-o", str(self.folder / "images"), "-p", str(self.port)]
 
 
+class Least(Program):
+    """Ours, and no archive: what no node can do less of."""
+
+    def command(self):
+        return [os.environ["FILMROOM_BENCH"], "least", "--port", str(self.port), "--directory", str(self.folder)]
+
+
 def filmroom(database):
     return lambda folder, best, sink, **more: Filmroom(folder, best, sink, database=database, **more)
 

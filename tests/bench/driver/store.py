@@ -9,7 +9,7 @@ from harness.ports import free_port
 
 from .figures import bench, markdown, median, number, ratio, spread
 from .processes import Meter, flushes
-from .servers import SERVERS, chosen, is_ours
+from .servers import SERVERS, Least, chosen, is_ours
 
 # Kind, associations, images; with --quick a twentieth of them.
 CASES = [("ct", 1, 1000), ("ct", 4, 1000), ("ct", 8, 1000), ("mr", 4, 2000), ("cr", 4, 60), ("small", 4, 2000)]
@@ -17,7 +17,8 @@ KINDS = {"ct": "CT 527 KB", "mr": "MR 133 KB", "cr": "CR 10 MB", "small": "SR 3 
 LIMIT = "bare limit"
 JOURNAL = "bare journal"
 DIRECT = "bare limit past the cache"
-LIMITS = (LIMIT, DIRECT, JOURNAL)
+LEAST = "the least node"
+LIMITS = (LIMIT, DIRECT, JOURNAL, LEAST)
 TRACED = 20
 # ext4 does not use the inode of a file again that was deleted a minute ago, and looks at each of these whenever it makes a file.
 RECENTLY_DELETED = 70
@@ -45,6 +46,7 @@ def run(options, figures):
             limit(options, figures, case, images, LIMIT)
             limit(options, figures, case, images, DIRECT, "--direct")
             limit(options, figures, case, images, JOURNAL, "--journal")
+            measure(options, figures, LEAST, case, images, best=True)
             tidy(options, case)
 
 
@@ -64,7 +66,7 @@ def fresh(options):
 
 
 def started(options, name, best):
-    make, _ = SERVERS[name]
+    make = Least if name == LEAST else SERVERS[name][0]
     return make(fresh(options), best, free_port())
 
 

@@ -130,7 +130,7 @@ fn ask(association: &mut Association, context: u8, number: u64, identifier: &[u8
     association.send(context, &Command::request(C_FIND, FIND, id, true), &[identifier])?;
     let (mut found, mut first) = (0, None);
     loop {
-        let message = association.receive()?.context("released in the middle")?;
+        let message = association.receive(None)?.context("released in the middle")?;
         first.get_or_insert_with(|| since.elapsed());
         match message.command.number(0x0900) {
             Some(0xff00 | 0xff01) => found += 1,

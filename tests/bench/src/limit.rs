@@ -46,7 +46,7 @@ pub(crate) struct Limit {
 const JOURNAL: u64 = 1 << 30;
 
 /// What the journal is written in, so that no page has to be read before, and what goes past the page cache.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// Bytes before the pixels: file meta and header, about.
 const HEAD: usize = 3_000;
@@ -117,8 +117,8 @@ fn repeat(next: &AtomicU64, images: u64, write: impl Fn(u64) -> Result<()>) -> R
     }
 }
 
-/// A file of its own, flushed.
-fn flushed(directory: &Path, number: u64, content: &[u8], direct: bool) -> Result<()> {
+/// A file of its own, flushed, with its directory.
+pub(crate) fn flushed(directory: &Path, number: u64, content: &[u8], direct: bool) -> Result<()> {
     let (part, place) = names(directory, number);
     let mut file = File::create(&part)?;
     let mut rest = content;

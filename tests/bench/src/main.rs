@@ -3,7 +3,7 @@
 //! # Layout
 //! - `population`: the studies; `chance` and `names` behind it; `image`: their instances; `catalogue`: a catalogue full of them.
 //! - `send`, `find`, `retrieve`: what is asked of a server, over `wire`; `receiver`: the destination of a C-MOVE.
-//! - `limit`, `s3`: the same bytes with nothing but the disk, or the S3 client, behind them.
+//! - `limit`, `least`, `s3`: the same bytes with nothing but the disk, the network and the disk, or the S3 client, behind them.
 //! - `figures`: percentiles and processor time.
 
 #![allow(
@@ -20,6 +20,7 @@ mod chance;
 mod figures;
 mod find;
 mod image;
+mod least;
 mod limit;
 mod names;
 mod population;
@@ -37,6 +38,8 @@ enum Arguments {
     Send(send::Send),
     /// Writes the files that a store has to write, and nothing else.
     Limit(limit::Limit),
+    /// Takes and keeps what is sent, with the least that has to be done for it.
+    Least(least::Least),
     /// Asks C-FINDs on one open association.
     Find(find::Find),
     /// Has a study sent with C-MOVE, to a receiver of its own.
@@ -55,6 +58,7 @@ fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments::Send(arguments) => send::run(&arguments),
         Arguments::Limit(arguments) => limit::run(&arguments),
+        Arguments::Least(arguments) => least::run(&arguments),
         Arguments::Find(arguments) => find::run(&arguments),
         Arguments::Move(arguments) => retrieve::run_move(&arguments),
         Arguments::Get(arguments) => retrieve::run_get(&arguments),

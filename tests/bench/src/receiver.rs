@@ -53,7 +53,7 @@ impl Receiver {
 }
 
 fn take(mut association: Association, counts: &Counts, since: Instant) -> Result<()> {
-    while let Some(message) = association.receive()? {
+    while let Some(message) = association.receive(None)? {
         association.stored(&message)?;
         let now = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
         let _ = counts.first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst);

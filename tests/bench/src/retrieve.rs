@@ -76,7 +76,7 @@ pub(crate) fn run_move(arguments: &Move) -> Result<()> {
     let receiver = Receiver::listen(arguments.receive, since)?;
     association.send(context, &request, &[&identifier(&arguments.wanted)])?;
     let status = loop {
-        let message = association.receive()?.context("released in the middle")?;
+        let message = association.receive(None)?.context("released in the middle")?;
         match message.command.number(0x0900) {
             Some(0xff00) => {}
             status => break status,
@@ -108,7 +108,7 @@ pub(crate) fn run_get(arguments: &Get) -> Result<()> {
     association.send(context, &Command::request(C_GET, GET, 1, true), &[&identifier(&arguments.wanted)])?;
     let (mut images, mut bytes, mut first) = (0, 0, None);
     let status = loop {
-        let message = association.receive()?.context("released in the middle")?;
+        let message = association.receive(None)?.context("released in the middle")?;
         match (message.command.number(0x0100), message.command.number(0x0900)) {
             (Some(C_STORE), _) => {
                 association.stored(&message)?;

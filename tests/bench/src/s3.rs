@@ -1,5 +1,8 @@
-//! The bare limit of the cold store: the same objects put and got with aws-sdk-s3 and nothing behind it.
+//! The bare limit of the cold store: the same objects put and got with aws-sdk-s3 and nothing behind it, or only the disk.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,8 +12,11 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::chance::Chance;
+use crate::limit::{PAGE, flushed};
 
 /// Which bucket, and how much at once.
 #[derive(Debug, clap::Args)]
@@ -56,7 +62,16 @@ pub(crate) struct Fetch {
     /// What the keys end with
     #[arg(long, default_value = ".zip")]
     suffix: String,
+    /// An empty directory, in which all that comes is kept, in files as long as a CT slice: each is flushed, renamed and its directory flushed, four at once
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
+
+/// Bytes of a file that is kept: a CT slice with its header.
+const FILE: usize = 527_000;
+
+/// Files that are written at once.
+const WRITERS: usize = 4;
 
 /// Puts, and prints one line of JSON.
 #[tokio::main]
@@ -87,14 +102,22 @@ pub(crate) async fn run_fetch(arguments: &Fetch) -> Result<()> {
         .await?;
     let keys = listed.contents().iter().filter_map(|object| object.key());
     let keys: Vec<&str> = keys.filter(|key| key.ends_with(&arguments.suffix)).collect();
+    let files = arguments.keep.as_deref().map(Files::new);
     let since = Instant::now();
     let gets = stream::iter(keys).map(|key| {
         let get = client.get_object().bucket(&bucket.bucket).key(key);
+        let mut keeping = files.as_ref().map(Keeping::new);
         async move {
             let mut body = get.send().await?.body;
             let mut length = 0;
             while let Some(piece) = body.try_next().await? {
                 length += piece.len() as u64;
+                if let Some(keeping) = &mut keeping {
+                    keeping.take(&piece).await?;
+                }
+            }
+            if let Some(keeping) = keeping {
+                keeping.end().await?;
             }
             anyhow::Ok(length)
         }
@@ -102,6 +125,86 @@ pub(crate) async fn run_fetch(arguments: &Fetch) -> Result<()> {
     let got: Vec<u64> = gets.buffer_unordered(bucket.parallel).try_collect().await?;
     report(got.len(), got.iter().sum(), since.elapsed());
     Ok(())
+}
+
+/// Where files are kept.
+struct Files {
+    directory: PathBuf,
+    next: AtomicU64,
+    writers: Arc<Semaphore>,
+}
+
+/// Files of one object.
+struct Keeping<'a> {
+    files: &'a Files,
+    file: Vec<u8>,
+    /// Where the file begins in its memory: what goes past the page cache has to begin at a block
+    start: usize,
+    written: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Files {
+    fn new(directory: &Path) -> Files {
+        Files {
+            directory: directory.to_owned(),
+            next: AtomicU64::new(0),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+        }
+    }
+}
+
+impl Keeping<'_> {
+    fn new(files: &Files) -> Keeping<'_> {
+        let (file, start) = empty();
+        Keeping {
+            files,
+            file,
+            start,
+            written: Vec::new(),
+        }
+    }
+
+    async fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(bytes.len().min(self.start + FILE - self.file.len()));
+            self.file.extend_from_slice(now);
+            bytes = rest;
+            if self.file.len() == self.start + FILE {
+                self.write().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let turn = Arc::clone(&self.files.writers).acquire_owned().await?;
+        let (next, start) = empty();
+        let (file, start) = (std::mem::replace(&mut self.file, next), std::mem::replace(&mut self.start, start));
+        let (directory, number) = (self.files.directory.clone(), self.files.next.fetch_add(1, Ordering::Relaxed));
+        self.written.push(spawn_blocking(move || {
+            let _turn = turn;
+            flushed(&directory, number, file.get(start..).unwrap_or_default(), true)
+        }));
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result<()> {
+        if self.file.len() > self.start {
+            self.write().await?;
+        }
+        for written in self.written {
+            written.await??;
+        }
+        Ok(())
+    }
+}
+
+/// Memory for a file, and where the file begins in it.
+fn empty() -> (Vec<u8>, usize) {
+    let mut file: Vec<u8> = Vec::with_capacity(FILE + PAGE as usize);
+    let start = file.as_ptr().align_offset(PAGE as usize);
+    file.resize(start, 0);
+    (file, start)
 }
 
 impl Bucket {

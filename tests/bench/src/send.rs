@@ -150,7 +150,7 @@ fn stream(arguments: &Send, images: &[Image], noise: &[u8], proposed: &[Proposed
         let pixels = &noise[image.pixels.0..image.pixels.0 + image.pixels.1];
         let since = Instant::now();
         association.send(context, &command, &[&image.head, pixels])?;
-        let answer = association.receive()?.context("the peer released the association")?;
+        let answer = association.receive(None)?.context("the peer released the association")?;
         sent.latencies.add(since.elapsed());
         match answer.command.number(0x0900) {
             Some(0) => {

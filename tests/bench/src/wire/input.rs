@@ -1,4 +1,4 @@
-//! Bytes of the peer, taken apart as they come; data sets are counted and dropped.
+//! Bytes of the peer, taken apart as they come; data sets are counted, and kept by who wants them.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -83,8 +83,8 @@ impl Input {
         Ok((head[0], body))
     }
 
-    /// The next presentation data value; the bytes of a command are added to `command`.
-    pub(super) fn value(&mut self, stream: &mut TcpStream, command: &mut Vec<u8>) -> Result<Frame> {
+    /// The next presentation data value; the bytes of a command are added to `command`, those of a data set to `data_set`, if that is there.
+    pub(super) fn value(&mut self, stream: &mut TcpStream, command: &mut Vec<u8>, data_set: Option<&mut Vec<u8>>) -> Result<Frame> {
         if self.pdata == 0 {
             let head: [u8; 6] = self.take(stream)?;
             let length = u32::from_be_bytes([head[2], head[3], head[4], head[5]]) as usize;
@@ -101,7 +101,7 @@ impl Input {
             .checked_sub(length + 6)
             .context("a presentation data value leaves its PDU")?;
         let of_command = head[5] & 1 != 0;
-        self.pass(stream, length, of_command.then_some(command))?;
+        self.pass(stream, length, if of_command { Some(command) } else { data_set })?;
         Ok(Frame::Value {
             context: head[4],
             control: head[5],

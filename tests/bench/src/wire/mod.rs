@@ -1,7 +1,7 @@
 //! The least of DICOM's upper layer (PS3.8) and of DIMSE (PS3.7) that a sender and a receiver need, on a blocking socket.
 //!
 //! Written anew and apart from the node's own, so that it cannot share a fault or a bottleneck with it: data sets leave by vectored writes out of the
-//! memory they lie in, and what is received is counted and dropped.
+//! memory they lie in, and what is received is counted, and kept by who wants it.
 
 use std::io::{IoSlice, Write};
 use std::net::TcpStream;
@@ -276,12 +276,12 @@ impl Association {
         Ok(())
     }
 
-    /// The next message; none when the peer has released the association, which is answered.
-    pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+    /// The next message; none when the peer has released the association, which is answered. Its data set is added to `data_set`, if that is there.
+    pub(crate) fn receive(&mut self, mut data_set: Option<&mut Vec<u8>>) -> Result<Option<Message>> {
         let mut bytes = Vec::new();
         let mut message: Option<Message> = None;
         loop {
-            match self.input.value(&mut self.stream, &mut bytes)? {
+            match self.input.value(&mut self.stream, &mut bytes, data_set.as_deref_mut())? {
                 Frame::Value { context, control, length } => {
                     if let Some(message) = &mut message {
                         message.length += length as u64;
