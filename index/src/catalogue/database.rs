@@ -20,7 +20,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
 
 use super::embedded::{Single, Turn};
+use super::ingest::LOOKS;
 use super::kinds::KnownKinds;
+use super::receiving::{BY_KEYS, Receiving};
 use super::{Catalogue, Error, Result};
 use crate::model::Timestamp;
 
@@ -57,13 +59,6 @@ const SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVE
     SET lock_timeout = '15s';
     SET idle_in_transaction_session_timeout = '60s'";
 
-/// What else one is set to that reads and writes by keys alone: plans are made once, and for indexes. PostgreSQL would plan each statement with a list of keys anew, which
-/// takes longer than to run it; and a plan that is kept from a time when a table was nearly empty would go through all of the table when it no longer is.
-const BY_KEYS: &str = "SET plan_cache_mode = force_generic_plan;
-    SET enable_seqscan = off;
-    SET enable_hashjoin = off;
-    SET enable_mergejoin = off";
-
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -82,7 +77,7 @@ pub struct Sqlite {
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pub(super) pool: PgPool,
-    /// For who receives: their statements go by keys ([`BY_KEYS`])
+    /// For who receives ([`receiving`](super::receiving))
     pub(super) receiving: PgPool,
     searches: PgPool,
     pub(super) kinds: KnownKinds,
@@ -161,6 +156,8 @@ pub(super) enum Connection {
     /// One that only reads
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    /// One that writes by keys alone
+    Receiving(Receiving),
     /// One that only reads, a statement at a time
     PostgresReading(PoolConnection<sqlx::Postgres>),
 }
@@ -185,6 +182,7 @@ impl Connection {
             Connection::Embedded(turn) => Handle::Sqlite(&mut *turn),
             Connection::Sqlite(transaction) => Handle::Sqlite(&mut *transaction),
             Connection::Postgres(transaction) => Handle::Postgres(&mut *transaction),
+            Connection::Receiving(transaction) => Handle::Postgres(&mut *transaction),
             Connection::PostgresReading(connection) => Handle::Postgres(&mut *connection),
         }
     }
@@ -193,7 +191,7 @@ impl Connection {
     pub(super) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
             Connection::Embedded(_) | Connection::Sqlite(_) => sqlite,
-            Connection::Postgres(_) | Connection::PostgresReading(_) => postgres,
+            Connection::Postgres(_) | Connection::Receiving(_) | Connection::PostgresReading(_) => postgres,
         }
     }
 
@@ -203,6 +201,7 @@ impl Connection {
             Connection::Embedded(turn) => turn.commit().await?,
             Connection::Sqlite(transaction) => limited(transaction.commit()).await?,
             Connection::Postgres(transaction) => limited(transaction.commit()).await?,
+            Connection::Receiving(transaction) => transaction.commit().await?,
             Connection::PostgresReading(_) => {}
         }
         Ok(())
@@ -321,7 +320,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
         .max_connections(CONNECTIONS)
         .connect_with(options.clone())
         .await?;
-    let receiving = settings(&[SESSION, BY_KEYS])
+    let receiving = settings(&[SESSION, BY_KEYS, LOOKS])
         .max_connections(RECEIVING)
         .connect_lazy_with(options.clone());
     let searches = settings(&[SESSION])

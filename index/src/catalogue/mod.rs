@@ -59,6 +59,7 @@ mod packs;
 mod patients;
 mod quarantine;
 mod rebuild;
+mod receiving;
 mod records;
 mod rejections;
 mod repacks;

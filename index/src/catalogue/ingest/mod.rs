@@ -41,6 +41,7 @@ mod write;
 pub(super) use accepted::{Accepted, belong, patient_of};
 pub(super) use describe::{Found, hear, insert_conflict, update_patient, update_series, update_study};
 pub(super) use object_rows::{ObjectRows, Standing, insert_objects};
+pub(super) use on_record::LOOKS;
 pub(super) use patient::PatientRow;
 pub(super) use patient_rows::make_patient;
 pub(super) use resolve::{NewStudy, insert_series, insert_study};

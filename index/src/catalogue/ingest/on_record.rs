@@ -2,19 +2,23 @@
 //! Instance UIDs.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 
-use sqlx::FromRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::super::classify::Version;
 use super::super::columns::PatientIdentity;
 use super::super::database::{Connection, Sqlite, fetch_all, in_list, in_uuids, limited};
+use super::super::embedded::Turn;
 use super::super::lists::{Texts, Uuids};
 use super::super::patients::served_by_bytes;
+use super::super::receiving::Receiving;
 use super::super::rows::{read_digest, read_state, read_uid};
 use super::super::{Arrival, Catalogue, Outcome, Predecessors, Result, ServedVersion, deletions, rejections};
 use super::adopted;
-use super::resolve::{SeriesRow, StudyRow, lock_studies, series_rows, study_rows};
+use super::resolve::{SeriesRow, StudyRow, series_rows, study_rows};
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
 /// Whether there is a version of some SOP Instance UIDs, a tombstone or a note over them.
@@ -60,9 +64,10 @@ macro_rules! glance {
     };
 }
 
-/// Studies and series of a batch that are on record. Nobody else makes series of studies that are locked, so both may be known together only if all studies are.
+/// Studies and series of a batch that are on record. Nobody else makes series of studies that are locked.
 pub(super) struct OnRecord {
     pub(super) studies: Vec<StudyRow>,
+    /// None: not known yet
     pub(super) series: Option<Vec<SeriesRow>>,
 }
 
@@ -76,141 +81,124 @@ pub(super) struct Glance {
     pub(super) holders: OnRecord,
 }
 
-/// Begins the transaction of an ingest, and looks: in one trip on SQLite, in three on PostgreSQL, where the lock that keeps notes away comes first, and then
-/// those of the studies.
+/// What a transaction looks for first, prepared in each session of who receives on PostgreSQL: `EXECUTE` with lists of UIDs, and of object ids.
+pub(in super::super) const LOOKS: &str = concat!(
+    "PREPARE look_for_studies (text[]) AS ",
+    study_rows!("= ANY ($1)"),
+    " FOR NO KEY UPDATE OF st; PREPARE glance (text[], uuid[], uuid) AS ",
+    glance!(postgres),
+    "; PREPARE look_for_series (text[]) AS ",
+    series_rows!("= ANY ($1)")
+);
+
+/// Begins the transaction of an ingest, and looks, in one trip.
 pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
+    let sought = Sought::of(batch);
     match catalogue {
-        Catalogue::Sqlite(sqlite) => begin_embedded(sqlite, node, batch).await,
-        Catalogue::Postgres(_) => {
-            let mut connection = rejections::begin_shared(catalogue).await?;
-            let glance = glance(&mut connection, node, batch).await?;
-            Ok((connection, glance))
+        Catalogue::Sqlite(sqlite) => {
+            let (turn, rows) = look_embedded(sqlite, node, &sought).await?;
+            Ok((Connection::Embedded(turn), read_glance(rows, 1)?))
+        }
+        Catalogue::Postgres(postgres) => {
+            let (receiving, rows) = Receiving::begin(&postgres.receiving, look_on_server(node, &sought)).await?;
+            let mut glance = read_glance(rows, 2)?;
+            if glance.holders.studies.len() < sought.studies.len() {
+                // Others may make what is not there yet, and series of it.
+                glance.holders.series = None;
+            }
+            Ok((Connection::Receiving(receiving), glance))
         }
     }
 }
 
-async fn begin_embedded(sqlite: &Sqlite, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
+async fn look_embedded(sqlite: &Sqlite, node: NodeId, sought: &Sought<'_>) -> Result<(Turn, Vec<(usize, SqliteRow)>)> {
     const SQL: &str = concat!(
         "BEGIN IMMEDIATE; ",
-        glance!(sqlite),
-        "; ",
         study_rows!("IN (SELECT value FROM json_each($4))"),
+        "; ",
+        glance!(sqlite),
         "; ",
         series_rows!("IN (SELECT value FROM json_each($5))")
     );
     let mut turn = sqlite.writer.hold().await?;
-    let Sought {
-        uids,
-        objects,
-        studies,
-        series,
-    } = Sought::of(batch);
     let query = sqlx::query::<sqlx::Sqlite>(SQL)
-        .bind(uids)
-        .bind(objects)
+        .bind(texts(&sought.instances))
+        .bind(Uuids(sought.objects.iter().map(|object| object.0).collect()))
         .bind(node.0)
-        .bind(studies)
-        .bind(series);
+        .bind(texts(&sought.studies))
+        .bind(texts(&sought.series));
+    let rows = turn.run(SQL, query).await?;
+    Ok((turn, rows))
+}
+
+/// The lock that keeps notes away comes first, then those of the studies; what is in them is read under these. UIDs are digits and dots, ids digits.
+fn look_on_server(node: NodeId, sought: &Sought<'_>) -> String {
+    format!(
+        "BEGIN; {}; EXECUTE look_for_studies ({}); EXECUTE glance ({}, {}, '{}'); EXECUTE look_for_series ({})",
+        rejections::share(),
+        list(&sought.studies),
+        list(&sought.instances),
+        list(&sought.objects),
+        node.0,
+        list(&sought.series),
+    )
+}
+
+/// What was found by the statements after the first `before`.
+fn read_glance<R>(rows: Vec<(usize, R)>, before: usize) -> Result<Glance>
+where
+    R: Row,
+    (i64, Option<i64>): for<'r> FromRow<'r, R>,
+    StudyRow: for<'r> FromRow<'r, R>,
+    SeriesRow: for<'r> FromRow<'r, R>,
+{
     let (mut found, mut studies, mut series) = ((1, None), Vec::new(), Vec::new());
-    for (statement, row) in turn.run(SQL, query).await? {
-        match statement {
-            1 => found = FromRow::from_row(&row)?,
-            2 => studies.push(StudyRow::from_row(&row)?),
-            _ => series.push(SeriesRow::from_row(&row)?),
+    for (statement, row) in rows {
+        match statement.checked_sub(before) {
+            None => {}
+            Some(0) => studies.push(StudyRow::from_row(&row)?),
+            Some(1) => found = FromRow::from_row(&row)?,
+            Some(_) => series.push(SeriesRow::from_row(&row)?),
         }
     }
     let (familiar, node): (i64, Option<i64>) = found;
-    let glance = Glance {
+    Ok(Glance {
         familiar: familiar != 0,
         node,
-        // The whole database is locked.
         holders: OnRecord {
             studies,
             series: Some(series),
         },
-    };
-    Ok((Connection::Embedded(turn), glance))
-}
-
-/// The same on PostgreSQL: the series of studies that are locked, and with them whether anything is familiar.
-async fn glance(connection: &mut Connection, node: NodeId, batch: &[Arrival]) -> Result<Glance> {
-    const SQL: &str = concat!(
-        "SELECT g.familiar, g.own_node, se.* FROM (",
-        glance!(postgres),
-        ") g LEFT JOIN (",
-        series_rows!("= ANY ($4)"),
-        ") se ON true"
-    );
-    let sought = Sought::of(batch);
-    let wanted = sought.studies.0.len();
-    let studies = lock_studies(connection, sought.studies).await?;
-    let rows: Vec<GlanceRow> = fetch_all!(connection, SQL, sought.uids, sought.objects, node.0, sought.series)?;
-    let (mut familiar, mut node, mut series) = (true, None, Vec::new());
-    for row in rows {
-        (familiar, node) = (row.familiar != 0, row.own_node);
-        series.extend(row.series());
-    }
-    Ok(Glance {
-        familiar,
-        node,
-        holders: OnRecord {
-            series: (studies.len() == wanted).then_some(series),
-            studies,
-        },
     })
 }
 
-/// Whether anything is familiar, the node's row, and a series, if there is any.
-#[derive(FromRow)]
-struct GlanceRow {
-    familiar: i64,
-    own_node: Option<i64>,
-    id: Option<i64>,
-    study: Option<i64>,
-    series_uid: Option<String>,
-    modality: Option<String>,
-    sop_classes: Option<String>,
-    instances: Option<i64>,
-    bytes: Option<i64>,
-    header: Option<Vec<u8>>,
-}
-
-impl GlanceRow {
-    fn series(self) -> Option<SeriesRow> {
-        Some(SeriesRow {
-            id: self.id?,
-            study: self.study?,
-            series_uid: self.series_uid?,
-            modality: self.modality?,
-            sop_classes: self.sop_classes?,
-            instances: self.instances?,
-            bytes: self.bytes?,
-            header: self.header?,
-        })
-    }
-}
-
 /// What is looked for of a batch.
-struct Sought {
-    uids: Texts,
-    objects: Uuids,
-    studies: Texts,
-    series: Texts,
+struct Sought<'a> {
+    instances: BTreeSet<&'a Uid>,
+    objects: BTreeSet<ObjectId>,
+    studies: BTreeSet<&'a Uid>,
+    series: BTreeSet<&'a Uid>,
 }
 
-impl Sought {
-    fn of(batch: &[Arrival]) -> Sought {
+impl Sought<'_> {
+    fn of(batch: &[Arrival]) -> Sought<'_> {
         Sought {
-            uids: batch.iter().map(|arrival| arrival.sop_instance.as_str()).collect(),
-            objects: Uuids(batch.iter().map(|arrival| arrival.object.0).collect()),
-            studies: unique(batch.iter().map(|arrival| arrival.study.as_str())),
-            series: unique(batch.iter().map(|arrival| arrival.series.as_str())),
+            instances: batch.iter().map(|arrival| &arrival.sop_instance).collect(),
+            objects: batch.iter().map(|arrival| arrival.object).collect(),
+            studies: batch.iter().map(|arrival| &arrival.study).collect(),
+            series: batch.iter().map(|arrival| &arrival.series).collect(),
         }
     }
 }
 
-fn unique<'a>(uids: impl Iterator<Item = &'a str>) -> Texts {
-    uids.collect::<BTreeSet<&str>>().into_iter().collect()
+/// An array in the words of PostgreSQL, of what has no quote, comma or brace.
+fn list<T: Display>(items: &BTreeSet<T>) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    format!("'{{{}}}'", items.join(","))
+}
+
+fn texts(uids: &BTreeSet<&Uid>) -> Texts {
+    uids.iter().map(|uid| uid.as_str()).collect()
 }
 
 impl Catalogue {

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::AssertSqlSafe;
-
 use super::super::Arrival;
-use super::super::database::{Connection, execute, fetch_all, in_list, limited};
+use super::super::database::{Connection, execute, fetch_all, in_list};
 use super::super::lists::Texts;
+use super::super::receiving::Receiving;
 use super::super::{Catalogue, Error, Result};
 use super::{LOCK, reason};
 use crate::header::Header;
@@ -48,10 +47,15 @@ pub(in super::super) async fn begin_shared(catalogue: &Catalogue) -> Result<Conn
     match catalogue {
         Catalogue::Sqlite(_) => catalogue.write().await,
         Catalogue::Postgres(postgres) => {
-            let begin = AssertSqlSafe(format!("BEGIN; SELECT pg_advisory_xact_lock_shared({LOCK})"));
-            Ok(Connection::Postgres(limited(postgres.receiving.begin_with(begin)).await?))
+            let (receiving, _) = Receiving::begin(&postgres.receiving, format!("BEGIN; {}", share())).await?;
+            Ok(Connection::Receiving(receiving))
         }
     }
+}
+
+/// The statement of PostgreSQL that keeps notes from coming into force until the transaction ends.
+pub(in super::super) fn share() -> String {
+    format!("SELECT pg_advisory_xact_lock_shared({LOCK})")
 }
 
 /// The notes that list some SOP Instance UIDs.

@@ -35,7 +35,7 @@ mod arriving;
 mod decide;
 mod list;
 
-pub(super) use arriving::{InForce, begin_shared, in_force, note_accepted, note_down};
+pub(super) use arriving::{InForce, begin_shared, in_force, note_accepted, note_down, share};
 
 /// How often transactions may get in each other's way before one is given up.
 const COLLISIONS: u32 = 10;
