@@ -1,14 +1,14 @@
 //! Connections: how both databases are opened, and how one text of SQL runs on either.
 //!
 //! # Mechanics
-//! SQLite has one writer connection ([`embedded`](super::embedded)) and several readers, so that nobody in this process ever waits for a lock longer than the
+//! SQLite has two connections that write in turns ([`embedded`](super::embedded)) and several readers, so that nobody in this process ever waits for a lock longer than the
 //! transaction in front of him; another process (the command line) is waited for by the busy timeout. PostgreSQL has three pools: for who receives, for searches, for all else.
 //! A [`Connection`] is a transaction on either; the macros at the end run a statement on it. A statement that differs is written
 //! twice, side by side, in [`Connection::pick`].
 //!
 //! # Invariants
 //! What [`Connection::commit`] has returned for is flushed: `synchronous = FULL`, `synchronous_commit = on`, whatever the
-//! server's configuration says. A connection that is dropped without it is rolled back.
+//! server's configuration says; but what who receives wrote on SQLite, which [`Catalogue::flush`] flushes. A connection that is dropped without it is rolled back.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,8 +18,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
+use tokio::task::spawn_blocking;
 
-use super::embedded::{Single, Turn};
+use super::embedded::{Log, Single, Turn};
 use super::ingest::LOOKS;
 use super::kinds::KnownKinds;
 use super::receiving::{BY_KEYS, Receiving};
@@ -32,8 +33,8 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(40);
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
-/// What SQLite's writer keeps of the file in memory, in KiB as SQLite counts them.
-const WRITER_CACHE: &str = "-16384";
+/// What SQLite keeps of the file in memory for who receives, in KiB as SQLite counts them.
+const RECEIVING_CACHE: &str = "-16384";
 /// Pages of 4 KB that the write-ahead log may have before they are brought to the file: what a start after a kill has to read.
 const CHECKPOINT: &str = "8192";
 /// Readers of the embedded database.
@@ -66,8 +67,11 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     pub(super) writer: Single,
+    /// For who receives: its COMMIT does not flush `log`
+    pub(super) receiving: Single,
     /// Whoever receives looks with it for what it has already
     pub(super) glances: Single,
+    log: Log,
     pub(super) readers: SqlitePool,
     searches: SqlitePool,
     pub(super) kinds: KnownKinds,
@@ -103,6 +107,7 @@ impl Catalogue {
                 sqlite.searches.close().await;
                 sqlite.readers.close().await;
                 sqlite.glances.close().await;
+                sqlite.receiving.close().await;
                 sqlite.writer.close().await;
             }
             Catalogue::Postgres(postgres) => {
@@ -118,6 +123,21 @@ impl Catalogue {
         let mut connection = self.read().await?;
         let _: Option<(i64,)> = fetch_optional!(connection, "SELECT id FROM nodes LIMIT 1")?;
         Ok(())
+    }
+
+    /// Makes durable what [`Prepared::commit_unflushed`](super::Prepared::commit_unflushed) has returned for. Blocks.
+    pub fn flush(&self) -> Result<()> {
+        match self {
+            Catalogue::Sqlite(sqlite) => Ok(sqlite.log.flush().map_err(sqlx::Error::Io)?),
+            Catalogue::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// The same for who must not block.
+    pub(super) async fn flushed(&self) -> Result<()> {
+        let catalogue = self.clone();
+        let flushed = spawn_blocking(move || catalogue.flush()).await;
+        flushed.map_err(|lost| sqlx::Error::Io(lost.into()))?
     }
 
     /// Begins a transaction that writes.
@@ -238,21 +258,21 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .disable_statement_logging();
-    // What a batch touches lies all over the indexes: a page that is changed by many commits is brought to the file once.
-    let writing = options
-        .clone()
-        .pragma("cache_size", WRITER_CACHE)
-        .pragma("wal_autocheckpoint", CHECKPOINT);
+    // A page that is changed by many commits is brought to the file once.
+    let writing = options.clone().pragma("wal_autocheckpoint", CHECKPOINT);
     // It stays open: nobody else is ever the last who closes the file, and takes the log away.
     let writer = Single::open(writing.clone()).await?;
     // A table that is made anew is dropped in between, while others refer to it.
     let migrating = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE)
-        .connect_with(writing.foreign_keys(false))
+        .connect_with(writing.clone().foreign_keys(false))
         .await?;
     migrate(&SQLITE_MIGRATIONS, &migrating).await?;
     migrating.close().await;
+    // What a batch touches lies all over the indexes.
+    let receiving = writing.pragma("cache_size", RECEIVING_CACHE).synchronous(SqliteSynchronous::Normal);
+    let receiving = Single::open_after(&writer, receiving).await?;
     let reading = options.pragma("query_only", "on");
     let glances = Single::open(reading.clone()).await?;
     let readers = SqlitePoolOptions::new()
@@ -274,7 +294,9 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .connect_lazy_with(reading);
     Ok(Catalogue::Sqlite(Sqlite {
         writer,
+        receiving,
         glances,
+        log: Log::of(path),
         readers,
         searches,
         kinds: KnownKinds::default(),

@@ -1,15 +1,23 @@
-//! Single connections to the embedded database: the one that writes, with its transactions, and the one on which who receives looks for what it has already.
+//! Single connections to the embedded database: the two that write in turns, with their transactions, and the one on which who receives looks for what it has already.
 //!
 //! # Mechanics
 //! Who writes has the connection until his transaction ends; who waits gets it in the order of asking. These are kept beside the pool of the readers, not in it: a
 //! pool asks a connection that comes back whether it still lives, which costs the next in line a trip to SQLite's thread. Such a trip, there and back, costs as
 //! much as a small statement; where that counts, BEGIN goes with the first statements of a transaction ([`Single::hold`]).
 //!
+//! Who receives has a connection of his own, which is used in turn with the one that writes ([`Single::open_after`]): nobody waits for SQLite's locks, which are polled. Its
+//! COMMIT does not flush the write-ahead log. The rows are seen by others from then on, so the next transaction may begin while [`Log::flush`] makes them durable,
+//! and is answered for only after that. SQLite's own COMMIT (`synchronous = FULL`) differs from this (`NORMAL`) in nothing but flushing the log before others see it.
+//!
 //! # Invariants
+//! - What is written without a flush in COMMIT may be lost with the power until the log is flushed, with all that was written after it: only rows about files are,
+//!   which lie durable under their names, so that a start would adopt them.
 //! - A transaction that is dropped without COMMIT is rolled back before anybody else has the connection.
 //! - A text of statements counts as run only if each of them has said that it ended: when SQLite's thread dies, its answers end like those that are complete.
 
+use std::fs::File;
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +29,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Result;
 use super::database::limited;
+use super::{Error, Result};
 
 /// How long a caller waits for the connection.
 const TURN: Duration = Duration::from_secs(10);
@@ -35,6 +43,8 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Single {
     /// None once it is closed
     slot: Arc<Mutex<Option<Slot>>>,
+    /// Whose turn has to be had first
+    other: Option<Arc<Mutex<Option<Slot>>>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +65,15 @@ impl Single {
         };
         Ok(Single {
             slot: Arc::new(Mutex::new(Some(slot))),
+            other: None,
+        })
+    }
+
+    /// A further connection to the file of another, never used at the same time: a turn at this one is one at the other, too.
+    pub(super) async fn open_after(other: &Single, options: SqliteConnectOptions) -> Result<Single> {
+        Ok(Single {
+            other: Some(Arc::clone(&other.slot)),
+            ..Single::open(options).await?
         })
     }
 
@@ -72,13 +91,18 @@ impl Single {
 
     /// A transaction whose first statements have to begin with `BEGIN IMMEDIATE`.
     pub(super) async fn hold(&self) -> Result<Turn> {
-        let turn = timeout(TURN, Arc::clone(&self.slot).lock_owned()).await;
-        let slot = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        let mut slot = OwnedMutexGuard::try_map(slot, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
-        slot.settle().await?;
+        let turns = async {
+            let other = match &self.other {
+                Some(other) => Some(settled(other).await?),
+                None => None,
+            };
+            Ok::<_, Error>((settled(&self.slot).await?, other))
+        };
+        let (mut slot, other) = timeout(TURN, turns).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
         slot.open = true;
         Ok(Turn {
             slot,
+            _other: other,
             single: self.clone(),
         })
     }
@@ -92,6 +116,14 @@ impl Single {
             tracing::warn!(%error, "the catalogue was not closed in order; SQLite mends that at the next start");
         }
     }
+}
+
+/// Waits for a connection on which nobody has left anything.
+async fn settled(slot: &Arc<Mutex<Option<Slot>>>) -> Result<OwnedMappedMutexGuard<Option<Slot>, Slot>> {
+    let slot = Arc::clone(slot).lock_owned().await;
+    let mut slot = OwnedMutexGuard::try_map(slot, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
+    slot.settle().await?;
+    Ok(slot)
 }
 
 /// Connects. The first connection of all writes to the file that it has a write-ahead log, for which it waits for nobody; of processes that start together all
@@ -125,6 +157,8 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Turn {
     slot: OwnedMappedMutexGuard<Option<Slot>, Slot>,
+    /// Held, not used
+    _other: Option<OwnedMappedMutexGuard<Option<Slot>, Slot>>,
     single: Single,
 }
 
@@ -195,5 +229,23 @@ impl Drop for Turn {
                 }
             });
         }
+    }
+}
+
+/// The write-ahead log of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Log(PathBuf);
+
+impl Log {
+    pub(super) fn of(file: &Path) -> Log {
+        let mut path = file.as_os_str().to_owned();
+        path.push("-wal");
+        Log(path.into())
+    }
+
+    /// Makes durable what was committed before. Blocks. Whichever descriptor a file is flushed by, all of its bytes are; a new one each time is never that of a log
+    /// which is not there any more.
+    pub(super) fn flush(&self) -> std::io::Result<()> {
+        File::open(&self.0)?.sync_data()
     }
 }

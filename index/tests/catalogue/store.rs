@@ -357,5 +357,17 @@ pub(crate) async fn what_is_prepared_is_known_when_it_is_committed_and_leaves_no
         [Outcome::Served, Outcome::Served, Outcome::Served]
     );
     assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 3);
+    let more: Vec<Arrival> = (4..=5).map(|instance| slice(1, 1, instance)).collect();
+    for arrival in &more {
+        let prepared = catalogue.prepare(node(1), std::slice::from_ref(arrival)).await.unwrap();
+        assert_eq!(
+            prepared.commit_unflushed().await.unwrap(),
+            [Outcome::Served],
+            "the next need not wait for the flush"
+        );
+        assert_ne!(served(&catalogue, arrival).await, None, "others see it");
+    }
+    catalogue.flush().unwrap();
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 5);
     database.counts_are_right().await;
 }

@@ -1,20 +1,22 @@
 //! The committer: durability paid once for many.
 //!
 //! # Mechanics
-//! Two threads a node. The first takes whatever queued while it was busy, and what comes in while it has to wait for a file anyway
+//! Three threads a node. The first takes whatever queued while it was busy, and what comes in while it has to wait for a file anyway
 //! ([`Approach`](crate::approach)); it waits until the files are flushed, renames them into place and flushes each directory once ([`place`]). The second writes the
-//! rows of the same batch at the same time, in one transaction; it commits when the first has told it that every file lies durable under its name, and wakes the
-//! senders ([`record`]). So neither the disk nor the catalogue waits for the other but at the end, and while one batch is committed the files of the next one get
-//! their names. A batch waits for its slowest file, but the transaction only for a while: then, or when a file failed, it is rolled back, and what has its name is
+//! rows of the same batch at the same time, in one transaction; it commits when the first has told it that every file lies durable under its name
+//! ([`record`]). So neither the disk nor the catalogue waits for the other but at the end, and while one batch is committed the files of the next one get
+//! their names. The third flushes what is committed and not durable yet, which is SQLite's log, once for all batches that were committed meanwhile, and wakes the
+//! senders ([`flush`]). A batch waits for its slowest file, but the transaction only for a while: then, or when a file failed, it is rolled back, and what has its name is
 //! recorded anew. They are threads, not tasks, because half of what they do is to wait for the disk, and each trip to another thread would cost as much as a
 //! statement. One version of a SOP Instance UID at a time: a second one waits until the first is on record. A resend of bytes that are kept already is answered
 //! without a rename.
 //!
 //! # Invariants
-//! - Nobody is answered before file, directory and row are durable, in this order: COMMIT is sent when the directory is flushed.
+//! - Nobody is answered before file, directory and row are durable, in this order: COMMIT is sent when the directory is flushed. Others may see the row before it is
+//!   durable; what they do with it is what they would do after a start that adopts the file.
 //! - After the rename nothing is deleted here, whatever the database answers.
 //! - While rows of renamed files could not be brought into the catalogue nothing further is renamed, so they are bounded by three batches: one that is being
-//!   recorded, one that waits for it, and one that is being placed. Whoever waits for one of them is refused in time, too.
+//!   recorded, one that waits for it, and one that is being placed; and so are rows that are not flushed. Whoever waits for one of them is refused in time, too.
 //!
 //! # Crash story
 //! Before the rename: the file is in `incoming/` and goes at the next start; nobody was answered. After it: the sweep finds a file that the catalogue does
@@ -41,10 +43,12 @@ use crate::data_dir::DataDir;
 use crate::error::StoreError;
 use crate::hot::{Flushing, HotStore, Received};
 
+mod flush;
 mod place;
 mod record;
 mod unrecorded;
 
+use flush::Flusher;
 use place::Placer;
 use record::Recorder;
 pub(crate) use unrecorded::Unrecorded;
@@ -54,6 +58,9 @@ const QUEUE: usize = 1024;
 
 /// Objects in one batch. Bounds the memory for headers and the size of a transaction.
 const MAX_BATCH: usize = 256;
+
+/// Batches that may wait to be flushed.
+const RECORDED: usize = 3;
 
 /// How long a batch may wait for the catalogue on either thread. Devices that give up after 10 s must have their answer even if they queued behind one batch that
 /// waited in vain.
@@ -105,6 +112,7 @@ impl Committer {
         let (queue, jobs) = mpsc::channel(QUEUE);
         // Holds a whole batch: the first thread hands all of it over before it names its files, and the second waits for those of what it has taken.
         let (place, placing) = mpsc::channel(MAX_BATCH);
+        let (record, recorded) = mpsc::channel(RECORDED);
         let (trouble, troubled) = watch::channel(None);
         let stop = CancellationToken::new();
         let unrecorded = Unrecorded::default();
@@ -123,21 +131,31 @@ impl Committer {
         };
         let recorder = Recorder {
             node,
-            catalogue,
+            catalogue: catalogue.clone(),
             placing,
             unrecorded: unrecorded.clone(),
+            recorded: record,
             trouble,
             stop: stop.clone(),
         };
+        let flusher = Flusher {
+            catalogue,
+            recorded,
+            unrecorded: unrecorded.clone(),
+        };
         let (for_placer, for_recorder) = (Handle::current(), Handle::current());
-        let held = Arc::clone(&data_dir);
+        let (held_by_placer, held_by_recorder) = (Arc::clone(&data_dir), Arc::clone(&data_dir));
         let threads = vec![
             spawn_blocking(move || {
                 for_placer.block_on(placer.run());
-                drop(held);
+                drop(held_by_placer);
             }),
             spawn_blocking(move || {
                 for_recorder.block_on(recorder.run());
+                drop(held_by_recorder);
+            }),
+            spawn_blocking(move || {
+                flusher.run();
                 drop(data_dir);
             }),
         ];

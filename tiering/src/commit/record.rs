@@ -1,4 +1,4 @@
-//! The thread that brings into the catalogue what gets its place meanwhile, and answers.
+//! The thread that brings into the catalogue what gets its place meanwhile.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, IMPATIENCE, MAX_BATCH, PATIENCE, Placing, RETRY, Unrecorded, answer, count, is_transient};
+use super::flush::{Recorded, Waiting};
+use super::{IMPATIENCE, MAX_BATCH, PATIENCE, Placing, RETRY, Unrecorded, answer, is_transient};
 use crate::error::StoreError;
 
 /// How long a transaction stays open for files that are not in their places yet: whoever else wants to write waits for it.
@@ -22,16 +23,11 @@ pub(super) struct Recorder {
     pub(super) catalogue: Catalogue,
     pub(super) placing: mpsc::Receiver<Placing>,
     pub(super) unrecorded: Unrecorded,
+    /// What is committed and has to be flushed
+    pub(super) recorded: mpsc::Sender<Recorded>,
     /// Why there are files that could not be brought into the catalogue, as long as there are.
     pub(super) trouble: watch::Sender<Option<catalogue::Error>>,
     pub(super) stop: CancellationToken,
-}
-
-/// Who waits for an object of so many bytes.
-struct Waiting {
-    length: u64,
-    answer: Answer,
-    queued: Instant,
 }
 
 impl Recorder {
@@ -80,27 +76,25 @@ impl Recorder {
             }
         }
         fail::fail_point!("commit::before_catalogue");
-        let (results, left) = self.commit(prepared, there, deadline).await;
-        self.unrecorded.remove(results.iter().map(|(object, _)| object));
+        let committed = self.commit(prepared, &there, deadline).await;
+        let is_flushed = committed.is_none();
+        let (results, left) = match committed {
+            Some(results) => (results, None),
+            None => self.ingest(there, deadline).await,
+        };
         fail::fail_point!("commit::after_catalogue");
-        fail::fail_point!("commit::before_answer");
+        let known = results.iter().map(|(object, _)| *object).collect();
         let mut results: HashMap<ObjectId, catalogue::Result<Outcome>> = results.into_iter().collect();
-        for (
-            object,
-            Waiting {
-                length,
-                answer: sender,
-                queued,
-            },
-        ) in waiting
-        {
+        let mut answers = Vec::with_capacity(waiting.len());
+        for (object, waiting) in waiting {
             let waits = || Err(left.as_ref().map_or(catalogue::Error::TimedOut, |(_, error)| error.clone()));
-            let result = results.remove(&object).unwrap_or_else(waits);
-            metrics::histogram!("filmroom_commit_seconds").record(queued.elapsed());
-            if let Ok(outcome) = &result {
-                count(outcome, length);
-            }
-            answer(sender, result.map_err(StoreError::Catalogue));
+            answers.push((waiting, results.remove(&object).unwrap_or_else(waits)));
+        }
+        let recorded = Recorded { known, answers };
+        if is_flushed {
+            recorded.finish(&self.unrecorded, &Ok(()));
+        } else if let Err(mpsc::error::SendError(recorded)) = self.recorded.send(recorded).await {
+            recorded.finish(&self.unrecorded, &Err(catalogue::Error::TimedOut));
         }
         left
     }
@@ -114,27 +108,20 @@ impl Recorder {
             .ok()
     }
 
-    /// Commits what was prepared, or begins anew without it.
-    async fn commit(
-        &self,
-        prepared: Option<Prepared>,
-        there: Vec<Arrival>,
-        deadline: Instant,
-    ) -> (Vec<Ingested>, Option<(Vec<Arrival>, catalogue::Error)>) {
-        if let Some(prepared) = prepared {
-            match timeout_at(deadline, prepared.commit()).await {
-                Ok(Ok(outcomes)) => {
-                    let objects = there.iter().map(|arrival| arrival.object);
-                    return (objects.zip(outcomes.into_iter().map(Ok)).collect(), None);
-                }
-                Ok(Err(error)) => tracing::warn!(%error, objects = there.len(), "a batch was perhaps not committed: tried again"),
-                Err(_) => tracing::warn!(
-                    objects = there.len(),
-                    "the catalogue does not say whether a batch is committed: tried again"
-                ),
+    /// Commits what was prepared, without flushing it. None if nothing was, or nobody knows whether it is committed.
+    async fn commit(&self, prepared: Option<Prepared>, there: &[Arrival], deadline: Instant) -> Option<Vec<Ingested>> {
+        match timeout_at(deadline, prepared?.commit_unflushed()).await {
+            Ok(Ok(outcomes)) => {
+                let objects = there.iter().map(|arrival| arrival.object);
+                return Some(objects.zip(outcomes.into_iter().map(Ok)).collect());
             }
+            Ok(Err(error)) => tracing::warn!(%error, objects = there.len(), "a batch was perhaps not committed: tried again"),
+            Err(_) => tracing::warn!(
+                objects = there.len(),
+                "the catalogue does not say whether a batch is committed: tried again"
+            ),
         }
-        self.ingest(there, deadline).await
+        None
     }
 
     /// Tries again what the catalogue did not take until it does: what was placed meanwhile is refused and tried with it, and nothing else is placed.

@@ -133,6 +133,7 @@ impl Catalogue {
         Ok(Prepared {
             outcomes: outcomes.collect::<Result<_>>()?,
             connection,
+            catalogue: self.clone(),
         })
     }
 }
@@ -142,11 +143,21 @@ impl Catalogue {
 pub struct Prepared {
     connection: Connection,
     outcomes: Vec<Outcome>,
+    catalogue: Catalogue,
 }
 
 impl Prepared {
     /// Makes it durable, and says what became of each arrival, in the order of the batch.
     pub async fn commit(self) -> Result<Vec<Outcome>> {
+        let catalogue = self.catalogue.clone();
+        let outcomes = self.commit_unflushed().await?;
+        catalogue.flushed().await?;
+        Ok(outcomes)
+    }
+
+    /// Lets everybody see it and the next transaction begin, and says what became of each arrival, in the order of the batch. It is durable after
+    /// [`Catalogue::flush`], which on PostgreSQL has nothing to do.
+    pub async fn commit_unflushed(self) -> Result<Vec<Outcome>> {
         self.connection.commit().await?;
         Ok(self.outcomes)
     }

@@ -120,7 +120,7 @@ async fn look_embedded(sqlite: &Sqlite, node: NodeId, sought: &Sought<'_>) -> Re
         "; ",
         series_rows!("IN (SELECT value FROM json_each($5))")
     );
-    let mut turn = sqlite.writer.hold().await?;
+    let mut turn = sqlite.receiving.hold().await?;
     let query = sqlx::query::<sqlx::Sqlite>(SQL)
         .bind(texts(&sought.instances))
         .bind(Uuids(sought.objects.iter().map(|object| object.0).collect()))
