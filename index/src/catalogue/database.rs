@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use super::embedded::{Log, Single, Turn};
 use super::ingest::LOOKS;
 use super::kinds::KnownKinds;
-use super::receiving::{BY_KEYS, Receiving};
+use super::receiving::{BY_KEYS, Connections, Receiving};
 use super::{Catalogue, Error, Result};
 use crate::model::Timestamp;
 
@@ -81,8 +81,8 @@ pub struct Sqlite {
 #[derive(Clone, Debug)]
 pub struct Postgres {
     pub(super) pool: PgPool,
-    /// For who receives ([`receiving`](super::receiving))
-    pub(super) receiving: PgPool,
+    /// For who receives
+    pub(super) receiving: Connections,
     searches: PgPool,
     pub(super) kinds: KnownKinds,
 }
@@ -351,7 +351,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
         .connect_lazy_with(options);
     Ok(Catalogue::Postgres(Postgres {
         pool,
-        receiving,
+        receiving: Connections::of(receiving),
         searches,
         kinds,
     }))

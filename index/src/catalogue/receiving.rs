@@ -1,4 +1,4 @@
-//! Transactions of who receives on PostgreSQL.
+//! Connections of who receives to PostgreSQL, and their transactions.
 //!
 //! # Mechanics
 //! They have connections of their own, whose sessions read and write by keys alone ([`BY_KEYS`]). What a transaction looks at first is prepared there by name, so that
@@ -6,14 +6,18 @@
 //! the one that waited for a lock what was committed meanwhile.
 //!
 //! # Invariants
-//! The connection of one that is dropped without COMMIT is closed, so nobody finds a transaction on it that somebody left, however far that had come.
+//! A connection that is dropped before its answer or its COMMIT is closed, so nobody finds on it what somebody left, however far that had come.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Either, Executor, PgPool, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{AssertSqlSafe, Either, Executor, FromRow, PgPool, Postgres};
+use tokio::time::Instant;
 
 use super::Result;
 use super::database::limited;
@@ -25,23 +29,93 @@ pub(super) const BY_KEYS: &str = "SET plan_cache_mode = force_generic_plan;
     SET enable_hashjoin = off;
     SET enable_mergejoin = off";
 
-/// A transaction.
-#[derive(Debug)]
-pub(super) struct Receiving {
-    connection: PoolConnection<Postgres>,
-    open: bool,
+/// How long a connection is kept that nobody uses; after that the pool asks whether it still lives.
+const UNUSED: Duration = Duration::from_secs(2);
+
+/// How long one is kept that is used again and again, before the pool has it back, which replaces those that are too old.
+const USED: Duration = Duration::from_secs(600);
+
+/// Connections of who receives. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    pool: PgPool,
+    kept: Arc<Mutex<Vec<Kept>>>,
 }
 
-impl Receiving {
-    /// Begins one with the statements of a text, of which the first is `BEGIN`. Rows come with the place of their statement.
-    pub(super) async fn begin(pool: &PgPool, text: String) -> Result<(Receiving, Vec<(usize, PgRow)>)> {
+/// A connection that is not given back while it is in use all the time: the pool would ask each time whether it still lives, and hand out all that it has by turns.
+#[derive(Debug)]
+struct Kept {
+    connection: PoolConnection<Postgres>,
+    taken: Instant,
+    used: Instant,
+    /// Something may be left on it: a transaction, or an answer.
+    busy: bool,
+}
+
+impl Connections {
+    pub(super) fn of(pool: PgPool) -> Connections {
+        Connections {
+            pool,
+            kept: Arc::default(),
+        }
+    }
+
+    /// The one that was used last, or one of the pool.
+    async fn take(&self) -> Result<Kept> {
+        let last = self.lock().pop();
+        match last {
+            Some(mut last) if last.used.elapsed() < UNUSED && last.taken.elapsed() < USED => {
+                last.busy = true;
+                Ok(last)
+            }
+            other => {
+                drop(other);
+                let connection = limited(self.pool.acquire()).await?;
+                let taken = Instant::now();
+                Ok(Kept {
+                    connection,
+                    taken,
+                    used: taken,
+                    busy: true,
+                })
+            }
+        }
+    }
+
+    /// One on which nothing is left to be done.
+    fn keep(&self, mut connection: Kept) {
+        connection.busy = false;
+        connection.used = Instant::now();
+        let mut kept = self.lock();
+        if !self.pool.is_closed() {
+            kept.push(connection);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one statement that has one row, and needs no transaction.
+    pub(super) async fn ask<'q, T>(&self, query: QueryAs<'q, Postgres, T, PgArguments>) -> Result<T>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut kept = self.take().await?;
+        let answer = limited(query.fetch_one(&mut *kept.connection)).await?;
+        self.keep(kept);
+        Ok(answer)
+    }
+
+    /// Begins a transaction with the statements of a text, of which the first is `BEGIN`. Rows come with the place of their statement.
+    pub(super) async fn begin(&self, text: String) -> Result<(Receiving, Vec<(usize, PgRow)>)> {
         let mut receiving = Receiving {
-            connection: limited(pool.acquire()).await?,
-            open: true,
+            kept: self.take().await?,
+            connections: self.clone(),
         };
         let run = async {
             let (mut ended, mut rows) = (0, Vec::new());
-            let mut answers = receiving.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
+            let mut answers = receiving.kept.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
             while let Some(answer) = answers.try_next().await? {
                 match answer {
                     Either::Left(_) => ended += 1,
@@ -54,10 +128,26 @@ impl Receiving {
         Ok((receiving, rows))
     }
 
+    /// Waits for running statements and closes all.
+    pub(super) async fn close(&self) {
+        let closing = self.pool.close();
+        self.lock().clear();
+        closing.await;
+    }
+}
+
+/// A transaction.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    kept: Kept,
+    connections: Connections,
+}
+
+impl Receiving {
     /// Makes it durable.
     pub(super) async fn commit(mut self) -> Result<()> {
-        limited(self.connection.execute("COMMIT")).await?;
-        self.open = false;
+        limited(self.kept.connection.execute("COMMIT")).await?;
+        self.connections.keep(self.kept);
         Ok(())
     }
 }
@@ -66,19 +156,19 @@ impl Deref for Receiving {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.connection
+        &self.kept.connection
     }
 }
 
 impl DerefMut for Receiving {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.connection
+        &mut self.kept.connection
     }
 }
 
-impl Drop for Receiving {
+impl Drop for Kept {
     fn drop(&mut self) {
-        if self.open {
+        if self.busy {
             self.connection.close_on_drop();
         }
     }

@@ -10,11 +10,10 @@ use uuid::Uuid;
 
 use super::super::classify::Version;
 use super::super::columns::PatientIdentity;
-use super::super::database::{Connection, Sqlite, fetch_all, in_list, in_uuids, limited};
+use super::super::database::{Connection, Sqlite, fetch_all, in_list, in_uuids};
 use super::super::embedded::Turn;
 use super::super::lists::{Texts, Uuids};
 use super::super::patients::served_by_bytes;
-use super::super::receiving::Receiving;
 use super::super::rows::{read_digest, read_state, read_uid};
 use super::super::{Arrival, Catalogue, Outcome, Predecessors, Result, ServedVersion, deletions, rejections};
 use super::adopted;
@@ -100,7 +99,7 @@ pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]
             Ok((Connection::Embedded(turn), read_glance(rows, 1)?))
         }
         Catalogue::Postgres(postgres) => {
-            let (receiving, rows) = Receiving::begin(&postgres.receiving, look_on_server(node, &sought)).await?;
+            let (receiving, rows) = postgres.receiving.begin(look_on_server(node, &sought)).await?;
             let mut glance = read_glance(rows, 2)?;
             if glance.holders.studies.len() < sought.studies.len() {
                 // Others may make what is not there yet, and series of it.
@@ -225,7 +224,7 @@ impl Catalogue {
             }
             Catalogue::Postgres(postgres) => {
                 let sql = concat!("SELECT CAST(", familiar!("= ANY (", ")"), " AS INTEGER)::BIGINT");
-                limited(sqlx::query_as::<sqlx::Postgres, _>(sql).bind(uids).fetch_one(&postgres.receiving)).await?
+                postgres.receiving.ask(sqlx::query_as(sql).bind(uids)).await?
             }
         };
         Ok(familiar != 0)

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::super::Arrival;
 use super::super::database::{Connection, execute, fetch_all, in_list};
 use super::super::lists::Texts;
-use super::super::receiving::Receiving;
 use super::super::{Catalogue, Error, Result};
 use super::{LOCK, reason};
 use crate::header::Header;
@@ -47,7 +46,7 @@ pub(in super::super) async fn begin_shared(catalogue: &Catalogue) -> Result<Conn
     match catalogue {
         Catalogue::Sqlite(_) => catalogue.write().await,
         Catalogue::Postgres(postgres) => {
-            let (receiving, _) = Receiving::begin(&postgres.receiving, format!("BEGIN; {}", share())).await?;
+            let (receiving, _) = postgres.receiving.begin(format!("BEGIN; {}", share())).await?;
             Ok(Connection::Receiving(receiving))
         }
     }
