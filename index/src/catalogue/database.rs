@@ -19,6 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::embedded::{Log, Single, Turn};
 use super::ingest::LOOKS;
@@ -33,8 +34,8 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(40);
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
-/// What SQLite keeps of the file in memory for who receives, in KiB as SQLite counts them.
-const RECEIVING_CACHE: &str = "-16384";
+/// What SQLite keeps of the file in memory for each who writes, in KiB as SQLite counts them.
+const WRITER_CACHE: &str = "-16384";
 /// Pages of 4 KB that the write-ahead log may have before they are brought to the file: what a start after a kill has to read.
 const CHECKPOINT: &str = "8192";
 /// Readers of the embedded database.
@@ -53,17 +54,18 @@ const STALE: Duration = Duration::from_secs(2);
 const SEARCH_ACQUIRE: Duration = Duration::from_secs(600);
 
 /// What a connection to the server is set to. The guards against lost updates count on READ COMMITTED, the acknowledgement on a flushed commit; neither is left to the
-/// server's defaults. The times end what a dead network or a forgotten lock would keep for ever.
+/// server's defaults, nor are the words for bytes, which sqlx reads. The times end what a dead network or a forgotten lock would keep for ever.
 const SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET synchronous_commit = on;
     SET statement_timeout = '30s';
     SET lock_timeout = '15s';
+    SET bytea_output = 'hex';
     SET idle_in_transaction_session_timeout = '60s'";
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// The embedded database: one writer, several readers.
+/// The embedded database.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     pub(super) writer: Single,
@@ -133,11 +135,11 @@ impl Catalogue {
         }
     }
 
-    /// The same for who must not block.
+    /// The same for who must not block, nor wait for a disk that hangs.
     pub(super) async fn flushed(&self) -> Result<()> {
         let catalogue = self.clone();
-        let flushed = spawn_blocking(move || catalogue.flush()).await;
-        flushed.map_err(|lost| sqlx::Error::Io(lost.into()))?
+        let flushed = timeout(ANSWER, spawn_blocking(move || catalogue.flush())).await;
+        flushed.map_err(|_| Error::TimedOut)?.map_err(|lost| sqlx::Error::Io(lost.into()))?
     }
 
     /// Begins a transaction that writes.
@@ -215,7 +217,7 @@ impl Connection {
         }
     }
 
-    /// Makes it durable.
+    /// Makes it durable; but what who receives wrote on SQLite, which [`Catalogue::flush`] does.
     pub(super) async fn commit(self) -> Result<()> {
         match self {
             Connection::Embedded(turn) => turn.commit().await?,
@@ -230,7 +232,7 @@ impl Connection {
 
 /// Waits no longer than a database needs that is there: a server behind a dead network answers nothing at all.
 pub(super) async fn limited<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    match tokio::time::timeout(ANSWER, answer).await {
+    match timeout(ANSWER, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Error::TimedOut),
     }
@@ -258,8 +260,11 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .disable_statement_logging();
-    // A page that is changed by many commits is brought to the file once.
-    let writing = options.clone().pragma("wal_autocheckpoint", CHECKPOINT);
+    // What a batch touches lies all over the indexes: a page that is changed by many commits is brought to the file once.
+    let writing = options
+        .clone()
+        .pragma("cache_size", WRITER_CACHE)
+        .pragma("wal_autocheckpoint", CHECKPOINT);
     // It stays open: nobody else is ever the last who closes the file, and takes the log away.
     let writer = Single::open(writing.clone()).await?;
     // A table that is made anew is dropped in between, while others refer to it.
@@ -270,9 +275,8 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .await?;
     migrate(&SQLITE_MIGRATIONS, &migrating).await?;
     migrating.close().await;
-    // What a batch touches lies all over the indexes.
-    let receiving = writing.pragma("cache_size", RECEIVING_CACHE).synchronous(SqliteSynchronous::Normal);
-    let receiving = Single::open_after(&writer, receiving).await?;
+    let receiving = Single::open_after(&writer, writing.synchronous(SqliteSynchronous::Normal)).await?;
+    let log = Log::open(path, &writer).map_err(sqlx::Error::Io)?;
     let reading = options.pragma("query_only", "on");
     let glances = Single::open(reading.clone()).await?;
     let readers = SqlitePoolOptions::new()
@@ -296,7 +300,7 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         writer,
         receiving,
         glances,
-        log: Log::of(path),
+        log,
         readers,
         searches,
         kinds: KnownKinds::default(),

@@ -6,19 +6,22 @@
 //! much as a small statement; where that counts, BEGIN goes with the first statements of a transaction ([`Single::hold`]).
 //!
 //! Who receives has a connection of his own, which is used in turn with the one that writes ([`Single::open_after`]): nobody waits for SQLite's locks, which are polled. Its
-//! COMMIT does not flush the write-ahead log. The rows are seen by others from then on, so the next transaction may begin while [`Log::flush`] makes them durable,
-//! and is answered for only after that. SQLite's own COMMIT (`synchronous = FULL`) differs from this (`NORMAL`) in nothing but flushing the log before others see it.
+//! COMMIT does not flush the write-ahead log. The rows are seen by others from then on, so the next transaction may begin while [`Log::flush`] makes them durable;
+//! who brought them is answered after that. SQLite's own COMMIT (`synchronous = FULL`) differs from this (`NORMAL`) in nothing but flushing the log before others see it.
 //!
 //! # Invariants
-//! - What is written without a flush in COMMIT may be lost with the power until the log is flushed, with all that was written after it: only rows about files are,
-//!   which lie durable under their names, so that a start would adopt them.
+//! - What is committed without a flush may be lost with the power until the log is flushed. Only what is received is committed so: its files lie durable under
+//!   their names, and a start would adopt them. Every other COMMIT flushes the log with all that was written to it before.
+//! - After a flush that failed nothing is written any more until the next start: the log may have a hole, behind which everything would be lost.
 //! - A transaction that is dropped without COMMIT is rolled back before anybody else has the connection.
 //! - A text of statements counts as run only if each of them has said that it ended: when SQLite's thread dies, its answers end like those that are complete.
 
 use std::fs::File;
+use std::io;
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -45,6 +48,8 @@ pub(super) struct Single {
     slot: Arc<Mutex<Option<Slot>>>,
     /// Whose turn has to be had first
     other: Option<Arc<Mutex<Option<Slot>>>>,
+    /// The log has a hole, perhaps.
+    broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -66,13 +71,15 @@ impl Single {
         Ok(Single {
             slot: Arc::new(Mutex::new(Some(slot))),
             other: None,
+            broken: Arc::default(),
         })
     }
 
-    /// A further connection to the file of another, never used at the same time: a turn at this one is one at the other, too.
+    /// A further connection to the file of another that writes: a turn at this one is one at the other, too.
     pub(super) async fn open_after(other: &Single, options: SqliteConnectOptions) -> Result<Single> {
         Ok(Single {
             other: Some(Arc::clone(&other.slot)),
+            broken: Arc::clone(&other.broken),
             ..Single::open(options).await?
         })
     }
@@ -91,6 +98,9 @@ impl Single {
 
     /// A transaction whose first statements have to begin with `BEGIN IMMEDIATE`.
     pub(super) async fn hold(&self) -> Result<Turn> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(sqlx::Error::Io(has_a_hole()).into());
+        }
         let turns = async {
             let other = match &self.other {
                 Some(other) => Some(settled(other).await?),
@@ -102,7 +112,7 @@ impl Single {
         slot.open = true;
         Ok(Turn {
             slot,
-            _other: other,
+            other,
             single: self.clone(),
         })
     }
@@ -157,8 +167,8 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Turn {
     slot: OwnedMappedMutexGuard<Option<Slot>, Slot>,
-    /// Held, not used
-    _other: Option<OwnedMappedMutexGuard<Option<Slot>, Slot>>,
+    /// Held, so that nobody uses it
+    other: Option<OwnedMappedMutexGuard<Option<Slot>, Slot>>,
     single: Single,
 }
 
@@ -191,7 +201,7 @@ impl Turn {
         Ok(rows)
     }
 
-    /// Makes it durable.
+    /// Ends it: what it wrote is durable now, or once the log is flushed, if it is a turn of who receives.
     pub(super) async fn commit(mut self) -> Result<()> {
         self.end_with("COMMIT", sqlx::query("COMMIT")).await?;
         Ok(())
@@ -220,8 +230,10 @@ impl Drop for Turn {
         }
         // At the end of the process there is no runtime any more, and SQLite rolls back by itself.
         if let Ok(runtime) = Handle::try_current() {
-            let single = self.single.clone();
+            let (single, other) = (self.single.clone(), self.other.take());
             runtime.spawn(async move {
+                // Whoever has his turn there would meet SQLite's lock.
+                let _other = other;
                 if let Some(slot) = single.slot.lock().await.as_mut()
                     && let Err(error) = slot.settle().await
                 {
@@ -232,20 +244,86 @@ impl Drop for Turn {
     }
 }
 
-/// The write-ahead log of the file.
+/// The write-ahead log of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Log(PathBuf);
+pub(super) struct Log {
+    /// Open from the start, so that no error of the disk is told to others alone. The log is the same as long as anybody has the database open.
+    file: Arc<File>,
+    broken: Arc<AtomicBool>,
+}
 
 impl Log {
-    pub(super) fn of(file: &Path) -> Log {
-        let mut path = file.as_os_str().to_owned();
-        path.push("-wal");
-        Log(path.into())
+    /// Opens the log of a file that `writer` has open, and flushes it: after a kill it may have what nobody has flushed. Blocks.
+    pub(super) fn open(path: &Path, writer: &Single) -> io::Result<Log> {
+        // SQLite follows links.
+        let mut log = path.canonicalize()?.into_os_string();
+        log.push("-wal");
+        let log = Log {
+            file: Arc::new(File::open(log)?),
+            broken: Arc::clone(&writer.broken),
+        };
+        log.flush()?;
+        Ok(log)
     }
 
-    /// Makes durable what was committed before. Blocks. Whichever descriptor a file is flushed by, all of its bytes are; a new one each time is never that of a log
-    /// which is not there any more.
-    pub(super) fn flush(&self) -> std::io::Result<()> {
-        File::open(&self.0)?.sync_data()
+    /// Makes durable what was committed before. Blocks.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        // Whichever descriptor a file is flushed by, all of its bytes are.
+        let flushed = self.file.sync_data();
+        if flushed.is_err() {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(flushed.err().unwrap_or_else(has_a_hole));
+        }
+        Ok(())
+    }
+}
+
+fn has_a_hole() -> io::Error {
+    io::Error::other("the catalogue's log could not be flushed: nothing is written until filmroom is started again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_flush_that_failed_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("catalogue.db"))
+            .create_if_missing(true);
+        let writer = Single::open(options.clone()).await.unwrap();
+        let receiving = Single::open_after(&writer, options).await.unwrap();
+        receiving.begin().await.unwrap().commit().await.unwrap();
+        let log = Log {
+            // It cannot be flushed.
+            file: Arc::new(File::open("/dev/null").unwrap()),
+            broken: Arc::clone(&writer.broken),
+        };
+        log.flush().unwrap_err();
+        for single in [&writer, &receiving] {
+            let error = single.begin().await.unwrap_err();
+            assert!(error.to_string().contains("started again"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_receives_has_his_turn_when_nobody_else_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("catalogue.db"))
+            .create_if_missing(true)
+            .busy_timeout(Duration::ZERO);
+        let writer = Single::open(options.clone()).await.unwrap();
+        let receiving = Single::open_after(&writer, options).await.unwrap();
+        // Dropped, it is rolled back first: the next one would meet SQLite's lock, which waits for nobody here.
+        for _ in 0..20 {
+            drop(receiving.begin().await.unwrap());
+            let turn = writer.begin().await.unwrap();
+            assert!(timeout(Duration::from_millis(5), receiving.begin()).await.is_err());
+            drop(turn);
+        }
     }
 }

@@ -115,6 +115,7 @@ impl Catalogue {
                    AND ($2 = 0 OR NOT EXISTS (SELECT 1 FROM journal j WHERE j.object_id = o.object_id AND j.written_at IS NULL))
                    ORDER BY o.id LIMIT $3";
         let rows: Vec<(Uuid,)> = fetch_all!(connection, sql, node.0, i64::from(journalled), i64::from(limit))?;
+        drop(connection);
         if !rows.is_empty() {
             // What permits it has to be durable before.
             self.flushed().await?;

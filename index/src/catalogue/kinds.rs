@@ -76,7 +76,7 @@ impl Catalogue {
         error.is_collision()
     }
 
-    /// The kinds of some arrivals. To be asked before the transaction that makes their rows begins: on SQLite that has the only connection that writes.
+    /// The kinds of some arrivals. To be asked before the transaction that makes their rows begins: on SQLite nobody else writes meanwhile.
     pub(super) async fn kinds<'a>(&self, arrivals: impl IntoIterator<Item = &'a Arrival>) -> Result<Kinds<'a>> {
         let known = self.known_kinds();
         let wanted: BTreeSet<Traits<'a>> = arrivals.into_iter().map(traits).collect();

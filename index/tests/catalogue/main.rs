@@ -123,7 +123,8 @@ fn main() {
             a_poisoned_row_fails_alone,
             no_text_makes_a_row_that_cannot_be_stored,
             an_interrupted_ingest_can_be_repeated,
-            what_is_prepared_is_known_when_it_is_committed_and_leaves_nothing_when_it_is_dropped;
+            what_is_prepared_is_known_when_it_is_committed_and_leaves_nothing_when_it_is_dropped,
+            a_database_that_somebody_has_moved_or_set_up_otherwise_takes_what_it_is_given;
         holders:
             counts_and_lists_follow_what_is_served,
             without_a_patient_id_every_study_is_a_patient_of_its_own,

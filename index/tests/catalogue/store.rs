@@ -1,12 +1,14 @@
 //! Storing: what becomes of an arrival.
 
+use std::path::PathBuf;
+
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use filmroom_index::catalogue::{Arrival, Catalogue, Error, Outcome};
 use filmroom_index::model::{DuplicatePolicy, NodeId, ObjectId};
 
 use crate::cold::offload;
-use crate::database::Database;
+use crate::database::{Database, Kind};
 use crate::objects::{Changed, node, slice, tick, uid};
 
 /// Stores one object on node 1.
@@ -370,4 +372,29 @@ pub(crate) async fn what_is_prepared_is_known_when_it_is_committed_and_leaves_no
     catalogue.flush().unwrap();
     assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 5);
     database.counts_are_right().await;
+}
+
+/// SQLite writes its log beside the file, not beside the link; a server may be set to write bytes in other words.
+pub(crate) async fn a_database_that_somebody_has_moved_or_set_up_otherwise_takes_what_it_is_given(database: Database) {
+    let mut url = database.url();
+    match &database.kind {
+        Kind::Sqlite => {
+            database.open().await.close().await;
+            let file = PathBuf::from(url.trim_start_matches("sqlite:"));
+            let link = file.parent().unwrap().parent().unwrap().join("link.db");
+            std::os::unix::fs::symlink(&file, &link).unwrap();
+            url = format!("sqlite:{}", link.display());
+        }
+        Kind::Postgres(_) => {
+            let name = url.rsplit('/').next().unwrap().to_owned();
+            database
+                .run("", &format!("ALTER DATABASE {name} SET bytea_output = 'escape'"))
+                .await;
+        }
+    }
+    let catalogue = Catalogue::open(&url).await.unwrap();
+    for instance in 1..=3 {
+        assert_eq!(store(&catalogue, &slice(1, 1, instance)).await, Outcome::Served);
+    }
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 3);
 }

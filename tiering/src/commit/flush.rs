@@ -36,7 +36,7 @@ impl Flusher {
         while self.recorded.blocking_recv_many(&mut batches, super::RECORDED) > 0 {
             let flushed = self.catalogue.flush();
             if let Err(error) = &flushed {
-                tracing::error!(%error, "the catalogue's log is not flushed: what it lost with the power the next start would adopt");
+                tracing::error!(%error, "received objects are refused: what the catalogue has of them is not flushed");
             }
             for recorded in batches.drain(..) {
                 recorded.finish(&self.unrecorded, &flushed);

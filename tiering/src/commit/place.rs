@@ -192,15 +192,18 @@ impl Placer {
         fresh
     }
 
-    /// Answers what gets no name. An audit that is not written in time is no reason to keep the answer back.
+    /// Answers what gets no name, once what it was found by is durable. An audit that is not written in time is no reason to keep the answer back.
     async fn dismiss(&self, dismissed: Vec<(Outcome, Job)>, events: &[AuditEvent], deadline: Instant) {
         let written = timeout_at(deadline, self.catalogue.audit(events)).await;
         if let Err(error) = written.unwrap_or(Err(catalogue::Error::TimedOut)) {
             tracing::error!(%error, objects = dismissed.len(), "refusals or resends are missing in the audit");
         }
+        let flushed = self.catalogue.flush();
         for (outcome, job) in dismissed {
-            count(&outcome, job.arrival.length);
-            answer(job.answer, Ok(outcome));
+            if flushed.is_ok() {
+                count(&outcome, job.arrival.length);
+            }
+            answer(job.answer, flushed.clone().map(|()| outcome).map_err(StoreError::Catalogue));
         }
     }
 

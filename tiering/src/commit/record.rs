@@ -40,6 +40,10 @@ impl Recorder {
             if let Some((left, error)) = self.record(batch).await {
                 self.settle(left, error).await;
             }
+            if self.recorded.is_closed() {
+                // The thread that flushes panicked.
+                return;
+            }
         }
     }
 
@@ -77,7 +81,7 @@ impl Recorder {
         }
         fail::fail_point!("commit::before_catalogue");
         let committed = self.commit(prepared, &there, deadline).await;
-        let is_flushed = committed.is_none();
+        let waits_for_flush = committed.is_some();
         let (results, left) = match committed {
             Some(results) => (results, None),
             None => self.ingest(there, deadline).await,
@@ -91,10 +95,14 @@ impl Recorder {
             answers.push((waiting, results.remove(&object).unwrap_or_else(waits)));
         }
         let recorded = Recorded { known, answers };
-        if is_flushed {
+        if !waits_for_flush {
             recorded.finish(&self.unrecorded, &Ok(()));
-        } else if let Err(mpsc::error::SendError(recorded)) = self.recorded.send(recorded).await {
-            recorded.finish(&self.unrecorded, &Err(catalogue::Error::TimedOut));
+            return left;
+        }
+        match timeout_at(deadline.max(Instant::now() + IMPATIENCE), self.recorded.reserve()).await {
+            Ok(Ok(place)) => place.send(recorded),
+            // A disk that hangs, or a thread that panicked.
+            Err(_) | Ok(Err(_)) => recorded.finish(&self.unrecorded, &Err(catalogue::Error::TimedOut)),
         }
         left
     }

@@ -7,7 +7,7 @@ use filmroom_index::model::{ObjectId, Uid};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Who finds a file that is on no record asks here whether it will be; who has another version of the same instance waits. Bounded by three batches.
+/// Who finds a file that is on no record asks here whether it will be; who has another version of the same instance waits. Bounded by the batches that the committer has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unrecorded {
     shared: Arc<Shared>,
