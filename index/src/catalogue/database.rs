@@ -29,7 +29,7 @@ use super::{Catalogue, Error, Result};
 use crate::model::Timestamp;
 
 /// How long a caller waits for a connection of the pool.
-const ACQUIRE: Duration = Duration::from_secs(10);
+pub(super) const ACQUIRE: Duration = Duration::from_secs(10);
 /// How long any answer is waited for: longer than the server's own limit for a statement.
 const ANSWER: Duration = Duration::from_secs(40);
 /// How long SQLite waits for another process's transaction.
@@ -355,7 +355,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Catalogue> {
         .connect_lazy_with(options);
     Ok(Catalogue::Postgres(Postgres {
         pool,
-        receiving: Connections::of(receiving),
+        receiving: Connections::of(receiving, RECEIVING),
         searches,
         kinds,
     }))

@@ -17,10 +17,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, Either, Executor, FromRow, PgPool, Postgres};
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 use super::Result;
-use super::database::limited;
+use super::database::{ACQUIRE, limited};
 
 /// What a session is set to that reads and writes by keys alone: plans are made once, and for indexes. PostgreSQL would plan each statement with a list of keys anew, which
 /// takes longer than to run it; and a plan that is kept from a time when a table was nearly empty would go through all of the table when it no longer is.
@@ -39,6 +40,8 @@ const USED: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pool: PgPool,
+    /// As many as the pool has connections: who has a turn finds one that is kept, or the pool has one
+    turns: Arc<Semaphore>,
     kept: Arc<Mutex<Vec<Kept>>>,
 }
 
@@ -50,22 +53,29 @@ struct Kept {
     used: Instant,
     /// Something may be left on it: a transaction, or an answer.
     busy: bool,
+    /// While it is in use
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Connections {
-    pub(super) fn of(pool: PgPool) -> Connections {
+    /// Those of a pool of at most so many.
+    pub(super) fn of(pool: PgPool, most: u32) -> Connections {
         Connections {
             pool,
+            turns: Arc::new(Semaphore::new(most as usize)),
             kept: Arc::default(),
         }
     }
 
     /// The one that was used last, or one of the pool.
     async fn take(&self) -> Result<Kept> {
+        let turn = timeout(ACQUIRE, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let last = self.lock().pop();
         match last {
             Some(mut last) if last.used.elapsed() < UNUSED && last.taken.elapsed() < USED => {
                 last.busy = true;
+                last.turn = Some(turn);
                 Ok(last)
             }
             other => {
@@ -77,6 +87,7 @@ impl Connections {
                     taken,
                     used: taken,
                     busy: true,
+                    turn: Some(turn),
                 })
             }
         }
@@ -86,10 +97,13 @@ impl Connections {
     fn keep(&self, mut connection: Kept) {
         connection.busy = false;
         connection.used = Instant::now();
+        // The next one's turn begins when the connection is there.
+        let turn = connection.turn.take();
         let mut kept = self.lock();
         if !self.pool.is_closed() {
             kept.push(connection);
         }
+        drop((kept, turn));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
