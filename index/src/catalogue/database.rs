@@ -13,11 +13,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures::{Stream, TryStreamExt};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Either, PgPool, SqlitePool};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -49,7 +50,7 @@ const RECEIVING: u32 = 8;
 const SEARCHES: u32 = 4;
 /// A connection that nobody has used for so long is asked whether it is still there before it is used. One that was used just now is not: that would be one
 /// round trip more for each transaction.
-const STALE: Duration = Duration::from_secs(2);
+pub(super) const STALE: Duration = Duration::from_secs(2);
 /// How long a search waits for one of them, if its time limit does not end first.
 const SEARCH_ACQUIRE: Duration = Duration::from_secs(600);
 
@@ -236,6 +237,20 @@ pub(super) async fn limited<T>(answer: impl Future<Output = sqlx::Result<T>>) ->
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Error::TimedOut),
     }
+}
+
+/// What the statements of a text answered: how many have ended, and the rows, each with the place of its statement.
+pub(super) async fn gathered<Done, Row>(
+    mut answers: impl Stream<Item = sqlx::Result<Either<Done, Row>>> + Unpin,
+) -> sqlx::Result<(usize, Vec<(usize, Row)>)> {
+    let (mut ended, mut rows) = (0, Vec::new());
+    while let Some(answer) = answers.try_next().await? {
+        match answer {
+            Either::Left(_) => ended += 1,
+            Either::Right(row) => rows.push((ended, row)),
+        }
+    }
+    Ok((ended, rows))
 }
 
 /// The database's own time, which leases go by: the clocks of several nodes differ.

@@ -24,15 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Either, Executor, Sqlite};
+use sqlx::{ConnectOptions, Connection, Executor, Sqlite};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::database::limited;
+use super::database::{gathered, limited};
 use super::{Error, Result};
 
 /// How long a caller waits for the connection.
@@ -177,14 +176,7 @@ impl Turn {
     pub(super) async fn run(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
         let statements = text.split(';').count();
         let run = async {
-            let (mut ended, mut rows) = (0, Vec::new());
-            let mut answers = (&mut self.slot.connection).fetch_many(query);
-            while let Some(answer) = answers.try_next().await? {
-                match answer {
-                    Either::Left(_) => ended += 1,
-                    Either::Right(row) => rows.push((ended, row)),
-                }
-            }
+            let (ended, rows) = gathered((&mut self.slot.connection).fetch_many(query)).await?;
             if ended < statements {
                 Err(sqlx::Error::WorkerCrashed)
             } else {

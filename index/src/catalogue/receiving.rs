@@ -12,16 +12,15 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::QueryAs;
-use sqlx::{AssertSqlSafe, Either, Executor, FromRow, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::Result;
-use super::database::{ACQUIRE, limited};
+use super::database::{ACQUIRE, STALE, gathered, limited};
 
 /// What a session is set to that reads and writes by keys alone: plans are made once, and for indexes. PostgreSQL would plan each statement with a list of keys anew, which
 /// takes longer than to run it; and a plan that is kept from a time when a table was nearly empty would go through all of the table when it no longer is.
@@ -30,10 +29,7 @@ pub(super) const BY_KEYS: &str = "SET plan_cache_mode = force_generic_plan;
     SET enable_hashjoin = off;
     SET enable_mergejoin = off";
 
-/// How long a connection is kept that nobody uses; after that the pool asks whether it still lives.
-const UNUSED: Duration = Duration::from_secs(2);
-
-/// How long one is kept that is used again and again, before the pool has it back, which replaces those that are too old.
+/// How long a connection is kept that is used again and again, before the pool has it back, which replaces those that are too old.
 const USED: Duration = Duration::from_secs(600);
 
 /// Connections of who receives. Cheap to clone.
@@ -73,7 +69,7 @@ impl Connections {
         let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let last = self.lock().pop();
         match last {
-            Some(mut last) if last.used.elapsed() < UNUSED && last.taken.elapsed() < USED => {
+            Some(mut last) if last.used.elapsed() < STALE && last.taken.elapsed() < USED => {
                 last.busy = true;
                 last.turn = Some(turn);
                 Ok(last)
@@ -127,18 +123,8 @@ impl Connections {
             kept: self.take().await?,
             connections: self.clone(),
         };
-        let run = async {
-            let (mut ended, mut rows) = (0, Vec::new());
-            let mut answers = receiving.kept.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
-            while let Some(answer) = answers.try_next().await? {
-                match answer {
-                    Either::Left(_) => ended += 1,
-                    Either::Right(row) => rows.push((ended, row)),
-                }
-            }
-            Ok(rows)
-        };
-        let rows = limited(run).await?;
+        let answers = receiving.kept.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
+        let (_, rows) = limited(gathered(answers)).await?;
         Ok((receiving, rows))
     }
 

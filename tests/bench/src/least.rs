@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use anyhow::Result;
 
-use crate::limit::{PAGE, flushed};
+use crate::limit::{aligned, flushed};
 use crate::wire::Association;
 
 /// What is kept, and where.
@@ -59,12 +59,9 @@ pub(crate) fn run(arguments: &Least) -> Result<()> {
 }
 
 fn keep(mut association: Association, files: &Path, next: &AtomicU64, log: &Log) -> Result<()> {
-    // What goes past the page cache has to begin at a block.
-    let mut data_set: Vec<u8> = Vec::with_capacity(ROOM);
-    let start = data_set.as_ptr().align_offset(PAGE as usize);
+    let (mut data_set, start) = aligned(ROOM);
     loop {
-        data_set.clear();
-        data_set.resize(start, 0);
+        data_set.truncate(start);
         let Some(message) = association.receive(Some(&mut data_set))? else {
             return Ok(());
         };

@@ -46,7 +46,7 @@ pub(crate) struct Limit {
 const JOURNAL: u64 = 1 << 30;
 
 /// What the journal is written in, so that no page has to be read before, and what goes past the page cache.
-pub(crate) const PAGE: u64 = 4096;
+const PAGE: u64 = 4096;
 
 /// Bytes before the pixels: file meta and header, about.
 const HEAD: usize = 3_000;
@@ -55,11 +55,9 @@ const HEAD: usize = 3_000;
 pub(crate) fn run(arguments: &Limit) -> Result<()> {
     let noise = noise(1, arguments.kind);
     let length = arguments.kind.pixels() + HEAD;
-    // What goes past the page cache has to begin at a block.
-    let mut memory = vec![0; length + PAGE as usize];
-    let start = memory.as_ptr().align_offset(PAGE as usize);
-    memory[start..start + length].copy_from_slice(&noise[..length]);
-    let content = &memory[start..start + length];
+    let (mut memory, start) = aligned(length);
+    memory.extend_from_slice(&noise[..length]);
+    let content = &memory[start..];
     let journal = if arguments.journal {
         Some(Journal::make(&arguments.directory)?)
     } else {
@@ -115,6 +113,14 @@ fn repeat(next: &AtomicU64, images: u64, write: impl Fn(u64) -> Result<()>) -> R
         write(number)?;
         latencies.add(since.elapsed());
     }
+}
+
+/// Memory for so many bytes, and where in it they have to begin to go past the page cache: at a block.
+pub(crate) fn aligned(length: usize) -> (Vec<u8>, usize) {
+    let mut memory: Vec<u8> = Vec::with_capacity(length + PAGE as usize);
+    let start = memory.as_ptr().align_offset(PAGE as usize);
+    memory.resize(start, 0);
+    (memory, start)
 }
 
 /// A file of its own, flushed, with its directory.

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::chance::Chance;
-use crate::limit::{PAGE, flushed};
+use crate::limit::{aligned, flushed};
 
 /// Which bucket, and how much at once.
 #[derive(Debug, clap::Args)]
@@ -138,7 +138,7 @@ struct Files {
 struct Keeping<'a> {
     files: &'a Files,
     file: Vec<u8>,
-    /// Where the file begins in its memory: what goes past the page cache has to begin at a block
+    /// Where the file begins in its memory
     start: usize,
     written: Vec<JoinHandle<Result<()>>>,
 }
@@ -155,7 +155,7 @@ impl Files {
 
 impl Keeping<'_> {
     fn new(files: &Files) -> Keeping<'_> {
-        let (file, start) = empty();
+        let (file, start) = aligned(FILE);
         Keeping {
             files,
             file,
@@ -178,7 +178,7 @@ impl Keeping<'_> {
 
     async fn write(&mut self) -> Result<()> {
         let turn = Arc::clone(&self.files.writers).acquire_owned().await?;
-        let (next, start) = empty();
+        let (next, start) = aligned(FILE);
         let (file, start) = (std::mem::replace(&mut self.file, next), std::mem::replace(&mut self.start, start));
         let (directory, number) = (self.files.directory.clone(), self.files.next.fetch_add(1, Ordering::Relaxed));
         self.written.push(spawn_blocking(move || {
@@ -197,14 +197,6 @@ impl Keeping<'_> {
         }
         Ok(())
     }
-}
-
-/// Memory for a file, and where the file begins in it.
-fn empty() -> (Vec<u8>, usize) {
-    let mut file: Vec<u8> = Vec::with_capacity(FILE + PAGE as usize);
-    let start = file.as_ptr().align_offset(PAGE as usize);
-    file.resize(start, 0);
-    (file, start)
 }
 
 impl Bucket {

@@ -83,8 +83,8 @@ pub(super) struct Glance {
 /// What a transaction looks for first, prepared in each session of who receives on PostgreSQL: `EXECUTE` with lists of UIDs, and of object ids.
 pub(in super::super) const LOOKS: &str = concat!(
     "PREPARE look_for_studies (text[]) AS ",
-    study_rows!("= ANY ($1)"),
-    " FOR NO KEY UPDATE OF st; PREPARE glance (text[], uuid[], uuid) AS ",
+    study_rows!(locked),
+    "; PREPARE glance (text[], uuid[], uuid) AS ",
     glance!(postgres),
     "; PREPARE look_for_series (text[]) AS ",
     series_rows!("= ANY ($1)")

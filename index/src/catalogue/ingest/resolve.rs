@@ -149,8 +149,11 @@ fn unresolved() -> Error {
     Error::Corrupt("a study or series of the batch has no row".to_owned())
 }
 
-/// Studies of some Study Instance UIDs, by key: columns of a [`StudyRow`]. SQLite has locked the database already.
+/// Studies of some Study Instance UIDs, by key: columns of a [`StudyRow`]. PostgreSQL locks them, SQLite has locked the database already.
 macro_rules! study_rows {
+    (locked) => {
+        concat!(study_rows!("= ANY ($1)"), " FOR NO KEY UPDATE OF st")
+    };
     ($of:literal) => {
         concat!(
             "SELECT st.id, st.study_uid, st.modalities, st.sop_classes, st.series, st.instances, st.bytes, st.header, st.patient,
@@ -265,11 +268,8 @@ pub(super) async fn resolve(
 }
 
 /// Locks studies that are on record, by key, and reads them.
-pub(super) async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
-    let sql = connection.pick(
-        study_rows!("IN (SELECT value FROM json_each($1))"),
-        concat!(study_rows!("= ANY ($1)"), " FOR NO KEY UPDATE OF st"),
-    );
+async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
+    let sql = connection.pick(study_rows!("IN (SELECT value FROM json_each($1))"), study_rows!(locked));
     Ok(fetch_all!(connection, sql, uids)?)
 }
 
