@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -75,14 +76,16 @@ def measure(options, figures, name, store, turn):
         kept.mkdir()
         figures.add(**case, what="GET and flushed files", **bench(*fetch, "--keep", kept)[0])
 
-        ingest(figures, case, server, slices, studies)
+        put = ["put", *fetch[1:5], "--prefix", "beside/", "--length", size // studies, "--parallel", 1]
+        ingest(figures, case, server, (put, [*fetch, "--keep", kept]), slices, studies)
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def ingest(figures, case, server, slices, studies):
-    """As many images come three times: while nothing else happens, while those that came before are offloaded, and while a study is recalled again and again."""
+def ingest(figures, case, server, bare, slices, studies):
+    """As many images come again and again: while nothing else happens, while those that came before are offloaded, while a study is recalled again and again,
+    and while aws-sdk-s3 does the like of that alone."""
     def offload(sender):
         for study in range(studies):
             if sender.poll() is None:
@@ -98,7 +101,17 @@ def ingest(figures, case, server, slices, studies):
                 raise RuntimeError(f"{moved['images']} of {slices} images came")
         return dict(moves=moves)
 
-    for what, seed, work in (("ingest alone", 2, None), ("ingest while offloading", 3, offload), ("ingest while recalling", 4, recall)):
+    def repeated(command):
+        def work(sender):
+            moved = []
+            while sender.poll() is None:
+                moved.append(bench(*command)[0]["mb_per_second"])
+            return dict(beside_mb_per_second=statistics.median(moved))
+        return work
+
+    put, fetch = bare
+    for what, seed, work in (("ingest alone", 2, None), ("ingest while offloading", 3, offload), ("ingest while recalling", 4, recall),
+                             ("ingest beside PUT alone", 5, repeated(put)), ("ingest beside GET and flushed files", 6, repeated(fetch))):
         sender = subprocess.Popen([BENCH, "send", "--port", str(server.port), "--images", str(slices * studies), "--series", str(slices),
                                    "--associations", "4", "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
         more = (work and work(sender)) or {}
@@ -118,7 +131,7 @@ def table(figures):
     heads = ["", "server", "MB/s", "aws-sdk-s3 alone", "ratio", "first image ms", "server CPU ms/MB", "peak RSS MB"]
     text = ["## The cold store\n", markdown(heads, rows)]
     rows = []
-    for what in ("ingest alone", "ingest while offloading", "ingest while recalling"):
+    for what in ("ingest alone", "ingest while offloading", "ingest while recalling", "ingest beside PUT alone", "ingest beside GET and flushed files"):
         for name in dict.fromkeys(row["server"] for row in figures.of(**case, what=what)):
             of = figures.of(**case, server=name, what=what)
             rows.append([what, name, spread(of, "images_per_second"), number(median(of, "p50_ms"), 1), number(median(of, "p99_ms"), 1),
