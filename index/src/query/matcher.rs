@@ -144,6 +144,16 @@ impl NamePattern {
         (!globs.is_empty()).then_some(NamePattern::Words(globs))
     }
 
+    /// What every name that matches begins with.
+    #[cfg(feature = "database")]
+    pub(crate) fn prefix(&self) -> &str {
+        match self {
+            // The last spelling is the shortest, and all begin as it does.
+            NamePattern::Groups(groups) => groups.first().and_then(|globs| globs.last()).map(Glob::prefix).unwrap_or_default(),
+            NamePattern::AnyGroup(_) | NamePattern::Words(_) => "",
+        }
+    }
+
     /// Whether a folded name matches.
     pub fn matches(&self, folded: &str) -> bool {
         match self {

@@ -260,9 +260,8 @@ fn name(statement: &mut Statement, column: &'static str, groups: &[&'static str;
             }
         }
         NamePattern::Groups(wanted) => {
-            // The last spelling is the shortest, and all begin as it does. The alphabetic group stands first in the column.
-            let first = wanted.first().and_then(|globs| globs.last()).map(Glob::prefix).unwrap_or_default();
-            prefix(statement, column, first);
+            // The alphabetic group stands first in the column.
+            prefix(statement, column, pattern.prefix());
             statement.push("1 = 1");
             for (index, globs) in wanted.iter().enumerate().filter(|(_, globs)| !globs.is_empty()) {
                 statement.push(" AND ");

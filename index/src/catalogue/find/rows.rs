@@ -7,7 +7,7 @@ use super::columns::{column, condition};
 use super::statement::Statement;
 use crate::model::Level;
 use crate::query::attributes::level;
-use crate::query::{MatchKey, Query};
+use crate::query::{MatchKey, Matcher, NamePattern, Query};
 
 /// The keys of a query, sorted by who can decide them.
 pub(super) struct Conditions<'a> {
@@ -100,9 +100,14 @@ impl<'a> Conditions<'a> {
 
     fn push_keys(&self, statement: &mut Statement, top: Level, bottom: Level) {
         let merged = self.merged && top == Level::Patient;
+        let narrowed = statement.is_postgres() || !self.headers.is_empty() || self.columns.iter().any(|(_, key)| narrows(key));
         for (at, key) in self.columns.iter().filter(|(level, _)| (top..=bottom).contains(level)) {
-            if !(merged && *at == Level::Patient) {
-                push_key(statement, key);
+            if merged && *at == Level::Patient {
+                continue;
+            }
+            match key.matcher {
+                Matcher::Names(_) if !narrowed => push_listed(statement, *at, key),
+                _ => push_key(statement, key),
             }
         }
         if merged {
@@ -177,6 +182,28 @@ fn is_selective(tag: Tag) -> bool {
         tag,
         tags::STUDY_INSTANCE_UID | tags::ACCESSION_NUMBER | tags::SERIES_INSTANCE_UID | tags::SOP_INSTANCE_UID
     )
+}
+
+/// Whether an index leads from a key to rows.
+fn narrows(key: &MatchKey) -> bool {
+    let by_tag = is_selective(key.tag) || matches!(key.tag, tags::PATIENT_ID | tags::STUDY_DATE);
+    let is_begun = |pattern: &NamePattern| !pattern.prefix().is_empty();
+    by_tag || matches!(&key.matcher, Matcher::Names(patterns) if patterns.iter().all(is_begun))
+}
+
+/// Adds a key that no index finds as a list of rows, for which SQLite goes through an index of all its values once. It would begin with the studies, and look at
+/// the patient of each; which is right where something else narrows, or where rows are read a page at a time because headers decide.
+fn push_listed(statement: &mut Statement, level: Level, key: &MatchKey) {
+    statement
+        .push(" AND ")
+        .push(key_of(level))
+        .push(" IN (SELECT ")
+        .push(key_of(level))
+        .push(" FROM ");
+    push_tables(statement, level, level);
+    statement.push(" WHERE 1 = 1");
+    push_key(statement, key);
+    statement.push(")");
 }
 
 fn push_key(statement: &mut Statement, key: &MatchKey) {

@@ -70,6 +70,22 @@ async fn what_is_asked_all_day_leads_through_an_index() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_name_is_sought_in_the_index_of_names_where_nothing_else_narrows() {
+    let part = (tags::PATIENT_NAME, VR::PN, "*SON*");
+    let alone = plan(Level::Study, &[part]).await;
+    for step in [
+        "SCAN p USING COVERING INDEX patients_by_name",
+        "SEARCH p USING INTEGER PRIMARY KEY",
+        "SEARCH s USING INDEX studies_by_patient",
+    ] {
+        assert!(alone.contains(step), "{step}:\n{alone}");
+    }
+    let on_a_day = plan(Level::Study, &[part, (tags::STUDY_DATE, VR::DA, "20240229")]).await;
+    assert!(on_a_day.contains("SEARCH s USING INDEX studies_by_date"), "{on_a_day}");
+    assert!(!on_a_day.contains("SCAN p"), "{on_a_day}");
+}
+
+#[tokio::test]
 async fn images_of_a_sop_class_are_sought_below_their_series() {
     let keys = [
         (tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3"),
