@@ -25,7 +25,7 @@ pub(super) const PLACES: usize = 4;
 const ROOMS: usize = 8;
 
 /// Recalled instances that a node keeps in memory until they are sent, each of a megabyte at most: a destination that takes its time gets the others from the disk.
-const IN_MEMORY: usize = 8;
+const IN_MEMORY: usize = 24;
 
 /// A flight that waits longer than this for room gives its connection to others.
 const STALL: Duration = Duration::from_secs(5);
