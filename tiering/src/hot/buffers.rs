@@ -21,13 +21,13 @@ const LARGE: usize = 1 << 20;
 /// Bytes of a small one, which is what an association gets while the large ones are in use.
 const SMALL: usize = 128 << 10;
 
-/// Large buffers that are in use at once.
-const LARGE_AT_ONCE: usize = 32;
+/// Large buffers that are in use at once: twice as many as recalled instances hold at most that wait for a slow destination.
+const LARGE_AT_ONCE: usize = 48;
 
 /// Empty large buffers that are kept: more than that is not worth its memory where nothing comes in.
 const SPARE: usize = 8;
 
-/// Buffers for one purpose: what is received, or what is sent or recalled. Cheap to clone. They are 32 MB at most, and 128 KB each for what is under way beyond that.
+/// Buffers for one purpose: what is received, or what is sent or recalled. Cheap to clone. They are 48 MB at most, and 128 KB each for what is under way beyond that.
 #[derive(Clone, Debug, Default)]
 pub struct Buffers {
     shared: Arc<Shared>,
