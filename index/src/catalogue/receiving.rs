@@ -47,9 +47,7 @@ struct Kept {
     connection: PoolConnection<Postgres>,
     taken: Instant,
     used: Instant,
-    /// Something may be left on it: a transaction, or an answer.
-    busy: bool,
-    /// While it is in use
+    /// While it is in use: something may be left on it then, a transaction or an answer.
     turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -70,7 +68,6 @@ impl Connections {
         let last = self.lock().pop();
         match last {
             Some(mut last) if last.used.elapsed() < STALE && last.taken.elapsed() < USED => {
-                last.busy = true;
                 last.turn = Some(turn);
                 Ok(last)
             }
@@ -82,7 +79,6 @@ impl Connections {
                     connection,
                     taken,
                     used: taken,
-                    busy: true,
                     turn: Some(turn),
                 })
             }
@@ -91,7 +87,6 @@ impl Connections {
 
     /// One on which nothing is left to be done.
     fn keep(&self, mut connection: Kept) {
-        connection.busy = false;
         connection.used = Instant::now();
         // The next one's turn begins when the connection is there.
         let turn = connection.turn.take();
@@ -168,7 +163,7 @@ impl DerefMut for Receiving {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if self.busy {
+        if self.turn.is_some() {
             self.connection.close_on_drop();
         }
     }

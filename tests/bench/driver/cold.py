@@ -17,6 +17,7 @@ from .servers import Filmroom, chosen, is_ours
 
 SLICES = 300
 STUDIES = 4
+INGEST = ("ingest alone", "ingest while offloading", "ingest while recalling", "ingest beside PUT alone", "ingest beside GET and flushed files")
 DATABASES = {"filmroom, SQLite": "sqlite", "filmroom, PostgreSQL": "postgres"}
 
 
@@ -60,24 +61,23 @@ def measure(options, figures, name, store, turn):
             seconds = time.monotonic() - began
         figures.add(**case, what="offload", seconds=seconds, mb_per_second=size / 1e6 / seconds, cpu_ms_per_mb=meter.cpu * 1e9 / size,
                     peak_mb=meter.peak / 1e6)
-        alone = bench("put", "--endpoint", store.endpoint, "--bucket", bucket, "--prefix", "alone/", "--length", size // studies,
-                      "--objects", studies, "--parallel", 1)[0]
-        figures.add(**case, what="PUT alone", **alone)
+        there = ["--endpoint", store.endpoint, "--bucket", bucket]
+        put = ["put", *there, "--length", size // studies, "--parallel", 1]
+        figures.add(**case, what="PUT alone", **bench(*put, "--prefix", "alone/", "--objects", studies)[0])
 
         server.node.command("evict", study_uid(1, 0), timeout=600)
         with Meter(server.pids) as meter:
             moved = bench("move", "--port", server.port, "--receive", sink)[0]
         figures.add(**case, what="C-MOVE of an evicted study", **moved, lost=slices - moved["images"],
                     cpu_ms_per_mb=meter.cpu * 1e9 / max(moved["bytes"], 1), peak_mb=meter.peak / 1e6)
-        prefix = f"archive/{study_uid(1, 0)}/"
-        fetch = ["fetch", "--endpoint", store.endpoint, "--bucket", bucket, "--prefix", prefix]
+        fetch = ["fetch", *there, "--prefix", f"archive/{study_uid(1, 0)}/"]
         figures.add(**case, what="GET alone", **bench(*fetch)[0])
         kept = options.work / "server" / "kept"
         kept.mkdir()
-        figures.add(**case, what="GET and flushed files", **bench(*fetch, "--keep", kept)[0])
+        keep = [*fetch, "--keep", kept]
+        figures.add(**case, what="GET and flushed files", **bench(*keep)[0])
 
-        put = ["put", *fetch[1:5], "--prefix", "beside/", "--length", size // studies, "--parallel", 1]
-        ingest(figures, case, server, (put, [*fetch, "--keep", kept]), slices, studies)
+        ingest(figures, case, server, ([*put, "--prefix", "beside/"], keep), slices, studies)
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -109,9 +109,7 @@ def ingest(figures, case, server, bare, slices, studies):
             return dict(beside_mb_per_second=statistics.median(moved))
         return work
 
-    put, fetch = bare
-    for what, seed, work in (("ingest alone", 2, None), ("ingest while offloading", 3, offload), ("ingest while recalling", 4, recall),
-                             ("ingest beside PUT alone", 5, repeated(put)), ("ingest beside GET and flushed files", 6, repeated(fetch))):
+    for seed, (what, work) in enumerate(zip(INGEST, (None, offload, recall, *map(repeated, bare)), strict=True), start=2):
         sender = subprocess.Popen([BENCH, "send", "--port", str(server.port), "--images", str(slices * studies), "--series", str(slices),
                                    "--associations", "4", "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
         more = (work and work(sender)) or {}
@@ -131,7 +129,7 @@ def table(figures):
     heads = ["", "server", "MB/s", "aws-sdk-s3 alone", "ratio", "first image ms", "server CPU ms/MB", "peak RSS MB"]
     text = ["## The cold store\n", markdown(heads, rows)]
     rows = []
-    for what in ("ingest alone", "ingest while offloading", "ingest while recalling", "ingest beside PUT alone", "ingest beside GET and flushed files"):
+    for what in INGEST:
         for name in dict.fromkeys(row["server"] for row in figures.of(**case, what=what)):
             of = figures.of(**case, server=name, what=what)
             rows.append([what, name, spread(of, "images_per_second"), number(median(of, "p50_ms"), 1), number(median(of, "p99_ms"), 1),

@@ -62,7 +62,7 @@ pub(crate) struct Fetch {
     /// What the keys end with
     #[arg(long, default_value = ".zip")]
     suffix: String,
-    /// An empty directory, in which all that comes is kept, in files as long as a CT slice: each is flushed, renamed and its directory flushed, four at once
+    /// A directory, in which all that comes is kept, in place of what was kept before, in files as long as a CT slice: each is flushed, renamed and its directory flushed, four at once
     #[arg(long)]
     keep: Option<PathBuf>,
 }

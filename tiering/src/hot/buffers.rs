@@ -21,8 +21,8 @@ const LARGE: usize = 1 << 20;
 /// Bytes of a small one, which is what an association gets while the large ones are in use.
 const SMALL: usize = 128 << 10;
 
-/// Large buffers that are in use at once: twice as many as recalled instances hold at most that wait for a slow destination.
-const LARGE_AT_ONCE: usize = 48;
+/// Large buffers that are in use at once.
+pub(crate) const LARGE_AT_ONCE: usize = 48;
 
 /// Empty large buffers that are kept: more than that is not worth its memory where nothing comes in.
 const SPARE: usize = 8;

@@ -50,6 +50,7 @@ mod sweep;
 mod walk;
 
 pub use buffers::Buffers;
+pub(crate) use buffers::LARGE_AT_ONCE;
 pub(crate) use digesting::Digesting;
 pub(crate) use examine::examine;
 pub(crate) use flushing::Flushing;

@@ -17,6 +17,7 @@ use super::settling::{Gone, Settling};
 use super::source::{Source, stopping};
 use crate::archive::Inner;
 use crate::error::RetrieveError;
+use crate::hot::LARGE_AT_ONCE;
 
 /// Packs that a node reads at once.
 pub(super) const PLACES: usize = 4;
@@ -24,8 +25,9 @@ pub(super) const PLACES: usize = 4;
 /// Spooled instances of one flight that may wait to be sent.
 const ROOMS: usize = 8;
 
-/// Recalled instances that a node keeps in memory until they are sent, each of a megabyte at most: a destination that takes its time gets the others from the disk.
-const IN_MEMORY: usize = 24;
+/// Recalled instances that a node keeps in memory until they are sent, each in a large buffer at most, of which others have as many left: a destination that takes its time gets
+/// the others from the disk.
+const IN_MEMORY: usize = LARGE_AT_ONCE / 2;
 
 /// A flight that waits longer than this for room gives its connection to others.
 const STALL: Duration = Duration::from_secs(5);
