@@ -18,6 +18,8 @@ from .servers import Filmroom, chosen, is_ours
 SLICES = 300
 STUDIES = 4
 INGEST = ("ingest alone", "ingest while offloading", "ingest while recalling", "ingest beside PUT alone", "ingest beside GET and flushed files")
+RECALL = "C-MOVE of an evicted study"
+LIMITS = (("offload", "PUT alone"), (RECALL, "GET alone"), (RECALL, "GET and flushed files"), (RECALL, "GET, flushed and sent files"))
 DATABASES = {"filmroom, SQLite": "sqlite", "filmroom, PostgreSQL": "postgres"}
 
 
@@ -68,14 +70,16 @@ def measure(options, figures, name, store, turn):
         server.node.command("evict", study_uid(1, 0), timeout=600)
         with Meter(server.pids) as meter:
             moved = bench("move", "--port", server.port, "--receive", sink)[0]
-        figures.add(**case, what="C-MOVE of an evicted study", **moved, lost=slices - moved["images"],
+        figures.add(**case, what=RECALL, **moved, lost=slices - moved["images"],
                     cpu_ms_per_mb=meter.cpu * 1e9 / max(moved["bytes"], 1), peak_mb=meter.peak / 1e6)
         fetch = ["fetch", *there, "--prefix", f"archive/{study_uid(1, 0)}/"]
         figures.add(**case, what="GET alone", **bench(*fetch)[0])
-        kept = options.work / "server" / "kept"
+        kept, sent = folder / "kept", folder / "sent"
         kept.mkdir()
+        sent.mkdir()
         keep = [*fetch, "--keep", kept]
         figures.add(**case, what="GET and flushed files", **bench(*keep)[0])
+        figures.add(**case, what="GET, flushed and sent files", **bench(*fetch, "--keep", sent, "--receive", free_port())[0])
 
         ingest(figures, case, server, ([*put, "--prefix", "beside/"], keep), slices, studies)
     finally:
@@ -122,7 +126,7 @@ def table(figures):
     rows = []
     for name in dict.fromkeys(row["server"] for row in figures.of(**case)):
         of = lambda what: figures.of(**case, server=name, what=what)
-        for what, limit in (("offload", "PUT alone"), ("C-MOVE of an evicted study", "GET alone"), ("C-MOVE of an evicted study", "GET and flushed files")):
+        for what, limit in LIMITS:
             speed, bare = median(of(what), "mb_per_second"), median(of(limit), "mb_per_second")
             rows.append([what, name, spread(of(what), "mb_per_second"), f"{number(bare)} ({limit})", ratio(speed, bare),
                          number(median(of(what), "first_ms"), 0), number(median(of(what), "cpu_ms_per_mb"), 1), number(median(of(what), "peak_mb"))])

@@ -3,7 +3,7 @@
 //! # Layout
 //! - `population`: the studies; `chance` and `names` behind it; `image`: their instances; `catalogue`: a catalogue full of them.
 //! - `send`, `find`, `retrieve`: what is asked of a server, over `wire`; `receiver`: the destination of a C-MOVE.
-//! - `limit`, `least`, `s3`: the same bytes with nothing but the disk, the network and the disk, or the S3 client, behind them.
+//! - `limit`, `least`, `s3`: the same bytes with nothing but the disk, the network and the disk, or the S3 client, behind them; `recall`: with the disk and a destination behind that.
 //! - `figures`: percentiles and processor time.
 
 #![allow(
@@ -24,6 +24,7 @@ mod least;
 mod limit;
 mod names;
 mod population;
+mod recall;
 mod receiver;
 mod retrieve;
 mod s3;

@@ -1,8 +1,6 @@
-//! The bare limit of the cold store: the same objects put and got with aws-sdk-s3 and nothing behind it, or only the disk.
+//! The bare limit of the cold store: the same objects put and got with aws-sdk-s3 and nothing behind it, or the least that a recall does ([`crate::recall`]).
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -12,11 +10,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::chance::Chance;
-use crate::limit::{aligned, flushed};
+use crate::recall::Recall;
 
 /// Which bucket, and how much at once.
 #[derive(Debug, clap::Args)]
@@ -65,13 +61,10 @@ pub(crate) struct Fetch {
     /// A directory, in which all that comes is kept, in place of what was kept before, in files as long as a CT slice: each is flushed, renamed and its directory flushed, four at once
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Sends each of these files by C-STORE, too, one after the other, to a receiver of ours on this port
+    #[arg(long, requires = "keep")]
+    receive: Option<u16>,
 }
-
-/// Bytes of a file that is kept: a CT slice with its header.
-const FILE: usize = 527_000;
-
-/// Files that are written at once.
-const WRITERS: usize = 4;
 
 /// Puts, and prints one line of JSON.
 #[tokio::main]
@@ -102,11 +95,15 @@ pub(crate) async fn run_fetch(arguments: &Fetch) -> Result<()> {
         .await?;
     let keys = listed.contents().iter().filter_map(|object| object.key());
     let keys: Vec<&str> = keys.filter(|key| key.ends_with(&arguments.suffix)).collect();
-    let files = arguments.keep.as_deref().map(Files::new);
     let since = Instant::now();
+    let recall = arguments
+        .keep
+        .as_deref()
+        .map(|directory| Recall::start(directory, arguments.receive));
+    let recall = recall.transpose()?;
     let gets = stream::iter(keys).map(|key| {
         let get = client.get_object().bucket(&bucket.bucket).key(key);
-        let mut keeping = files.as_ref().map(Keeping::new);
+        let mut keeping = recall.as_ref().map(Recall::keep);
         async move {
             let mut body = get.send().await?.body;
             let mut length = 0;
@@ -123,80 +120,11 @@ pub(crate) async fn run_fetch(arguments: &Fetch) -> Result<()> {
         }
     });
     let got: Vec<u64> = gets.buffer_unordered(bucket.parallel).try_collect().await?;
+    if let Some(recall) = recall {
+        recall.end().await?;
+    }
     report(got.len(), got.iter().sum(), since.elapsed());
     Ok(())
-}
-
-/// Where files are kept.
-struct Files {
-    directory: PathBuf,
-    next: AtomicU64,
-    writers: Arc<Semaphore>,
-}
-
-/// Files of one object.
-struct Keeping<'a> {
-    files: &'a Files,
-    file: Vec<u8>,
-    /// Where the file begins in its memory
-    start: usize,
-    written: Vec<JoinHandle<Result<()>>>,
-}
-
-impl Files {
-    fn new(directory: &Path) -> Files {
-        Files {
-            directory: directory.to_owned(),
-            next: AtomicU64::new(0),
-            writers: Arc::new(Semaphore::new(WRITERS)),
-        }
-    }
-}
-
-impl Keeping<'_> {
-    fn new(files: &Files) -> Keeping<'_> {
-        let (file, start) = aligned(FILE);
-        Keeping {
-            files,
-            file,
-            start,
-            written: Vec::new(),
-        }
-    }
-
-    async fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let (now, rest) = bytes.split_at(bytes.len().min(self.start + FILE - self.file.len()));
-            self.file.extend_from_slice(now);
-            bytes = rest;
-            if self.file.len() == self.start + FILE {
-                self.write().await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self) -> Result<()> {
-        let turn = Arc::clone(&self.files.writers).acquire_owned().await?;
-        let (next, start) = aligned(FILE);
-        let (file, start) = (std::mem::replace(&mut self.file, next), std::mem::replace(&mut self.start, start));
-        let (directory, number) = (self.files.directory.clone(), self.files.next.fetch_add(1, Ordering::Relaxed));
-        self.written.push(spawn_blocking(move || {
-            let _turn = turn;
-            flushed(&directory, number, file.get(start..).unwrap_or_default(), true)
-        }));
-        Ok(())
-    }
-
-    async fn end(mut self) -> Result<()> {
-        if self.file.len() > self.start {
-            self.write().await?;
-        }
-        for written in self.written {
-            written.await??;
-        }
-        Ok(())
-    }
 }
 
 impl Bucket {
