@@ -1,7 +1,7 @@
 //! Amazon S3, or a server that speaks its protocol.
 //!
 //! # Mechanics
-//! Up to [`SINGLE`] bytes go in one PutObject; what is longer goes as a multipart upload with two parts of [`PART`] bytes in memory at a time. So an upload holds
+//! Up to [`SINGLE`] bytes go in one PutObject; what is longer goes as a multipart upload with two parts of [`PART`] bytes in memory at a time ([`parts`]). So an upload holds
 //! 16 MiB, whatever its length. The CRC-64/NVME of every part and of the whole is sent along, and S3 keeps it as the object's checksum: verifying is a HEAD, for a GET
 //! would put off the day on which Intelligent-Tiering archives the object.
 //!
@@ -12,7 +12,6 @@
 //! An upload that fails or is dropped is aborted. One whose process dies stays unfinished and unseen; the bucket should have a lifecycle rule
 //! `AbortIncompleteMultipartUpload`, for its parts are billed.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +28,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ArchiveStatus, ChecksumMode, ChecksumType, IntelligentTieringAccessTier, ServerSideEncryption, StorageClass};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
-use memmap2::MmapMut;
 
 use super::events::Queue;
 use super::{ArchiveTier, Body, ByteStream, Class, ColdError, ColdSettings, Head, patience};
@@ -41,12 +38,14 @@ mod erase;
 pub(super) mod error;
 mod list;
 mod multipart;
+mod parts;
 mod reading;
 mod restore;
 mod tags;
 mod tiering;
 
 use error::classify;
+use parts::Parts;
 
 /// Up to this many bytes go in one request.
 const SINGLE: u64 = 16 * 1024 * 1024;
@@ -302,45 +301,4 @@ fn encode(crc64: u64) -> String {
 
 fn decode(text: &str) -> Option<u64> {
     Some(u64::from_be_bytes(BASE64.decode(text).ok()?.try_into().ok()?))
-}
-
-/// A body cut into pieces of the size that is asked for.
-struct Parts {
-    body: Body,
-    rest: Bytes,
-}
-
-impl Parts {
-    fn new(body: Body) -> Parts {
-        Parts { body, rest: Bytes::new() }
-    }
-
-    /// Exactly the next `size` bytes, in memory of their own: the allocator would keep pieces this big, one for every thread that ever took one.
-    async fn next(&mut self, size: u64) -> Result<Bytes, ColdError> {
-        let size = size as usize;
-        if size == 0 {
-            return Ok(Bytes::new());
-        }
-        let mut memory = MmapMut::map_anon(size).map_err(|error| ColdError::Unavailable(format!("no memory for a part: {error}")))?;
-        let mut empty = memory.as_mut();
-        while !empty.is_empty() {
-            if self.rest.is_empty() {
-                self.rest = match self.body.next().await? {
-                    Some(chunk) => chunk,
-                    None => return Err(ColdError::Source(io::ErrorKind::UnexpectedEof.into())),
-                };
-            }
-            let taken = self.rest.split_to(self.rest.len().min(empty.len()));
-            let (filled, left) = std::mem::take(&mut empty).split_at_mut(taken.len());
-            filled.copy_from_slice(&taken);
-            empty = left;
-        }
-        Ok(Bytes::from_owner(memory))
-    }
-
-    /// Fails unless the body has come to its end, whole.
-    async fn end(&mut self) -> Result<(), ColdError> {
-        while self.body.next().await?.is_some() {}
-        Ok(())
-    }
 }
