@@ -119,11 +119,10 @@ impl Filled {
         written.saturating_add(u64::try_from(self.last.bytes().len()).unwrap_or(u64::MAX))
     }
 
-    /// Writes what is left and flushes the file. With it comes its only buffer, if it has no more. Blocks.
-    pub(super) fn flush(self) -> Result<(Staged, Option<Buffer>), StoreError> {
+    /// Writes what is left, and does not flush. With it comes its only buffer, if it has no more. Blocks.
+    pub(super) fn write(self) -> Result<(Staged, Option<Buffer>), StoreError> {
         let is_whole = self.staged.is_none();
-        let mut staged = self.file.write(self.staged, &self.last)?;
-        drop(staged.sync()?);
+        let staged = self.file.write(self.staged, &self.last)?;
         Ok((staged, is_whole.then_some(self.last)))
     }
 }

@@ -120,7 +120,8 @@ impl Incoming {
         let turn = self.hot.flushing().acquire_owned().await.map_err(|_| StoreError::Stopping)?;
         let mut file = Flushing::start(move || {
             let _turn = turn;
-            let (staged, _) = filled.flush()?;
+            let (mut staged, _) = filled.write()?;
+            drop(staged.sync()?);
             fail::fail_point!("incoming::after_fdatasync");
             Ok(staged)
         });

@@ -27,8 +27,12 @@ pub struct DataSetReader {
 impl DataSetReader {
     /// Reads from a file whose data set starts at `offset` and has `length` bytes.
     pub fn new(file: File, offset: u64, length: u64, buffers: Buffers) -> DataSetReader {
+        DataSetReader::within(Arc::new(file), offset, length, buffers)
+    }
+
+    fn within(file: Arc<File>, offset: u64, length: u64, buffers: Buffers) -> DataSetReader {
         DataSetReader {
-            file: Arc::new(file),
+            file,
             position: offset,
             end: offset.saturating_add(length),
             length,
@@ -45,22 +49,30 @@ impl DataSetReader {
             if found != length {
                 return Err(short(format!("{} has {found} bytes instead of {length}", path.display())));
             }
-            match first {
-                Some(first) => DataSetReader::begun(file, length, first, buffers),
-                None => DataSetReader::start(file, length, buffers),
-            }
+            let first = match first {
+                Some(first) => first,
+                None => read(&buffers, &file, 0, length)?,
+            };
+            DataSetReader::begun(Arc::new(file), length, first, buffers)
         };
         spawn_blocking(open).await.map_err(io::Error::other)?
     }
 
-    /// Reads the preface and the rest of the first chunk. Blocks.
-    pub fn start(file: File, length: u64, buffers: Buffers) -> io::Result<DataSetReader> {
-        let first = read(&buffers, &file, 0, length)?;
+    /// The same of a file that is open, and has `length` bytes.
+    pub(crate) async fn start(file: Arc<File>, length: u64, first: Option<Bytes>, buffers: Buffers) -> io::Result<DataSetReader> {
+        let first = match first {
+            Some(first) => first,
+            None => {
+                let (file, buffers) = (Arc::clone(&file), buffers.clone());
+                let first = spawn_blocking(move || read(&buffers, &file, 0, length)).await;
+                first.map_err(io::Error::other)??
+            }
+        };
         DataSetReader::begun(file, length, first, buffers)
     }
 
     /// Goes on after the first bytes of the file, which hold the preface.
-    fn begun(file: File, length: u64, first: Bytes, buffers: Buffers) -> io::Result<DataSetReader> {
+    fn begun(file: Arc<File>, length: u64, first: Bytes, buffers: Buffers) -> io::Result<DataSetReader> {
         metrics::counter!("filmroom_object_files_opened_total").increment(1);
         let head = first.get(..first.len().min(MAX_PREFACE)).unwrap_or(&first);
         let preface = part10::read_preface(head).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
@@ -68,7 +80,7 @@ impl DataSetReader {
         let Some(data_set) = length.checked_sub(offset) else {
             return Err(short("the file ends in its meta information".to_owned()));
         };
-        let mut reader = DataSetReader::new(file, offset, data_set, buffers);
+        let mut reader = DataSetReader::within(file, offset, data_set, buffers);
         reader.position = u64::try_from(first.len()).unwrap_or(u64::MAX).max(offset);
         reader.chunk = first;
         let skipped = usize::try_from(offset).unwrap_or(usize::MAX).min(reader.chunk.len());

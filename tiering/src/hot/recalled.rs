@@ -1,5 +1,5 @@
-//! A file that comes back out of a pack, on its way to its place: its bytes are written as [`Filling`] does, and flushed by whom they are given to, so that several
-//! files do that at once. One that fits into its buffer, nearly every slice, is sent from there and not read again.
+//! A file that comes back out of a pack, on its way to its place: its bytes are written as [`Filling`] does, the last of them by whom they are given to, who flushes it
+//! as well, so that several files do that at once. One that fits into its buffer, nearly every slice, is sent from there and not read again.
 
 use bytes::Bytes;
 use filmroom_index::model::ObjectId;
@@ -35,9 +35,9 @@ impl Recalling {
 }
 
 impl Recalled {
-    /// Writes what is left and flushes the file. With it comes all that is in it, if that is in memory. Blocks.
-    pub(crate) fn flush(self) -> Result<(Staged, Option<Bytes>), StoreError> {
-        let (staged, buffer) = self.0.flush()?;
+    /// Writes what is left, and does not flush. With it comes all that is in the file, if that is in memory. Blocks.
+    pub(crate) fn write(self) -> Result<(Staged, Option<Bytes>), StoreError> {
+        let (staged, buffer) = self.0.write()?;
         Ok((staged, buffer.map(Bytes::from_owner)))
     }
 }

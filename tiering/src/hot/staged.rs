@@ -17,7 +17,7 @@ pub struct Staged {
     hot: HotStore,
     object: ObjectId,
     path: PathBuf,
-    /// Open until it is flushed: a file that waits for the committer holds no descriptor.
+    /// Open until it is flushed: a file that waits for its place holds no descriptor.
     file: Option<File>,
     length: u64,
     placed: bool,

@@ -20,12 +20,11 @@ use filmroom_index::model::ObjectId;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::RetrieveTerms;
-use super::flight::{Event, Spooled};
+use super::flight::{Arrived, Event};
 use super::parking::Parked;
 use super::round::{Round, withholds};
 use super::survey::{self, Survey};
@@ -48,7 +47,7 @@ const ROUNDS: usize = 5;
 pub(super) struct Answer {
     pub(super) index: usize,
     pub(super) outcome: Result<DataSetReader, RetrieveError>,
-    pub(super) _room: Option<Arc<Spooled>>,
+    pub(super) _room: Option<Arc<Arrived>>,
 }
 
 /// One retrieval's work.
@@ -168,14 +167,14 @@ impl Errand {
         }
     }
 
-    async fn answer(&self, index: usize, outcome: Result<DataSetReader, RetrieveError>, spooled: Option<Arc<Spooled>>) {
+    async fn answer(&self, index: usize, outcome: Result<DataSetReader, RetrieveError>, arrived: Option<Arc<Arrived>>) {
         // Nobody listens any more: the task is about to be aborted.
         let _ = self
             .answers
             .send(Answer {
                 index,
                 outcome,
-                _room: spooled,
+                _room: arrived,
             })
             .await;
     }
@@ -322,12 +321,12 @@ impl Errand {
                 of(&object).into_iter().filter(|index| !missing.contains(index)).collect()
             }
             // Somebody else, who does not need it hot, was there first: the next flight makes it hot.
-            Event::Spooled(..) if self.keep => Vec::new(),
-            Event::Spooled(object, spooled) => {
+            Event::Arrived(..) if self.keep => Vec::new(),
+            Event::Arrived(object, arrived) => {
                 for index in of(&object) {
                     let length = self.instance(index).map_or(0, |located| located.length);
-                    let outcome = read_spooled(Arc::clone(&spooled), length, self.node.hot.reading().clone()).await;
-                    self.answer(index, outcome, Some(Arc::clone(&spooled))).await;
+                    let outcome = read_arrived(&arrived, length, self.node.hot.reading()).await;
+                    self.answer(index, outcome, Some(Arc::clone(&arrived))).await;
                 }
                 of(&object)
             }
@@ -351,8 +350,7 @@ fn by_series(instances: &[Located]) -> Vec<(SeriesKey, Vec<usize>)> {
     series
 }
 
-async fn read_spooled(spooled: Arc<Spooled>, length: u64, buffers: Buffers) -> Result<DataSetReader, RetrieveError> {
-    let open = move || DataSetReader::start(spooled.file.try_clone()?, length, buffers);
-    let opened = spawn_blocking(open).await.map_err(std::io::Error::other).and_then(|opened| opened);
-    opened.map_err(|error| RetrieveError::Local(error.to_string()))
+async fn read_arrived(arrived: &Arrived, length: u64, buffers: &Buffers) -> Result<DataSetReader, RetrieveError> {
+    let reader = DataSetReader::start(Arc::clone(&arrived.file), length, arrived.memory.clone(), buffers.clone());
+    reader.await.map_err(|error| RetrieveError::Local(error.to_string()))
 }

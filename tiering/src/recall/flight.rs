@@ -5,7 +5,8 @@
 //! flight, for all that it has not passed yet; for the rest there is the next flight. Instances that nobody waits for any more are left out.
 //!
 //! # Invariants
-//! - Every entry gets exactly one answer: landed, spooled or failed. It stays on the list until then, so that latecomers can join it.
+//! - Every passenger gets exactly one answer for an entry: arrived, landed or failed. The entry stays on the list until it is hot, has arrived without becoming hot,
+//!   or failed, so that latecomers can join it.
 //! - A flight that has ended takes nobody on board.
 
 use std::collections::BTreeMap;
@@ -30,19 +31,22 @@ pub(super) enum Event {
     Readable(PackKey),
     /// It will not: there is no other event of this pack.
     Unreadable(PackKey, RetrieveError),
-    /// The instance is hot. With it comes its file, if that is in memory still.
+    /// The instance can be read. It will become hot later, or never.
+    Arrived(ObjectId, Arc<Arrived>),
+    /// It is hot. With it comes its file, if that is in memory still.
     Landed(ObjectId, Option<Bytes>),
-    /// It is readable from a file without a name, until that is dropped.
-    Spooled(ObjectId, Arc<Spooled>),
     /// It cannot be had.
     Failed(ObjectId, RetrieveError),
 }
 
-/// A checked instance beyond the recall budget. Its room is given back when the last of those who wait for it has dropped it.
+/// A checked instance whose file has no name, or does not have its place yet.
 #[derive(Debug)]
-pub(super) struct Spooled {
-    pub(super) file: File,
-    pub(super) _room: OwnedSemaphorePermit,
+pub(super) struct Arrived {
+    pub(super) file: Arc<File>,
+    /// All of it, if it is in memory
+    pub(super) memory: Option<Bytes>,
+    /// Of what lies beyond the recall budget. It is given back when the last of those who wait for it has dropped it.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where the events of a passenger go. It holds at most one event per instance that its passenger waits for, and one per pack.
@@ -86,11 +90,15 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     wanted: Wanted,
-    /// It has to become hot, whatever the budget.
+    waiting: Vec<Waiting>,
+}
+
+/// Who waits for an instance.
+#[derive(Debug)]
+struct Waiting {
+    passenger: Passenger,
+    /// Until it is hot, whatever the budget
     keep: bool,
-    /// Nobody wants it but those who have it brought to the disk
-    background: bool,
-    passengers: Vec<Passenger>,
 }
 
 impl Flight {
@@ -122,23 +130,18 @@ impl Flight {
         }
         let position = state.position;
         for wanted in wanted {
+            let waiting = || Waiting {
+                passenger: passenger.clone(),
+                keep,
+            };
             match state.entries.get_mut(&wanted.offset) {
-                Some(entry) if entry.wanted == *wanted => {
-                    entry.keep |= keep;
-                    entry.background &= keep;
-                    entry.passengers.push(passenger.clone());
-                }
+                Some(entry) if entry.wanted == *wanted => entry.waiting.push(waiting()),
                 None if wanted.offset >= position => {
-                    let passengers = vec![passenger.clone()];
-                    state.entries.insert(
-                        wanted.offset,
-                        Entry {
-                            wanted: *wanted,
-                            keep,
-                            background: keep,
-                            passengers,
-                        },
-                    );
+                    let entry = Entry {
+                        wanted: *wanted,
+                        waiting: vec![waiting()],
+                    };
+                    state.entries.insert(wanted.offset, entry);
                 }
                 _ => {}
             }
@@ -180,7 +183,7 @@ impl Flight {
         let mut state = self.state();
         loop {
             let (offset, entry) = state.entries.range(state.position..end).next()?;
-            let (offset, wanted, keep) = (*offset, entry.wanted, entry.keep);
+            let (offset, wanted, keep) = (*offset, entry.wanted, entry.waiting.iter().any(|waiting| waiting.keep));
             if entry.is_wanted() {
                 state.position = wanted.offset.saturating_add(wanted.length.max(1));
                 return Some((wanted, keep));
@@ -200,7 +203,10 @@ impl Flight {
 
     /// Whether nobody is on board but those who have it brought to the disk.
     pub(super) fn is_in_background(&self) -> bool {
-        self.state().entries.values().all(|entry| entry.background)
+        self.state()
+            .entries
+            .values()
+            .all(|entry| entry.waiting.iter().all(|waiting| waiting.keep))
     }
 
     /// Whether the cold store has opened the pack.
@@ -218,11 +224,23 @@ impl Flight {
         true
     }
 
-    /// Answers all who wait for an instance.
+    /// Hands an instance that is about to become hot to those who can have it before. Whether others wait until it is.
+    pub(super) fn hand_out(&self, wanted: &Wanted, arrived: &Arc<Arrived>) -> bool {
+        let mut state = self.state();
+        let Some(entry) = state.entries.get_mut(&wanted.offset) else {
+            return false;
+        };
+        for waiting in entry.waiting.extract_if(.., |waiting| !waiting.keep) {
+            let _ = waiting.passenger.send(Event::Arrived(wanted.object, Arc::clone(arrived)));
+        }
+        !entry.waiting.is_empty()
+    }
+
+    /// Answers all who wait for an instance still.
     pub(super) fn answer(&self, wanted: &Wanted, event: &Event) {
         let entry = self.state().entries.remove(&wanted.offset);
-        for passenger in entry.into_iter().flat_map(|entry| entry.passengers) {
-            let _ = passenger.send(event.clone());
+        for waiting in entry.into_iter().flat_map(|entry| entry.waiting) {
+            let _ = waiting.passenger.send(event.clone());
         }
     }
 
@@ -238,8 +256,8 @@ impl Flight {
             return;
         }
         for entry in entries.into_values() {
-            for passenger in entry.passengers {
-                let _ = passenger.send(Event::Failed(entry.wanted.object, error.clone()));
+            for waiting in entry.waiting {
+                let _ = waiting.passenger.send(Event::Failed(entry.wanted.object, error.clone()));
             }
         }
     }
@@ -259,7 +277,7 @@ impl State {
 
 impl Entry {
     fn is_wanted(&self) -> bool {
-        self.passengers.iter().any(|passenger| !passenger.is_closed())
+        self.waiting.iter().any(|waiting| !waiting.passenger.is_closed())
     }
 }
 
@@ -301,8 +319,8 @@ mod tests {
             .map(|event| match event {
                 Event::Readable(_) => "readable".to_owned(),
                 Event::Unreadable(..) => "unreadable".to_owned(),
+                Event::Arrived(object, _) => format!("arrived {object}"),
                 Event::Landed(object, _) => format!("landed {object}"),
-                Event::Spooled(object, _) => format!("spooled {object}"),
                 Event::Failed(object, _) => format!("failed {object}"),
             })
             .collect()
@@ -333,6 +351,35 @@ mod tests {
         assert_eq!(events(&mut first_events), ["readable".into(), landed(&a), landed(&b), landed(&c)]);
         assert_eq!(events(&mut late_events), ["readable".into(), landed(&b), landed(&c)]);
         assert!(late_events.is_closed() || late_events.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_arrives_is_for_those_who_do_not_wait_until_it_is_hot_and_answers_them_once() {
+        let only = wanted(0);
+        let flight = flight();
+        let (sender, mut sender_events) = mpsc::unbounded_channel();
+        let (keeper, mut keeper_events) = mpsc::unbounded_channel();
+        assert!(flight.board(&[only], false, &sender));
+        assert!(!flight.is_in_background());
+        assert!(flight.board(&[only], true, &keeper));
+        assert!(flight.readable());
+        assert_eq!(flight.take(10), Some((only, true)));
+        let arrived = Arc::new(Arrived {
+            file: Arc::new(tempfile::tempfile().unwrap()),
+            memory: None,
+            _room: None,
+        });
+        assert!(flight.hand_out(&only, &arrived));
+        assert!(flight.is_in_background(), "who waits still has it brought to the disk");
+        let (late, mut late_events) = mpsc::unbounded_channel();
+        assert!(flight.board(&[only], false, &late));
+        flight.answer(&only, &Event::Landed(only.object, None));
+        drop((sender, keeper, late));
+        let object = only.object;
+        assert_eq!(events(&mut sender_events), ["readable".into(), format!("arrived {object}")]);
+        assert_eq!(events(&mut keeper_events), ["readable".into(), format!("landed {object}")]);
+        assert_eq!(events(&mut late_events), ["readable".into(), format!("landed {object}")]);
+        assert!(flight.end_if_done());
     }
 
     #[test]

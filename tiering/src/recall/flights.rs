@@ -26,7 +26,7 @@ pub(super) const PLACES: usize = 4;
 const ROOMS: usize = 8;
 
 /// Recalled instances that a node keeps in memory until they are sent, each in a large buffer at most, of which others have as many left: a destination that takes its time gets
-/// the others from the disk.
+/// the others when they are hot, from the disk.
 const IN_MEMORY: usize = LARGE_AT_ONCE / 2;
 
 /// A flight that waits longer than this for room gives its connection to others.

@@ -4,12 +4,12 @@
 //! What becomes hot goes the way of received files ([`super::settling`]). What does not is written to a file whose name is removed at once.
 //!
 //! # Invariants
-//! - No instance is answered as landed or spooled whose length and SHA-256 were not those on record. Of an adopted one that nobody read whole yet the length
+//! - No instance is answered as arrived or landed whose length and SHA-256 were not those on record. Of an adopted one that nobody read whole yet the length
 //!   and the entity tag on record are what it is held to, and the SHA-256 is on record from then on.
 //!
 //! # Crash story
 //! Staged files go at the next start. So do renamed ones that were not recorded: the catalogue knows them as not hot. Nothing is lost: their pack is
-//! verified. A spooled file has no name to be found by.
+//! verified, whoever was sent an instance of it before its file was hot. A spooled file has no name to be found by.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::budget::Reservation;
-use super::flight::{Event, Flight, Spooled, Wanted};
+use super::flight::{Arrived, Event, Flight, Wanted};
 use super::settling::{Gone, Settling};
 use crate::archive::Inner;
 use crate::error::RetrieveError;
@@ -51,7 +51,7 @@ pub(super) struct Arriving {
 
 enum Target {
     Hot(Recalling, Reservation),
-    Spool(Arc<Spooled>),
+    Spool(Arc<Arrived>),
     Failed(RetrieveError),
 }
 
@@ -62,7 +62,11 @@ impl Arriving {
             Destination::Spool(room) => {
                 let hot = node.hot.clone();
                 match blocking(move || hot.spool()).await {
-                    Ok(file) => Target::Spool(Arc::new(Spooled { file, _room: room })),
+                    Ok(file) => Target::Spool(Arc::new(Arrived {
+                        file: Arc::new(file),
+                        memory: None,
+                        _room: Some(room),
+                    })),
                     Err(error) => Target::failed(&error),
                 }
             }
@@ -82,7 +86,7 @@ impl Arriving {
             Target::Hot(file, _) => file.append(&bytes).await.err().map(|error| Target::failed(&error)),
             Target::Spool(spooled) => {
                 let spooled = Arc::clone(spooled);
-                let written = blocking(move || (&spooled.file).write_all(&bytes)).await;
+                let written = blocking(move || (&*spooled.file).write_all(&bytes)).await;
                 written.err().map(|error| Target::failed(&error))
             }
             Target::Failed(_) => None,
@@ -106,7 +110,7 @@ impl Arriving {
             },
             Target::Spool(spooled) => {
                 metrics::counter!("filmroom_recalled_bytes_total", "to" => "spool").increment(wanted.length);
-                flight.answer(&wanted, &Event::Spooled(wanted.object, spooled));
+                flight.answer(&wanted, &Event::Arrived(wanted.object, spooled));
                 return Ok(());
             }
             Target::Failed(error) => error,

@@ -10,7 +10,7 @@
 //! - [`landing`]: instances checked, then made hot within the [`budget`] ([`settling`]), or spooled beyond it.
 //!
 //! Memory is bounded by constants: the answers that wait for a slow destination are [`WAITING`] open files and a few that are read ahead of them; what is recalled
-//! ahead of them lies on disk, a few of it in memory as well.
+//! ahead of them lies on disk, a few of it open and in memory as well, however many destinations there are.
 //!
 //! # Invariants
 //! - Nothing is served, or called hot, that was recalled and not compared with its SHA-256.

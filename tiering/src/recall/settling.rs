@@ -1,12 +1,14 @@
-//! Instances that have come whole out of a pack, on their way to their place in the hot store: flushed, renamed, directory flushed, recorded, answered.
+//! Instances that have come whole out of a pack, on their way to their place in the hot store: written, flushed, renamed, directory flushed, recorded.
 //!
 //! # Mechanics
 //! [`FLUSHES`] files are written and flushed at once, on blocking threads, while the next ones come. What is flushed gets its place in the order in which it came:
-//! renames, the flush of the directory and the record are one for all that waits by then.
+//! renames, the flush of the directory and the record are one for all that waits by then. A destination waits for the first of these steps only: what is in memory still is handed
+//! out as soon as it is written. Who needs it hot, and who waits for what is not in memory, is answered at the end.
 //!
 //! # Invariants
 //! - Renames and their record exclude evictions ([`super::Recalls::placing`]), which would remove a file that was just recalled.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::budget::Reservation;
-use super::flight::{Event, Flight, Wanted};
+use super::flight::{Arrived, Event, Flight, Wanted};
 use crate::archive::Inner;
 use crate::error::{RetrieveError, StoreError};
 use crate::hot::{Recalled, Staged};
@@ -36,6 +38,7 @@ pub(super) struct Gone;
 /// The way to the hot store of what a flight brings.
 pub(super) struct Settling {
     node: Arc<Inner>,
+    flight: Arc<Flight>,
     flushes: Arc<Semaphore>,
     queue: mpsc::Sender<Flushing>,
     task: JoinHandle<Result<(), Gone>>,
@@ -76,22 +79,28 @@ impl Settling {
         };
         Settling {
             node: Arc::clone(node),
+            flight: Arc::clone(flight),
             flushes: Arc::new(Semaphore::new(FLUSHES)),
             queue,
             task: tokio::spawn(settler.run(flushing)),
         }
     }
 
-    /// Flushes a file whose last byte has come, as soon as fewer than [`FLUSHES`] are flushed.
+    /// Writes and flushes a file whose last byte has come, as soon as fewer than [`FLUSHES`] are flushed.
     pub(super) async fn flush(&self, wanted: Wanted, file: Recalled, reservation: Reservation) -> Result<(), Gone> {
         let turn = Arc::clone(&self.flushes).acquire_owned().await.map_err(|_| Gone)?;
         let room = Arc::clone(&self.node.recalls.memory).try_acquire_owned().ok();
+        let flight = Arc::clone(&self.flight);
         let flush = move || {
-            let (staged, bytes) = file.flush()?;
-            drop(turn);
+            let (mut staged, bytes) = file.write()?;
             let memory = bytes
                 .zip(room)
                 .map(|(bytes, room)| Bytes::from_owner(InMemory { bytes, _room: room }));
+            // Its room is for others as soon as nobody waits for it any more.
+            let memory = memory.filter(|memory| hand_out(&flight, &wanted, &staged, memory));
+            fail::fail_point!("recall::before_flush");
+            drop(staged.sync()?);
+            drop(turn);
             Ok(Flushed { staged, memory })
         };
         let flushing = Flushing {
@@ -107,6 +116,19 @@ impl Settling {
         drop(self.queue);
         self.task.await.map_err(|_| Gone)?
     }
+}
+
+/// Hands an instance out to those who need not wait until it is hot. Whether somebody waits still; should there be no descriptor left, all do.
+fn hand_out(flight: &Flight, wanted: &Wanted, staged: &Staged, memory: &Bytes) -> bool {
+    let Some(Ok(file)) = staged.file().map(File::try_clone) else {
+        return true;
+    };
+    let arrived = Arrived {
+        file: Arc::new(file),
+        memory: Some(memory.clone()),
+        _room: None,
+    };
+    flight.hand_out(wanted, &Arc::new(arrived))
 }
 
 struct Settler {
@@ -142,7 +164,7 @@ impl Settler {
         Ok(())
     }
 
-    /// Gives files their place, records it, and tells those who wait.
+    /// Gives files their place, records it, and tells those who wait still.
     async fn settle(&mut self, mut batch: Vec<(Wanted, Flushed, Reservation)>) -> Result<(), Gone> {
         let node = Arc::clone(&self.node);
         let _placing = node.recalls.placing.read().await;

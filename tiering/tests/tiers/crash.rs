@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use fail::FailScenario;
 use filmroom_index::catalogue::{AuditEvent, Outcome};
+use filmroom_tiering::error::ArchiveError;
+use filmroom_tiering::recall::{Release, RetrieveTerms};
+use tokio::time::timeout;
 
 use crate::bucket::Bucket;
 use crate::erase::{delete, erased, instance, traces};
@@ -98,15 +101,52 @@ fn a_recall_that_died_before_it_was_recorded_leaves_nothing_and_can_be_repeated(
         node.store_all(&series(1, 1, 6, 30_000)).await;
         node.offload_and_evict(STUDY).await;
         fail::cfg("recall::after_rename", "panic").unwrap();
-        let retrieved = node.retrieve(STUDY).await;
+        let recalled = node.archive.recall(STUDY).await.unwrap_err();
         fail::remove("recall::after_rename");
-        assert_eq!(retrieved.failed.len(), 6, "{:?}", retrieved.order);
+        assert!(matches!(recalled, ArchiveError::Incomplete { failed: 6, .. }), "{recalled}");
         assert!(!node.hot_files().is_empty());
         assert_eq!(node.hot_instances(STUDY).await, 0);
         let node = node.restart(|_| {}).await;
         assert_eq!(node.hot_files().len(), 0);
         assert_eq!(files_below(&node.settings.data_dir.join("incoming")).len(), 0);
         node.retrieve(STUDY).await.assert_complete(&series(1, 1, 6, 30_000));
+    });
+}
+
+#[test]
+fn a_recalled_image_is_sent_before_it_is_flushed() {
+    alone(|| async {
+        let node = Node::start_alone(|_| {}).await;
+        let slices = series(1, 1, 6, 30_000);
+        node.store_all(&slices).await;
+        node.offload_and_evict(STUDY).await;
+        fail::cfg("recall::before_flush", "pause").unwrap();
+        let mut retrieval = node.archive.retrieve(node.locate(STUDY).await, RetrieveTerms::readable_only(false));
+        let first = timeout(Duration::from_secs(30), retrieval.next()).await.unwrap();
+        assert!(matches!(first, Some(Release::Ready(..))));
+        assert_eq!(node.hot_instances(STUDY).await, 0);
+        fail::remove("recall::before_flush");
+        while let Some(release) = retrieval.next().await {
+            assert!(matches!(release, Release::Ready(..)));
+        }
+        assert_eq!(node.hot_instances(STUDY).await, 6);
+    });
+}
+
+#[test]
+fn a_recalled_image_whose_flush_fails_is_sent_once_and_not_hot() {
+    alone(|| async {
+        let node = Node::start_alone(|_| {}).await;
+        let slices = series(1, 1, 6, 30_000);
+        node.store_all(&slices).await;
+        node.offload_and_evict(STUDY).await;
+        fail::cfg("recall::before_flush", "panic").unwrap();
+        node.retrieve(STUDY).await.assert_complete(&slices);
+        fail::remove("recall::before_flush");
+        assert_eq!(node.hot_instances(STUDY).await, 0);
+        assert_eq!(files_below(&node.settings.data_dir.join("incoming")).len(), 0);
+        node.retrieve(STUDY).await.assert_complete(&slices);
+        assert_eq!(node.hot_instances(STUDY).await, 6);
     });
 }
 
