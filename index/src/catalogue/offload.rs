@@ -14,14 +14,19 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::database::{Connection, execute, fetch_all, fetch_optional, now};
+use super::lists::{document, hexadecimal};
 use super::rows::{lock_study_of, node_row, read_digest, read_state, read_title, read_uid, recount_hot, signed, unsigned};
 use super::subjects::subjects;
 use super::{Catalogue, Error, Member, NewPack, OffloadClaim, QuietSeries, Result, SeriesKey};
 use crate::model::{NodeId, ObjectId, ServingState, Timestamp, Uid};
+
+/// Members of a pack that get their places at once.
+const MEMBERS: usize = 1000;
 
 /// Leases the series that has been quiet longest, of those that a condition lets through.
 macro_rules! claim_next {
@@ -211,6 +216,25 @@ impl Catalogue {
     }
 }
 
+/// The member `objects` of the series `$2` is in no pack yet, or in this one there already, and has the state `$3` still. With the plus SQLite finds each member by its id
+/// instead of looking for all members in the list.
+macro_rules! unchanged {
+    ($place:literal) => {
+        concat!(
+            " AND +objects.series = $2 AND objects.state = $3 AND (objects.pack IS NULL OR (objects.pack = $1 AND objects.pack_offset = ",
+            $place,
+            "))"
+        )
+    };
+}
+
+/// Where a member's file begins in its pack.
+#[derive(Serialize)]
+struct Place {
+    object: String,
+    place: i64,
+}
+
 /// Makes one pack, unless it is made already, and gives its members their places. False if a member is not any more what the
 /// pack would say of it.
 async fn plan(connection: &mut Connection, node: i64, series: i64, pack: &NewPack) -> Result<bool> {
@@ -232,10 +256,24 @@ async fn plan(connection: &mut Connection, node: i64, series: i64, pack: &NewPac
     let sql = "SELECT id FROM packs WHERE cold_key = $1 AND series = $2 AND serving = $3";
     let row: Option<(i64,)> = fetch_optional!(connection, sql, pack.key.as_str(), series, state)?;
     let (id,) = row.ok_or_else(|| Error::Corrupt(format!("pack {} is another series'", pack.key)))?;
-    let sql = "UPDATE objects SET pack = $1, pack_offset = $2
-               WHERE object_id = $3 AND series = $4 AND (pack IS NULL OR (pack = $1 AND pack_offset = $2)) AND state = $5";
-    for (object, offset) in &pack.members {
-        if execute!(connection, sql, id, signed(*offset), object.0, series, state)? == 0 {
+    let sql = connection.pick(
+        concat!(
+            "UPDATE objects SET pack = $1, pack_offset = value ->> 'place' FROM jsonb_each($4) WHERE objects.object_id = unhex(value ->> 'object')",
+            unchanged!("value ->> 'place'")
+        ),
+        concat!(
+            "UPDATE objects SET pack = $1, pack_offset = x.place FROM jsonb_to_recordset($4::jsonb) AS x (object uuid, place bigint)
+             WHERE objects.object_id = x.object",
+            unchanged!("x.place")
+        ),
+    );
+    for members in pack.members.chunks(MEMBERS) {
+        let places = members.iter().map(|(object, offset)| Place {
+            object: hexadecimal(object.0.as_bytes()),
+            place: signed(*offset),
+        });
+        let places = document(&places.collect::<Vec<_>>())?;
+        if execute!(connection, sql, id, series, state, places)? < members.len() as u64 {
             return Ok(false);
         }
     }
