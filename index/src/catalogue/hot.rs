@@ -10,7 +10,7 @@
 //! Between forgetting and removing, the file stays; the sweep at start-up finds it on no record and removes it. Between writing
 //! and recording a recalled file, the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -46,6 +46,20 @@ macro_rules! page_of_candidates {
              WHERE sn.node = (SELECT id FROM nodes WHERE node_id = $1) AND sn.last_used < $2 AND (sn.last_used, sn.series) > ($3, $4) AND ",
             all_verified!($nor),
             " ORDER BY sn.last_used, sn.series LIMIT $5"
+        )
+    };
+}
+
+/// The series of some objects are used on the node `$1` in the hour `$2`.
+macro_rules! used_here {
+    ($of:literal, $latest:literal) => {
+        concat!(
+            "INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used)
+             SELECT DISTINCT series, $1, 'packed', 0, $2 FROM objects WHERE object_id ",
+            $of,
+            " ORDER BY series ON CONFLICT (series, node) DO UPDATE SET last_used = ",
+            $latest,
+            "(kept.last_used, excluded.last_used)"
         )
     };
 }
@@ -148,31 +162,46 @@ impl Catalogue {
              SELECT o.id, $1, CASE WHEN o.state <> 'deleted' OR n.state = 'waiting' THEN 'held' ELSE 'doomed' END, 1
              FROM objects o LEFT JOIN deleted_objects d ON d.object = o.id LEFT JOIN deletions n ON n.id = d.deletion WHERE o.object_id",
             "$2",
-            " ON CONFLICT (object, node) DO UPDATE SET state = excluded.state, recalled = 1 WHERE hot_copies.state = 'rotten'"
+            " ON CONFLICT (object, node) DO UPDATE SET state = excluded.state, recalled = 1 WHERE hot_copies.state = 'rotten' RETURNING object, state"
         );
         let ids = Uuids(objects.iter().map(|object| object.0).collect());
-        execute!(connection, sql, node, ids.clone())?;
+        let made: Vec<(i64, String)> = fetch_all!(connection, sql, node, ids.clone())?;
+        // Locks the series here: what follows is added to what others have counted, and they count what is added.
+        let sql = connection.pick(
+            used_here!("IN (SELECT unhex(value) FROM json_each($3))", "max"),
+            used_here!("= ANY ($3)", "greatest"),
+        );
+        execute!(connection, sql, node, hour(now).0, ids.clone())?;
         let sql = in_uuids!(
             connection,
-            "SELECT DISTINCT series FROM objects WHERE object_id",
+            "SELECT id, object_id, series, length, CASE WHEN pack IS NULL AND state <> 'deleted' THEN 1 ELSE 0 END FROM objects WHERE object_id",
             "$1",
-            " ORDER BY series"
+            ""
         );
-        let series: Vec<(i64,)> = fetch_all!(connection, sql, ids)?;
-        let sql = connection.pick(
-            "INSERT INTO series_nodes (series, node, state, last_received, last_used) VALUES ($1, $2, 'packed', 0, $3)
-             ON CONFLICT (series, node) DO UPDATE SET last_used = max(last_used, excluded.last_used)",
-            "INSERT INTO series_nodes AS kept (series, node, state, last_received, last_used) VALUES ($1, $2, 'packed', 0, $3)
-             ON CONFLICT (series, node) DO UPDATE SET last_used = greatest(kept.last_used, excluded.last_used)",
-        );
-        for (series,) in series {
-            execute!(connection, sql, series, node, hour(now).0)?;
-            recount_hot(&mut connection, series).await?;
+        let known: Vec<(i64, Uuid, i64, i64, i32)> = fetch_all!(connection, sql, ids)?;
+        let held: HashSet<i64> = made
+            .into_iter()
+            .filter(|(_, state)| state == "held")
+            .map(|(object, _)| object)
+            .collect();
+        // Of each series: copies, their bytes, and whether one of them is to be offloaded, because its pack was dissolved meanwhile.
+        let mut added: BTreeMap<i64, (i64, i64, bool)> = BTreeMap::new();
+        for (id, _, series, length, unpacked) in &known {
+            let (copies, bytes, to_offload) = added.entry(*series).or_default();
+            if held.contains(id) {
+                *copies += 1;
+                *bytes += length;
+                *to_offload |= *unpacked == 1;
+            }
         }
-        let sql = in_uuids!(connection, "SELECT object_id FROM objects WHERE object_id", "$1", "");
-        let known: Vec<(Uuid,)> = fetch_all!(connection, sql, Uuids(objects.iter().map(|object| object.0).collect()))?;
+        let sql = "UPDATE series_nodes SET hot_objects = hot_objects + $3, hot_bytes = hot_bytes + $4,
+                      state = CASE WHEN hot_objects + $3 = 0 THEN 'evicted' WHEN $5 = 1 OR state = 'unpacked' THEN 'unpacked' ELSE 'packed' END
+                   WHERE series = $1 AND node = $2";
+        for (series, (copies, bytes, to_offload)) in added {
+            execute!(connection, sql, series, node, copies, bytes, i32::from(to_offload))?;
+        }
         connection.commit().await?;
-        let gone = |object: &&ObjectId| !known.iter().any(|(known,)| *known == object.0);
+        let gone = |object: &&ObjectId| !known.iter().any(|(_, known, ..)| *known == object.0);
         Ok(objects.iter().filter(gone).copied().collect())
     }
 
