@@ -166,7 +166,8 @@ impl Catalogue {
         );
         let ids = Uuids(objects.iter().map(|object| object.0).collect());
         let made: Vec<(i64, String)> = fetch_all!(connection, sql, node, ids.clone())?;
-        // Locks the series here: what follows is added to what others have counted, and they count what is added.
+        // Locks the series here: what follows is added to what others have counted, and they count what is added. Whoever dissolves a pack meanwhile does not see a
+        // row that is new; what he then plans of the series counts that one, too.
         let sql = connection.pick(
             used_here!("IN (SELECT unhex(value) FROM json_each($3))", "max"),
             used_here!("= ANY ($3)", "greatest"),

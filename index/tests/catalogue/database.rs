@@ -145,6 +145,15 @@ impl Database {
                     WHERE o.series = sn.series)",
             ),
             (
+                "what is to be done with a series",
+                "SELECT count(*) FROM series_nodes sn WHERE sn.state <> (
+                    SELECT CASE WHEN count(*) = 0 THEN 'evicted'
+                                WHEN sum(CASE WHEN o.pack IS NULL AND o.state <> 'deleted' THEN 1 ELSE 0 END) > 0 THEN 'unpacked'
+                                ELSE 'packed' END
+                    FROM objects o JOIN hot_copies h ON h.object = o.id AND h.state = 'held' AND h.node = sn.node
+                    WHERE o.series = sn.series)",
+            ),
+            (
                 "served versions",
                 "SELECT count(*) FROM (SELECT sop_instance_uid FROM objects WHERE state = 'served'
                     GROUP BY sop_instance_uid HAVING count(*) > 1) AS twice",

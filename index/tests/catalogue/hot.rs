@@ -196,6 +196,56 @@ pub(crate) async fn recalled_objects_are_hot_again_and_count_against_the_budget(
     database.counts_are_right().await;
 }
 
+pub(crate) async fn a_recall_changes_what_is_to_be_done_with_its_series(database: Database) {
+    let catalogue = database.open().await;
+    let batch: Vec<Arrival> = [(1, 1), (1, 2), (2, 1), (2, 2)]
+        .map(|(study, instance)| slice(study, 1, instance))
+        .into();
+    store_all(&catalogue, &batch).await;
+    offload(&catalogue).await;
+    for arrival in &batch {
+        for candidate in catalogue.eviction_candidates_of(node(1), &arrival.study).await.unwrap() {
+            catalogue.evict(node(1), candidate.series, Evictable::Readable).await.unwrap();
+        }
+    }
+    database.counts_are_right().await;
+    // One of each of two series, in one batch.
+    let first = [batch[0].object, batch[2].object];
+    assert_eq!(catalogue.recalled(node(1), &first, tick()).await.unwrap(), []);
+    database.counts_are_right().await;
+    assert_eq!(database.number("SELECT count(*) FROM series_nodes WHERE state = 'packed'").await, 2);
+    // Another one has come meanwhile, and is to be offloaded.
+    store(&catalogue, &slice(1, 1, 3)).await;
+    catalogue.recalled(node(1), &[batch[1].object], tick()).await.unwrap();
+    database.counts_are_right().await;
+    // Its pack was dissolved meanwhile: it is to be offloaded again.
+    let dissolve = "UPDATE objects SET pack = NULL, pack_offset = NULL WHERE sop_instance_uid = '1.2.2.1.2'";
+    database.run(dissolve, dissolve).await;
+    catalogue.recalled(node(1), &[batch[3].object], tick()).await.unwrap();
+    database.counts_are_right().await;
+    assert_eq!(
+        database.number("SELECT count(*) FROM series_nodes WHERE state = 'unpacked'").await,
+        2
+    );
+    // What rotted is hot again when it has come back.
+    let rot = "UPDATE hot_copies SET state = 'rotten' WHERE object = (SELECT id FROM objects WHERE sop_instance_uid = '1.2.1.1.1');
+               UPDATE series_nodes SET hot_objects = hot_objects - 1, hot_bytes = hot_bytes - 1000 WHERE hot_objects = 3";
+    database.run(rot, rot).await;
+    database.counts_are_right().await;
+    catalogue.recalled(node(1), &first, tick()).await.unwrap();
+    database.counts_are_right().await;
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().of_node.hot_objects, 5);
+}
+
+pub(crate) async fn every_member_of_a_long_series_gets_its_place(database: Database) {
+    let catalogue = database.open().await;
+    let batch: Vec<Arrival> = (1..=1001).map(|instance| slice(1, 1, instance)).collect();
+    store_all(&catalogue, &batch).await;
+    offload(&catalogue).await;
+    assert_eq!(database.number("SELECT count(DISTINCT pack_offset) FROM objects").await, 1001);
+    database.counts_are_right().await;
+}
+
 pub(crate) async fn a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_store(database: Database) {
     let catalogue = database.open().await;
     let arrival = slice(1, 1, 1);

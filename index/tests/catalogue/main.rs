@@ -169,6 +169,8 @@ fn main() {
             candidates_come_in_pages_least_recently_used_first,
             use_is_known_to_the_hour_and_never_goes_back,
             recalled_objects_are_hot_again_and_count_against_the_budget,
+            a_recall_changes_what_is_to_be_done_with_its_series,
+            every_member_of_a_long_series_gets_its_place,
             a_discarded_file_goes_when_its_journal_entry_is_in_the_cold_store,
             a_discarded_file_goes_at_once_where_there_is_no_cold_store,
             the_sweep_learns_what_it_may_remove;
