@@ -88,10 +88,14 @@ def test_who_cannot_be_called_is_told_on_the_association_that_it_keeps_open(tmp_
         _, _, items = stored(node, tmp_path / "study")
         for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
             transaction = generate_uid()
-            requester.ask(node, items, transaction, keep_open=lambda: requester.report_of(transaction), syntaxes=[syntax])
+
+            def until_it_is_on_record():
+                # Released any earlier the association could be gone before the answer to the report is on it.
+                wait_until(lambda: commitments(node)[transaction]["state"] == "reported", "the answer on record", timeout=60)
+
+            requester.ask(node, items, transaction, keep_open=until_it_is_on_record, syntaxes=[syntax])
             report = requester.report_of(transaction)
             assert (report.event_type, report.committed, report.acceptor) == (1, uids(items), False)
-        wait_until(lambda: commitments(node)[transaction]["state"] == "reported", "the answer on record")
 
 
 def test_a_listed_requester_that_does_not_listen_is_told_on_the_open_association(tmp_path):
