@@ -12,6 +12,7 @@ use filmroom_index::clock::Clock;
 use filmroom_index::model::{Digest, NodeId, ObjectId, ServingState, Uid};
 use filmroom_index::part10::FileMeta;
 use filmroom_tiering::archive::Archive;
+use filmroom_tiering::hot::Buffers;
 use filmroom_tiering::pack::{self, Layout};
 use futures::TryStreamExt;
 use settings::{sender, settings};
@@ -74,6 +75,7 @@ fn packing(criterion: &mut Criterion) {
         members: members.clone(),
     };
     let planned = pack::plan(&claim, Layout::Pack).pop().expect("a pack");
+    let buffers = Buffers::default();
     let mut group = criterion.benchmark_group("a pack");
     group.throughput(Throughput::Bytes(planned.length)).sample_size(20);
     group.bench_function("written", |bench| {
@@ -81,7 +83,7 @@ fn packing(criterion: &mut Criterion) {
             let place = place.path().to_owned();
             let path = move |object: ObjectId| place.join(object.to_string());
             let length = runtime.block_on(async {
-                let stream = pack::stream(planned.layout, &planned.key, members.clone(), path);
+                let stream = pack::stream(planned.layout, &planned.key, members.clone(), buffers.clone(), path);
                 stream.try_fold(0, |length, chunk| async move { Ok(length + chunk.len()) }).await
             });
             assert_eq!(length.expect("a whole pack") as u64, planned.length);

@@ -1,8 +1,8 @@
 //! Amazon S3, or a server that speaks its protocol.
 //!
 //! # Mechanics
-//! Up to [`SINGLE`] bytes go in one PutObject; what is longer goes as a multipart upload with two parts of [`PART`] bytes in memory at a time ([`parts`]). So an upload holds
-//! 16 MiB, whatever its length. The CRC-64/NVME of every part and of the whole is sent along, and S3 keeps it as the object's checksum: verifying is a HEAD, for a GET
+//! Up to [`SINGLE`] bytes go in one PutObject; what is longer goes as a multipart upload with three parts of [`PART`] bytes in memory at a time ([`parts`]). So an upload holds
+//! 24 MiB, whatever its length. The CRC-64/NVME of every part and of the whole is sent along, and S3 keeps it as the object's checksum: verifying is a HEAD, for a GET
 //! would put off the day on which Intelligent-Tiering archives the object.
 //!
 //! The SDK retries a request that failed for a reason that may pass, with backoff and jitter. A GET that breaks in mid-body goes on at the byte where it

@@ -88,7 +88,7 @@ async fn put(
             let members = new.members.iter().map(|(member, _)| member.clone()).collect();
             let (paths, hot_store) = (Arc::clone(&paths), node.hot.clone());
             let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_else(|| hot_store.path(object));
-            pack::stream(new.layout, &new.key, members, path)
+            pack::stream(new.layout, &new.key, members, node.hot.packing().clone(), path)
         };
         let put = put_tagged_unless_there(node, cold, new, bytes).await;
         drop(copies);

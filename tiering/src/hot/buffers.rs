@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use filmroom_index::part10::MAX_PREFACE;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
@@ -27,7 +28,7 @@ pub(crate) const LARGE_AT_ONCE: usize = 48;
 /// Empty large buffers that are kept: more than that is not worth its memory where nothing comes in.
 const SPARE: usize = 8;
 
-/// Buffers for one purpose: what is received, or what is sent or recalled. Cheap to clone. They are 48 MB at most, and 128 KB each for what is under way beyond that.
+/// Buffers for one purpose: what is received, what is sent or recalled, or what is offloaded. Cheap to clone. They are 48 MB at most, and 128 KB each for what is under way beyond that.
 #[derive(Clone, Debug, Default)]
 pub struct Buffers {
     shared: Arc<Shared>,
@@ -50,6 +51,13 @@ pub(super) struct Buffer {
 }
 
 impl Buffers {
+    /// A buffer's length of a file, or `length` bytes if there are less. They are used again when the last of them is dropped. The first of them hold all of a preface. Blocks.
+    pub(crate) fn read(&self, file: &File, position: u64, length: u64) -> io::Result<Bytes> {
+        let mut buffer = self.take_for(length);
+        buffer.read(file, position, length)?;
+        Ok(Bytes::from_owner(buffer))
+    }
+
     /// An empty one for so many bytes, if they are known: few of them take no large one away.
     pub(super) fn take_for(&self, length: u64) -> Buffer {
         if length <= SMALL as u64 { self.small() } else { self.take() }

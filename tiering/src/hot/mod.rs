@@ -88,6 +88,7 @@ struct Shared {
     buffers: Buffers,
     /// A receiver that takes nothing more keeps none from those who send
     reading: Buffers,
+    packing: Buffers,
     receiving: Approach,
     flushing: Arc<Semaphore>,
     /// Whether long objects are written past the page cache: if so configured, until the file system refuses it.
@@ -128,6 +129,7 @@ impl HotStore {
                 durable_dirs: Mutex::default(),
                 buffers: Buffers::default(),
                 reading: Buffers::default(),
+                packing: Buffers::default(),
                 receiving: Approach::default(),
                 flushing: Arc::new(Semaphore::new(FLUSHED_AT_ONCE)),
                 direct: AtomicBool::new(!page_cache),
@@ -148,6 +150,11 @@ impl HotStore {
     /// Memory for what goes out, and for what comes back to go out.
     pub(crate) fn reading(&self) -> &Buffers {
         &self.shared.reading
+    }
+
+    /// Memory for what goes to the cold store.
+    pub(crate) fn packing(&self) -> &Buffers {
+        &self.shared.packing
     }
 
     /// Objects that are being received, and will queue for their names.

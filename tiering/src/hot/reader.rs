@@ -51,7 +51,7 @@ impl DataSetReader {
             }
             let first = match first {
                 Some(first) => first,
-                None => read(&buffers, &file, 0, length)?,
+                None => buffers.read(&file, 0, length)?,
             };
             DataSetReader::begun(Arc::new(file), length, first, buffers)
         };
@@ -64,7 +64,7 @@ impl DataSetReader {
             Some(first) => first,
             None => {
                 let (file, buffers) = (Arc::clone(&file), buffers.clone());
-                let first = spawn_blocking(move || read(&buffers, &file, 0, length)).await;
+                let first = spawn_blocking(move || buffers.read(&file, 0, length)).await;
                 first.map_err(io::Error::other)??
             }
         };
@@ -112,7 +112,7 @@ impl DataSetReader {
                 return Ok(None);
             }
             let (file, position, buffers) = (Arc::clone(&self.file), self.position, self.buffers.clone());
-            let chunk = spawn_blocking(move || read(&buffers, &file, position, wanted))
+            let chunk = spawn_blocking(move || buffers.read(&file, position, wanted))
                 .await
                 .map_err(io::Error::other)??;
             self.position = position.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
@@ -120,13 +120,6 @@ impl DataSetReader {
         }
         Ok(Some(self.chunk.split_to(max.clamp(1, self.chunk.len()))))
     }
-}
-
-/// One buffer of what there is. It is used again when the last of its bytes was sent.
-fn read(buffers: &Buffers, file: &File, position: u64, length: u64) -> io::Result<Bytes> {
-    let mut buffer = buffers.take_for(length);
-    buffer.read(file, position, length)?;
-    Ok(Bytes::from_owner(buffer))
 }
 
 fn short(text: String) -> io::Error {

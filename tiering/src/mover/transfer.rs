@@ -151,7 +151,8 @@ pub(crate) async fn verify(node: &Inner, cold: &ColdStore, claim: &PackClaim, cr
 pub(crate) fn bytes(node: &Inner, claim: &PackClaim) -> ByteStream {
     let members = claim.members.iter().map(|(member, _)| member.clone()).collect();
     let (hot, used) = (node.hot.clone(), node.hot.clone());
-    let stream = pack::stream(claim.layout, &claim.key, members, move |object: ObjectId| hot.path(object));
+    let buffers = node.hot.packing().clone();
+    let stream = pack::stream(claim.layout, &claim.key, members, buffers, move |object: ObjectId| hot.path(object));
     stream.inspect(move |_| used.mark_used()).boxed()
 }
 

@@ -141,7 +141,7 @@ async fn put_one(node: &Arc<Inner>, cold: &ColdStore, pack: PackClaim, paths: Ar
     let members: Vec<Member> = pack.members.iter().map(|(member, _)| member.clone()).collect();
     // A path that is not there is a file that is missing.
     let path = move |object: ObjectId| paths.get(&object).cloned().unwrap_or_default();
-    let bytes = pack::stream(pack.layout, &pack.key, members, path);
+    let bytes = pack::stream(pack.layout, &pack.key, members, node.hot.packing().clone(), path);
     let (crc64, tag) = put_tagged(node, cold, &pack, bytes).await?;
     Ok((pack, crc64, tag))
 }

@@ -1,7 +1,7 @@
 //! The upload of what is too long for one request.
 //!
-//! Two parts are in memory at a time, each in flight or being filled. The upload is completed with the CRC-64/NVME of the whole, so S3 refuses to make an
-//! object of anything else than what was read here; whatever fails before that leaves nothing under the key.
+//! Three parts are in memory at a time: while one is filled two are on their way, so that S3 need not wait for the disk. The upload is completed with the
+//! CRC-64/NVME of the whole, so S3 refuses to make an object of anything else than what was read here; whatever fails before that leaves nothing under the key.
 
 use aws_sdk_s3::operation::abort_multipart_upload::AbortMultipartUploadError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -14,8 +14,8 @@ use super::error::classify;
 use super::{MAX_PARTS, PART, Parts, S3, encode, storage_class, tags};
 use crate::cold::{Class, ColdError};
 
-/// Parts in memory at a time.
-const PARTS_AT_ONCE: usize = 2;
+/// Parts in memory at a time, each in flight or being filled.
+const PARTS_AT_ONCE: usize = 3;
 
 /// Puts what is too long for one request.
 pub(super) async fn put(store: &S3, key: &str, class: Class, length: u64, mut body: Parts) -> Result<u64, ColdError> {

@@ -42,9 +42,13 @@ impl Hot {
     async fn pack(&self) -> (std::io::Result<Vec<u8>>, u64) {
         let pack = plan(&claim(self.members.clone()), Layout::Pack).remove(0);
         let directory = self.directory.path().to_path_buf();
-        let mut chunks = stream(ColdLayout::Pack, &pack.key, self.members.clone(), move |object| {
-            directory.join(object.to_string())
-        });
+        let mut chunks = stream(
+            ColdLayout::Pack,
+            &pack.key,
+            self.members.clone(),
+            Buffers::default(),
+            move |object| directory.join(object.to_string()),
+        );
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.next().await {
             match chunk {
@@ -58,7 +62,7 @@ impl Hot {
 
 #[tokio::test]
 async fn a_pack_streams_as_it_was_planned() {
-    let hot = Hot::with(&[1000, 0, 262_144, 1_000_000]);
+    let hot = Hot::with(&[1000, 0, 1 << 20, 3_000_000]);
     let (bytes, length) = hot.pack().await;
     let bytes = bytes.unwrap();
     assert_eq!(bytes.len() as u64, length);
@@ -73,7 +77,7 @@ async fn a_rotten_file_ends_the_pack_and_is_named() {
         ("flip", "SHA-256"),
         ("preamble", "CRC-32"),
         ("cut", "bytes instead of"),
-        ("extend", "longer"),
+        ("extend", "bytes instead of"),
         ("remove", "missing"),
         ("zero", "DICOM"),
     ] {
@@ -105,7 +109,9 @@ async fn a_key_takes_the_bytes_of_its_own_members_only() {
     let key = plan(&claim(hot.members.clone()), Layout::Pack).remove(0).key;
     let directory = hot.directory.path().to_path_buf();
     let fewer = hot.members[..1].to_vec();
-    let mut chunks = stream(ColdLayout::Pack, &key, fewer, move |object| directory.join(object.to_string()));
+    let mut chunks = stream(ColdLayout::Pack, &key, fewer, Buffers::default(), move |object| {
+        directory.join(object.to_string())
+    });
     assert_eq!(chunks.next().await.unwrap().unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     assert!(chunks.next().await.is_none());
 }
