@@ -4,7 +4,6 @@
 //! One JSON document, compressed with zstd:
 //! ```json
 //! {"format":2,
-//!  "pack":{"key":"<study>/<series>/<id>.zip","length":1,"crc64nvme":"<hex>","layout":1,"state":"served","node":"<uuid>","study_uid":"1","series_uid":"2"},
 //!  "described":{"at":1795000000000000,"patient":{"patient_id":"7","issuer":"A","name":"B^C","birth_date":"19700101","sex":"F"},
 //!               "study":{"known_since":1795000000000000,"date":"20260101","time":"","accession_number":"","study_id":"","description":"","referring":""},
 //!               "series":{"modality":"CT","number":1,"description":"","body_part":"","date":"","time":""},
@@ -12,9 +11,10 @@
 //!  "base":{"00080060":{"vr":"CS","Value":["CT"]}},
 //!  "instances":[{"object":"<uuid>","received_at":1795000000000000,"source":"CT1","state":"quarantined","reason":"why","counterpart":"<uuid>",
 //!                "sop_class":"1","sop_instance":"2","transfer_syntax":"3","instance_number":1,"offset":70,"length":1000,"sha256":"<hex>","crc32":"<hex>",
-//!                "header":{"00080018":{"vr":"UI","Value":["2"]}},"without":["00081030"],"partial":false}]}
+//!                "header":{"00080018":{"vr":"UI","Value":["2"]}},"without":["00081030"],"partial":false}],
+//!  "pack":{"key":"<study>/<series>/<id>.zip","length":1,"crc64nvme":"<hex>","layout":1,"state":"served","node":"<uuid>","study_uid":"1","series_uid":"2"}}
 //! ```
-//! Headers are in the DICOM JSON model (PS3.18 F). `base` is the header that the catalogue has of the series, without the SOP Instance UID; each instance has the attributes
+//! `pack` is the last, for all before it is written while the pack is put; as of any JSON object, readers take the members in any order. Headers are in the DICOM JSON model (PS3.18 F). `base` is the header that the catalogue has of the series, without the SOP Instance UID; each instance has the attributes
 //! that differ from it, and the tags of those that it lacks. A `header` of null is not here (see Limits). Times are in microseconds since 1970, UTC. `described` is what the catalogue said of patient, study
 //! and series when the manifest was written: which object describes them is history, and so is the issuer of a Patient ID that the configuration gave. `state` of an instance is its serving
 //! state when the pack was planned; what became of it later is in the journal. Members that a reader does not know are to be passed over.

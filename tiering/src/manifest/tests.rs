@@ -107,11 +107,11 @@ fn node() -> NodeId {
 }
 
 fn write(headers: &[(Member, Header)]) -> Vec<u8> {
-    let mut writer = Writer::new(node(), &claim(), u64::MAX - 1, described()).unwrap();
+    let mut writer = Writer::new(node(), &claim(), described()).unwrap();
     for ((member, header), offset) in headers.iter().zip(100..) {
         writer.add(Whose::Pack, member, offset, header).unwrap();
     }
-    writer.finish().unwrap()
+    writer.finish(u64::MAX - 1).unwrap()
 }
 
 #[test]
@@ -160,11 +160,11 @@ fn the_manifest_of_a_batch_tells_of_each_object() {
             length: member(n).length,
             ..claim()
         };
-        let mut writer = Writer::new(node(), &of_batch(1), 1, described()).unwrap();
+        let mut writer = Writer::new(node(), &of_batch(1), described()).unwrap();
         for n in 1..=count {
             writer.add(Whose::of(&of_batch(n), n as u64), &member(n), 0, &header(n)).unwrap();
         }
-        let manifest = decode(&writer.finish().unwrap()).unwrap();
+        let manifest = decode(&writer.finish(1).unwrap()).unwrap();
         assert_eq!(
             (manifest.key.as_str(), manifest.shared, manifest.node),
             ("1.2/3.4/batch.json.zst", true, node())

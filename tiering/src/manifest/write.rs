@@ -52,30 +52,32 @@ impl Whose {
 /// Writes a manifest, instance by instance.
 pub struct Writer {
     out: zstd::Encoder<'static, Vec<u8>>,
+    /// The pack that it tells of: its checksum is known when it was put
+    pack: Option<PackEntry>,
     base: DataSet,
     headers: usize,
     first: bool,
 }
 
 impl Writer {
-    /// Begins the manifest of a pack whose CRC-64/NVME is `crc64`, or that of the batch which an instance's object belongs to. What study and series are answered
+    /// Begins the manifest of a pack, or that of the batch which an instance's object belongs to. What study and series are answered
     /// with is kept whole, but for the SOP Instance UID of whom it was taken from: that one may be erased one day.
-    pub fn new(node: NodeId, claim: &PackClaim, crc64: u64, described: Described) -> io::Result<Writer> {
+    pub fn new(node: NodeId, claim: &PackClaim, described: Described) -> io::Result<Writer> {
         let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;
         out.include_checksum(true)?;
-        let (format, about) = match &claim.manifest {
+        let pack = match &claim.manifest {
             None => {
-                let pack = PackEntry {
+                writeln!(out, "{{\"format\":{PACK_FORMAT},")?;
+                Some(PackEntry {
                     key: claim.key.clone(),
                     length: claim.length,
-                    crc64nvme: format!("{crc64:016x}"),
+                    crc64nvme: String::new(),
                     layout: LAYOUT_VERSION,
                     state: planned_state(&claim.key),
                     node,
                     study_uid: claim.study_uid.clone(),
                     series_uid: claim.series_uid.clone(),
-                };
-                (PACK_FORMAT, format!("\"pack\":{}", serde_json::to_string(&pack)?))
+                })
             }
             Some(manifest) => {
                 let batch = BatchEntry {
@@ -86,7 +88,9 @@ impl Writer {
                     study_uid: claim.study_uid.clone(),
                     series_uid: claim.series_uid.clone(),
                 };
-                (FORMAT_VERSION, format!("\"batch\":{}", serde_json::to_string(&batch)?))
+                let batch = serde_json::to_string(&batch)?;
+                writeln!(out, "{{\"format\":{FORMAT_VERSION},\n\"batch\":{batch},")?;
+                None
             }
         };
         let named = |(tag, _): &(Tag, &Element)| *tag != tags::SOP_INSTANCE_UID;
@@ -103,12 +107,10 @@ impl Writer {
         };
         let described = serde_json::to_string(&described)?;
         let text = serde_json::to_string(&base)?;
-        write!(
-            out,
-            "{{\"format\":{format},\n{about},\n\"described\":{described},\n\"base\":{text},\n\"instances\":["
-        )?;
+        write!(out, "\"described\":{described},\n\"base\":{text},\n\"instances\":[")?;
         Ok(Writer {
             out,
+            pack,
             base,
             headers: text.len() + described.len(),
             first: true,
@@ -163,9 +165,15 @@ impl Writer {
         Ok(())
     }
 
-    /// The whole manifest, compressed.
-    pub fn finish(mut self) -> io::Result<Vec<u8>> {
-        self.out.write_all(b"]}\n")?;
+    /// The whole manifest, compressed, of a pack whose CRC-64/NVME is `crc64`. Of a batch, each of whose objects has its own, that says nothing.
+    pub fn finish(mut self, crc64: u64) -> io::Result<Vec<u8>> {
+        self.out.write_all(b"]")?;
+        if let Some(pack) = self.pack {
+            let crc64nvme = format!("{crc64:016x}");
+            let pack = serde_json::to_string(&PackEntry { crc64nvme, ..pack })?;
+            write!(self.out, ",\n\"pack\":{pack}")?;
+        }
+        self.out.write_all(b"}\n")?;
         self.out.finish()
     }
 }

@@ -16,7 +16,7 @@ use super::tags;
 use crate::archive::Inner;
 use crate::bandwidth::paced;
 use crate::cold::{ByteStream, Class, ColdError, ColdStore};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{Manifest, Whose, Writer};
 use crate::{pack, rebuild};
 
 /// Headers that are in memory at once while a manifest is written.
@@ -53,9 +53,13 @@ pub(super) async fn transfer(node: &Arc<Inner>, cold: &ColdStore, claim: &PackCl
 
 /// Puts the pack, unless it is there already, and its manifest.
 async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Result<u64, Setback> {
-    let crc64 = put_unless_there(node, cold, claim).await?;
+    // Written while the pack leaves: only its checksum is missing. Whatever is wrong with it, the pack gets there first.
+    let members = claim.members.iter().map(|member| (Whose::Pack, member));
+    let draft = draft(node, node.node, claim, members.collect());
+    let (crc64, draft) = tokio::join!(put_unless_there(node, cold, claim), draft);
+    let crc64 = crc64?;
     fail::fail_point!("mover::after_put");
-    put_manifest(node, cold, node.node, &[(claim, crc64)]).await?;
+    put_draft(node, cold, claim, draft?, crc64).await?;
     fail::fail_point!("mover::after_manifest");
     node.catalogue.pack_uploaded(claim, crc64).await?;
     fail::fail_point!("mover::after_uploaded");
@@ -203,18 +207,23 @@ fn tells(manifest: &Manifest, told: &[(&PackClaim, u64)]) -> bool {
 /// Writes the manifest of cold objects that `put_by` put, and puts it: of a pack, or of all of a batch, each with its CRC-64/NVME.
 pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId, told: &[(&PackClaim, u64)]) -> Result<(), Setback> {
     let Some((first, crc64)) = told.first() else { return Ok(()) };
-    let described = node.catalogue.described(first.series, node.clock.now()).await?;
-    let mut writer = manifest::Writer::new(put_by, first, *crc64, described).map_err(ColdError::Source)?;
     let members = told
         .iter()
-        .flat_map(|(claim, crc64)| claim.members.iter().map(move |member| (*claim, *crc64, member)));
-    let members: Vec<(&PackClaim, u64, &(Member, u64))> = members.collect();
+        .flat_map(|(claim, crc64)| claim.members.iter().map(|member| (Whose::of(claim, *crc64), member)));
+    let draft = draft(node, put_by, first, members.collect()).await?;
+    put_draft(node, cold, first, draft, *crc64).await
+}
+
+/// Writes a manifest but for its end.
+async fn draft(node: &Inner, put_by: NodeId, first: &PackClaim, members: Vec<(Whose, &(Member, u64))>) -> Result<Writer, Setback> {
+    let described = node.catalogue.described(first.series, node.clock.now()).await?;
+    let mut writer = Writer::new(put_by, first, described).map_err(ColdError::Source)?;
     for members in members.chunks(HEADERS) {
-        let objects: Vec<ObjectId> = members.iter().map(|(_, _, (member, _))| member.object).collect();
+        let objects: Vec<ObjectId> = members.iter().map(|(_, (member, _))| member.object).collect();
         let mut headers: HashMap<ObjectId, Header> = node.catalogue.headers(&objects).await?.into_iter().collect();
-        let members: Vec<(manifest::Whose, Member, u64)> = members
+        let members: Vec<(Whose, Member, u64)> = members
             .iter()
-            .map(|(claim, crc64, (member, offset))| (manifest::Whose::of(claim, *crc64), member.clone(), *offset))
+            .map(|(whose, (member, offset))| (whose.clone(), member.clone(), *offset))
             .collect();
         let write = move || {
             for (whose, member, offset) in members {
@@ -230,18 +239,16 @@ pub(crate) async fn put_manifest(node: &Inner, cold: &ColdStore, put_by: NodeId,
         let written = spawn_blocking(write).await.map_err(std::io::Error::other);
         writer = written.and_then(|written| written).map_err(ColdError::Source)?;
     }
-    let body = Bytes::from(writer.finish().map_err(ColdError::Source)?);
+    Ok(writer)
+}
+
+/// Ends a manifest and puts it.
+async fn put_draft(node: &Inner, cold: &ColdStore, first: &PackClaim, draft: Writer, crc64: u64) -> Result<(), Setback> {
+    let body = Bytes::from(draft.finish(crc64).map_err(ColdError::Source)?);
     let length = body.len() as u64;
     let body = futures::stream::iter([Ok(body)]).boxed();
-    let put = cold
-        .put(
-            &pack::manifest_key(&first.key, first.manifest.as_deref()),
-            Class::Record,
-            length,
-            body,
-        )
-        .await;
-    answered(node, put)?;
+    let key = pack::manifest_key(&first.key, first.manifest.as_deref());
+    answered(node, cold.put(&key, Class::Record, length, body).await)?;
     Ok(())
 }
 
