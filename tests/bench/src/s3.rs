@@ -72,6 +72,8 @@ pub(crate) async fn run_put(arguments: &Put) -> Result<()> {
     let bucket = &arguments.bucket;
     let client = bucket.client().await;
     let content = bytes::Bytes::from(Chance::of(1).bytes(arguments.length));
+    // Whoever offloads has been connected for long.
+    client.head_bucket().bucket(&bucket.bucket).send().await?;
     let since = Instant::now();
     let puts = stream::iter(0..arguments.objects).map(|number| {
         let put = client.put_object().bucket(&bucket.bucket).key(format!("{}{number}", bucket.prefix));
