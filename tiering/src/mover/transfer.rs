@@ -9,7 +9,7 @@ use filmroom_index::catalogue::{self, ArchiveTag, Member, PackClaim, PackState};
 use filmroom_index::dataset::DataSet;
 use filmroom_index::header::Header;
 use filmroom_index::model::{NodeId, ObjectId};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::task::spawn_blocking;
 
 use super::tags;
@@ -56,8 +56,7 @@ async fn upload(node: &Arc<Inner>, cold: &ColdStore, claim: &PackClaim) -> Resul
     // Written while the pack leaves: only its checksum is missing. Whatever is wrong with it, the pack gets there first.
     let members = claim.members.iter().map(|member| (Whose::Pack, member));
     let draft = draft(node, node.node, claim, members.collect());
-    let (crc64, draft) = tokio::join!(put_unless_there(node, cold, claim), draft);
-    let crc64 = crc64?;
+    let (crc64, draft) = tokio::try_join!(put_unless_there(node, cold, claim), draft.map(Ok))?;
     fail::fail_point!("mover::after_put");
     put_draft(node, cold, claim, draft?, crc64).await?;
     fail::fail_point!("mover::after_manifest");

@@ -76,7 +76,10 @@ pub fn stream(
             ColdLayout::Instance | ColdLayout::Foreign => vec![Segment::File(0)],
         };
         // They come in the order of the members.
-        let mut files = Files::of(members.iter().map(|member| path(member.object)));
+        let mut files = Files {
+            paths: members.iter().map(|member| path(member.object)),
+            ahead: VecDeque::new(),
+        };
         for segment in segments {
             let sent = match segment {
                 Segment::Structure(bytes) => send(&chunks, bytes.into()),
@@ -101,13 +104,8 @@ struct Files<P> {
     ahead: VecDeque<(PathBuf, io::Result<File>)>,
 }
 
-impl<P: Iterator<Item = PathBuf>> Files<P> {
-    fn of(paths: P) -> Files<P> {
-        Files {
-            paths,
-            ahead: VecDeque::new(),
-        }
-    }
+impl<P: Iterator<Item = PathBuf>> Iterator for Files<P> {
+    type Item = io::Result<File>;
 
     fn next(&mut self) -> Option<io::Result<File>> {
         while self.ahead.len() <= AHEAD
@@ -149,9 +147,10 @@ fn send_file(chunks: &Chunks, buffers: &Buffers, member: &Member, file: io::Resu
     if !found.is_file() {
         return Err(io::Error::other("what lies in the place of a hot file is none"));
     }
-    let found = found.len();
-    if found != member.length {
-        return Err(rotten(format!("it has {found} bytes instead of {}", member.length)));
+    match found.len() {
+        longer if longer > member.length => return Err(rotten(format!("it is longer than {} bytes", member.length))),
+        shorter if shorter < member.length => return Err(rotten(format!("it has {shorter} bytes instead of {}", member.length))),
+        _ => {}
     }
     let mut crc32 = crc32fast::Hasher::new();
     let mut sha256 = Sha256::new();

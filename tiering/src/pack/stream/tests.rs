@@ -77,7 +77,7 @@ async fn a_rotten_file_ends_the_pack_and_is_named() {
         ("flip", "SHA-256"),
         ("preamble", "CRC-32"),
         ("cut", "bytes instead of"),
-        ("extend", "bytes instead of"),
+        ("extend", "longer"),
         ("remove", "missing"),
         ("zero", "DICOM"),
     ] {
