@@ -106,7 +106,7 @@ impl Catalogue {
         // A statement is a transaction of its own.
         match self {
             Catalogue::Sqlite(sqlite) => {
-                sqlite.writer.ask(ADD_SQLITE, sqlx::query(ADD_SQLITE).bind(rows)).await?;
+                sqlite.writer.ask(sqlx::query(ADD_SQLITE).bind(rows)).await?;
             }
             Catalogue::Postgres(postgres) => {
                 let mut connection = limited(postgres.pool.acquire()).await?;

@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::embedded::{Log, Single, Turn};
+use super::in_thread::{self, Glances, InThread};
 use super::ingest::LOOKS;
 use super::kinds::KnownKinds;
 use super::receiving::{BY_KEYS, Connections, Receiving};
@@ -71,9 +72,9 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 pub struct Sqlite {
     pub(super) writer: Single,
     /// For who receives: its COMMIT does not flush `log`
-    pub(super) receiving: Single,
-    /// Whoever receives looks with it for what it has already
-    pub(super) glances: Single,
+    pub(super) in_thread: InThread,
+    /// Who receives looks with it for what he has already
+    pub(super) glances: Glances,
     log: Log,
     pub(super) readers: SqlitePool,
     searches: SqlitePool,
@@ -109,8 +110,7 @@ impl Catalogue {
             Catalogue::Sqlite(sqlite) => {
                 sqlite.searches.close().await;
                 sqlite.readers.close().await;
-                sqlite.glances.close().await;
-                sqlite.receiving.close().await;
+                sqlite.in_thread.close().await;
                 sqlite.writer.close().await;
             }
             Catalogue::Postgres(postgres) => {
@@ -176,6 +176,8 @@ impl Catalogue {
 pub(super) enum Connection {
     /// One that writes
     Embedded(Turn),
+    /// One that writes what was received, and blocks
+    InThread(in_thread::Turn),
     /// One that only reads
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
@@ -197,12 +199,15 @@ pub(super) async fn held(connection: Connection, changed: u64) -> Result<()> {
 pub(super) enum Handle<'a> {
     Sqlite(&'a mut SqliteConnection),
     Postgres(&'a mut PgConnection),
+    /// Runs what nearly every batch needs, by [`execute_any!`] and [`fetch_any!`]
+    InThread(&'a mut in_thread::Turn),
 }
 
 impl Connection {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {
             Connection::Embedded(turn) => Handle::Sqlite(&mut *turn),
+            Connection::InThread(turn) => Handle::InThread(turn),
             Connection::Sqlite(transaction) => Handle::Sqlite(&mut *transaction),
             Connection::Postgres(transaction) => Handle::Postgres(&mut *transaction),
             Connection::Receiving(transaction) => Handle::Postgres(&mut *transaction),
@@ -213,7 +218,7 @@ impl Connection {
     /// The text of a statement that the databases want in different words.
     pub(super) fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
         match self {
-            Connection::Embedded(_) | Connection::Sqlite(_) => sqlite,
+            Connection::Embedded(_) | Connection::InThread(_) | Connection::Sqlite(_) => sqlite,
             Connection::Postgres(_) | Connection::Receiving(_) | Connection::PostgresReading(_) => postgres,
         }
     }
@@ -222,6 +227,7 @@ impl Connection {
     pub(super) async fn commit(self) -> Result<()> {
         match self {
             Connection::Embedded(turn) => turn.commit().await?,
+            Connection::InThread(turn) => turn.commit()?,
             Connection::Sqlite(transaction) => limited(transaction.commit()).await?,
             Connection::Postgres(transaction) => limited(transaction.commit()).await?,
             Connection::Receiving(transaction) => transaction.commit().await?,
@@ -290,10 +296,10 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .await?;
     migrate(&SQLITE_MIGRATIONS, &migrating).await?;
     migrating.close().await;
-    let receiving = Single::open_after(&writer, writing.synchronous(SqliteSynchronous::Normal)).await?;
+    let in_thread = InThread::open(path, &writer)?;
+    let glances = Glances::open(path)?;
     let log = Log::open(path, &writer).map_err(sqlx::Error::Io)?;
     let reading = options.pragma("query_only", "on");
-    let glances = Single::open(reading.clone()).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .test_before_acquire(false)
@@ -313,7 +319,7 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .connect_lazy_with(reading);
     Ok(Catalogue::Sqlite(Sqlite {
         writer,
-        receiving,
+        in_thread,
         glances,
         log,
         readers,
@@ -411,6 +417,7 @@ macro_rules! execute {
                 let done = sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(connection);
                 $crate::catalogue::database::limited(done).await.map(|done| done.rows_affected())
             }
+            $crate::catalogue::database::Handle::InThread(_) => Err($crate::catalogue::database::elsewhere()),
         }
     };
 }
@@ -427,6 +434,7 @@ macro_rules! fetch_all {
                 let rows = sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_all(connection);
                 $crate::catalogue::database::limited(rows).await
             }
+            $crate::catalogue::database::Handle::InThread(_) => Err($crate::catalogue::database::elsewhere()),
         }
     };
 }
@@ -443,6 +451,32 @@ macro_rules! fetch_optional {
                 let rows = sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_optional(connection);
                 $crate::catalogue::database::limited(rows).await
             }
+            $crate::catalogue::database::Handle::InThread(_) => Err($crate::catalogue::database::elsewhere()),
+        }
+    };
+}
+
+/// What is not run in the thread of who receives.
+pub(super) fn elsewhere() -> Error {
+    sqlx::Error::AnyDriverError("few batches need this: it is for the connection that writes".into()).into()
+}
+
+/// [`execute!`] of what nearly every batch needs: it is run in the thread of who receives, too.
+macro_rules! execute_any {
+    ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $connection.handle() {
+            $crate::catalogue::database::Handle::InThread(turn) => turn.execute($sql, &[$(&$bind),*]),
+            _ => $crate::catalogue::database::execute!($connection, $sql $(, $bind)*),
+        }
+    };
+}
+
+/// [`fetch_all!`] of what nearly every batch needs.
+macro_rules! fetch_any {
+    ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $connection.handle() {
+            $crate::catalogue::database::Handle::InThread(turn) => turn.fetch($sql, &[$(&$bind),*]),
+            _ => $crate::catalogue::database::fetch_all!($connection, $sql $(, $bind)*),
         }
     };
 }
@@ -482,4 +516,4 @@ macro_rules! in_uuids {
     };
 }
 
-pub(super) use {again, execute, fetch_all, fetch_optional, in_list, in_uuids};
+pub(super) use {again, execute, execute_any, fetch_all, fetch_any, fetch_optional, in_list, in_uuids};

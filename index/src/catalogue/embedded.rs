@@ -1,20 +1,15 @@
-//! Single connections to the embedded database: the two that write in turns, with their transactions, and the one on which who receives looks for what it has already.
+//! The connection that writes to the embedded database, its transactions, and the file's write-ahead log.
 //!
 //! # Mechanics
-//! Who writes has the connection until his transaction ends; who waits gets it in the order of asking. These are kept beside the pool of the readers, not in it: a
+//! Who writes has the connection until his transaction ends; who waits gets it in the order of asking. It is kept beside the pool of the readers, not in it: a
 //! pool asks a connection that comes back whether it still lives, which costs the next in line a trip to SQLite's thread. Such a trip, there and back, costs as
-//! much as a small statement; where that counts, BEGIN goes with the first statements of a transaction ([`Single::hold`]).
-//!
-//! Who receives has a connection of his own, which is used in turn with the one that writes ([`Single::open_after`]): nobody waits for SQLite's locks, which are polled. Its
-//! COMMIT does not flush the write-ahead log. The rows are seen by others from then on, so the next transaction may begin while [`Log::flush`] makes them durable;
-//! who brought them is answered after that. SQLite's own COMMIT (`synchronous = FULL`) differs from this (`NORMAL`) in nothing but flushing the log before others see it.
+//! much as a small statement. What is received is written by a connection of its own ([`in_thread`](super::in_thread)), which is used in turn with this one ([`Single::reserve`]).
 //!
 //! # Invariants
-//! - What is committed without a flush may be lost with the power until the log is flushed. Only what is received is committed so: its files lie durable under
-//!   their names, and a start would adopt them. Every other COMMIT flushes the log with all that was written to it before.
+//! - Every COMMIT here flushes the log with all that was written to it before.
 //! - After a flush that failed nothing is written any more until the next start: the log may have a hole, behind which everything would be lost.
 //! - A transaction that is dropped without COMMIT is rolled back before anybody else has the connection.
-//! - A text of statements counts as run only if each of them has said that it ended: when SQLite's thread dies, its answers end like those that are complete.
+//! - BEGIN and COMMIT count as run only if they have said that they ended: when SQLite's thread dies, its answers end like those that are complete.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Executor, Sqlite};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
@@ -45,8 +40,6 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Single {
     /// None once it is closed
     slot: Arc<Mutex<Option<Slot>>>,
-    /// Whose turn has to be had first
-    other: Option<Arc<Mutex<Option<Slot>>>>,
     /// The log has a hole, perhaps.
     broken: Arc<AtomicBool>,
 }
@@ -69,51 +62,44 @@ impl Single {
         };
         Ok(Single {
             slot: Arc::new(Mutex::new(Some(slot))),
-            other: None,
             broken: Arc::default(),
-        })
-    }
-
-    /// A further connection to the file of another that writes: a turn at this one is one at the other, too.
-    pub(super) async fn open_after(other: &Single, options: SqliteConnectOptions) -> Result<Single> {
-        Ok(Single {
-            other: Some(Arc::clone(&other.slot)),
-            broken: Arc::clone(&other.broken),
-            ..Single::open(options).await?
         })
     }
 
     /// Begins a transaction.
     pub(super) async fn begin(&self) -> Result<Turn> {
-        let mut turn = self.hold().await?;
-        turn.run("BEGIN IMMEDIATE", sqlx::query("BEGIN IMMEDIATE")).await?;
+        let mut turn = self.turn().await?;
+        turn.run(sqlx::query("BEGIN IMMEDIATE")).await?;
         Ok(turn)
     }
 
-    /// Runs statements that need no transaction.
-    pub(super) async fn ask(&self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
-        self.hold().await?.end_with(text, query).await
+    /// Runs a statement that needs no transaction.
+    pub(super) async fn ask(&self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<()> {
+        self.turn().await?.end_with(statement).await
     }
 
-    /// A transaction whose first statements have to begin with `BEGIN IMMEDIATE`.
-    pub(super) async fn hold(&self) -> Result<Turn> {
+    async fn turn(&self) -> Result<Turn> {
+        let mut turn = Turn {
+            slot: self.reserve().await?.0,
+            single: self.clone(),
+        };
+        turn.slot.open = true;
+        Ok(turn)
+    }
+
+    /// Waits for the turn at the connection, which nobody has while this is held.
+    pub(super) async fn reserve(&self) -> Result<Reserved> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(sqlx::Error::Io(has_a_hole()).into());
         }
-        let turns = async {
-            let other = match &self.other {
-                Some(other) => Some(settled(other).await?),
-                None => None,
-            };
-            Ok::<_, Error>((settled(&self.slot).await?, other))
+        let settled = async {
+            let slot = Arc::clone(&self.slot).lock_owned().await;
+            let mut slot = OwnedMutexGuard::try_map(slot, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
+            slot.settle().await?;
+            Ok::<_, Error>(slot)
         };
-        let (mut slot, other) = timeout(TURN, turns).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        slot.open = true;
-        Ok(Turn {
-            slot,
-            other,
-            single: self.clone(),
-        })
+        let slot = timeout(TURN, settled).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        Ok(Reserved(slot))
     }
 
     /// Waits for who writes now, and closes the connection.
@@ -125,14 +111,6 @@ impl Single {
             tracing::warn!(%error, "the catalogue was not closed in order; SQLite mends that at the next start");
         }
     }
-}
-
-/// Waits for a connection on which nobody has left anything.
-async fn settled(slot: &Arc<Mutex<Option<Slot>>>) -> Result<OwnedMappedMutexGuard<Option<Slot>, Slot>> {
-    let slot = Arc::clone(slot).lock_owned().await;
-    let mut slot = OwnedMutexGuard::try_map(slot, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
-    slot.settle().await?;
-    Ok(slot)
 }
 
 /// Connects. The first connection of all writes to the file that it has a write-ahead log, for which it waits for nobody; of processes that start together all
@@ -162,41 +140,39 @@ impl Slot {
     }
 }
 
-/// Somebody's turn at the connection: a transaction, or statements that need none.
+/// The connection while nobody uses it, and nobody has left anything on it.
+#[derive(Debug)]
+pub(super) struct Reserved(OwnedMappedMutexGuard<Option<Slot>, Slot>);
+
+/// Somebody's turn at the connection: a transaction, or a statement that needs none.
 #[derive(Debug)]
 pub(super) struct Turn {
     slot: OwnedMappedMutexGuard<Option<Slot>, Slot>,
-    /// Held, so that nobody uses it
-    other: Option<OwnedMappedMutexGuard<Option<Slot>, Slot>>,
     single: Single,
 }
 
 impl Turn {
-    /// Runs the statements of a text, none of which has a semicolon within. Rows come with the place of their statement.
-    pub(super) async fn run(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
-        let statements = text.split(';').count();
+    /// Makes durable what it wrote.
+    pub(super) async fn commit(self) -> Result<()> {
+        self.end_with(sqlx::query("COMMIT")).await
+    }
+
+    /// Runs the last statement; of a transaction, that is COMMIT.
+    async fn end_with(mut self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<()> {
+        self.run(statement).await?;
+        self.slot.open = false;
+        Ok(())
+    }
+
+    /// Runs a statement of which no row is wanted.
+    async fn run(&mut self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<()> {
         let run = async {
-            let (ended, rows) = gathered((&mut self.slot.connection).fetch_many(query)).await?;
-            if ended < statements {
-                Err(sqlx::Error::WorkerCrashed)
-            } else {
-                Ok(rows)
+            match gathered((&mut self.slot.connection).fetch_many(statement)).await? {
+                (0, _) => Err(sqlx::Error::WorkerCrashed),
+                _ => Ok(()),
             }
         };
         limited(run).await
-    }
-
-    /// Runs the last statements; of a transaction, the last is COMMIT.
-    async fn end_with(&mut self, text: &str, query: Query<'_, Sqlite, SqliteArguments>) -> Result<Vec<(usize, SqliteRow)>> {
-        let rows = self.run(text, query).await?;
-        self.slot.open = false;
-        Ok(rows)
-    }
-
-    /// Ends it: what it wrote is durable now, or once the log is flushed, if it is a turn of who receives.
-    pub(super) async fn commit(mut self) -> Result<()> {
-        self.end_with("COMMIT", sqlx::query("COMMIT")).await?;
-        Ok(())
     }
 }
 
@@ -222,10 +198,8 @@ impl Drop for Turn {
         }
         // At the end of the process there is no runtime any more, and SQLite rolls back by itself.
         if let Ok(runtime) = Handle::try_current() {
-            let (single, other) = (self.single.clone(), self.other.take());
+            let single = self.single.clone();
             runtime.spawn(async move {
-                // Whoever has his turn there would meet SQLite's lock.
-                let _other = other;
                 if let Some(slot) = single.slot.lock().await.as_mut()
                     && let Err(error) = slot.settle().await
                 {
@@ -278,44 +252,25 @@ fn has_a_hole() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::in_thread::InThread;
     use super::*;
 
     #[tokio::test]
     async fn after_a_flush_that_failed_nothing_is_written() {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new()
-            .filename(folder.path().join("catalogue.db"))
-            .create_if_missing(true);
-        let writer = Single::open(options.clone()).await.unwrap();
-        let receiving = Single::open_after(&writer, options).await.unwrap();
-        receiving.begin().await.unwrap().commit().await.unwrap();
+        let path = folder.path().join("catalogue.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let writer = Single::open(options).await.unwrap();
+        let in_thread = InThread::open(&path, &writer).unwrap();
+        in_thread.begin().await.unwrap().commit().unwrap();
         let log = Log {
             // It cannot be flushed.
             file: Arc::new(File::open("/dev/null").unwrap()),
             broken: Arc::clone(&writer.broken),
         };
         log.flush().unwrap_err();
-        for single in [&writer, &receiving] {
-            let error = single.begin().await.unwrap_err();
+        for error in [writer.begin().await.unwrap_err(), in_thread.begin().await.unwrap_err()] {
             assert!(error.to_string().contains("started again"), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn who_receives_has_his_turn_when_nobody_else_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = SqliteConnectOptions::new()
-            .filename(folder.path().join("catalogue.db"))
-            .create_if_missing(true)
-            .busy_timeout(Duration::ZERO);
-        let writer = Single::open(options.clone()).await.unwrap();
-        let receiving = Single::open_after(&writer, options).await.unwrap();
-        // Dropped, it is rolled back first: the next one would meet SQLite's lock, which waits for nobody here.
-        for _ in 0..20 {
-            drop(receiving.begin().await.unwrap());
-            let turn = writer.begin().await.unwrap();
-            assert!(timeout(Duration::from_millis(5), receiving.begin()).await.is_err());
-            drop(turn);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use rusqlite::ToSql;
+use rusqlite::types::ToSqlOutput;
 use serde::Serialize;
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
@@ -51,6 +53,14 @@ macro_rules! list {
             fn encode_by_ref(&self, buffer: &mut <sqlx::Sqlite as Database>::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
                 let json: fn(&[$item]) -> serde_json::Result<String> = $json;
                 Encode::<sqlx::Sqlite>::encode(json(&self.0)?, buffer)
+            }
+        }
+
+        impl ToSql for $list {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                let json: fn(&[$item]) -> serde_json::Result<String> = $json;
+                let json = json(&self.0).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+                Ok(json.into())
             }
         }
     };

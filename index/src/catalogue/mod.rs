@@ -44,6 +44,7 @@ mod find;
 mod findings;
 mod headers;
 mod hot;
+mod in_thread;
 mod ingest;
 mod journal;
 mod kept;

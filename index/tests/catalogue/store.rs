@@ -13,11 +13,17 @@ use crate::objects::{Changed, node, slice, tick, uid};
 
 /// Stores one object on node 1.
 pub(crate) async fn store(catalogue: &Catalogue, arrival: &Arrival) -> Outcome {
-    catalogue.ingest(node(1), std::slice::from_ref(arrival)).await.remove(0).unwrap()
+    store_all(catalogue, std::slice::from_ref(arrival)).await.remove(0)
 }
 
-/// Stores a batch on node 1.
+/// Stores a batch on node 1, as who receives does it: in his thread, and if something is in the way of that, as everybody does.
 pub(crate) async fn store_all(catalogue: &Catalogue, batch: &[Arrival]) -> Vec<Outcome> {
+    if let Ok(prepared) = catalogue.prepare_in_thread(node(1), batch).await
+        && let Ok(outcomes) = prepared.commit().await
+    {
+        assert_eq!(outcomes.len(), batch.len());
+        return outcomes;
+    }
     let results = catalogue.ingest(node(1), batch).await;
     assert_eq!(results.len(), batch.len());
     results.into_iter().map(Result::unwrap).collect()
@@ -348,7 +354,7 @@ pub(crate) async fn an_interrupted_ingest_can_be_repeated(database: Database) {
 pub(crate) async fn what_is_prepared_is_known_when_it_is_committed_and_leaves_nothing_when_it_is_dropped(database: Database) {
     let catalogue = database.open().await;
     let batch: Vec<Arrival> = (1..=3).map(|instance| slice(1, 1, instance)).collect();
-    let prepared = catalogue.prepare(node(1), &batch).await.unwrap();
+    let prepared = catalogue.prepare_in_thread(node(1), &batch).await.unwrap();
     assert_eq!(served(&catalogue, &batch[0]).await, None, "not committed");
     drop(prepared);
     assert_eq!(store(&catalogue, &batch[1]).await, Outcome::Served, "the next has its turn");
@@ -361,7 +367,7 @@ pub(crate) async fn what_is_prepared_is_known_when_it_is_committed_and_leaves_no
     assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 3);
     let more: Vec<Arrival> = (4..=5).map(|instance| slice(1, 1, instance)).collect();
     for arrival in &more {
-        let prepared = catalogue.prepare(node(1), std::slice::from_ref(arrival)).await.unwrap();
+        let prepared = catalogue.prepare_in_thread(node(1), std::slice::from_ref(arrival)).await.unwrap();
         assert_eq!(
             prepared.commit_unflushed().await.unwrap(),
             [Outcome::Served],

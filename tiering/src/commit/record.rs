@@ -109,7 +109,7 @@ impl Recorder {
 
     /// Writes the rows of a batch whose files get their places meanwhile. What stands in the way of that is met again when they have them.
     async fn prepare(&self, arrivals: &[Arrival], deadline: Instant) -> Option<Prepared> {
-        let prepared = timeout_at(deadline, self.catalogue.prepare(self.node, arrivals)).await;
+        let prepared = timeout_at(deadline, self.catalogue.prepare_in_thread(self.node, arrivals)).await;
         prepared
             .unwrap_or(Err(catalogue::Error::TimedOut))
             .inspect_err(|error| tracing::debug!(%error, "a batch is recorded once its files are in their places"))

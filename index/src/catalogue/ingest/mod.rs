@@ -23,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use super::classify::{Candidate, Decision, Lengths, Version, classify};
 use super::columns::{PatientColumns, PatientIdentity};
 use super::database::Connection;
+use super::kinds::Kinds;
 use super::rejections::{self, InForce};
 use super::rows::node_row;
 use super::{Arrival, AuditEvent, AuditOutcome, Catalogue, Error, Outcome, Result, audit, deletions};
@@ -41,6 +42,7 @@ mod write;
 pub(super) use accepted::{Accepted, belong, patient_of};
 pub(super) use describe::{Found, hear, insert_conflict, update_patient, update_series, update_study};
 pub(super) use object_rows::{ObjectRows, Standing, insert_objects};
+use on_record::Glance;
 pub(super) use on_record::LOOKS;
 pub(super) use patient::PatientRow;
 pub(super) use patient_rows::make_patient;
@@ -95,7 +97,31 @@ impl Catalogue {
     /// locks, on the embedded database the only right to write. One attempt: who gets an error has [`Catalogue::ingest`].
     pub async fn prepare(&self, node: NodeId, batch: &[Arrival]) -> Result<Prepared> {
         let kinds = self.kinds(batch).await?;
-        let (mut connection, glance) = on_record::begin(self, node, batch).await?;
+        let (connection, glance) = on_record::begin(self, node, batch).await?;
+        self.judged_and_written(node, batch, &kinds, connection, glance).await
+    }
+
+    /// The same for who has a thread of his own: blocks it.
+    pub async fn prepare_in_thread(&self, node: NodeId, batch: &[Arrival]) -> Result<Prepared> {
+        if let Catalogue::Sqlite(sqlite) = self {
+            let kinds = self.kinds(batch).await?;
+            let (connection, glance) = on_record::begin_in_thread(sqlite, node, batch).await?;
+            match self.judged_and_written(node, batch, &kinds, connection, glance).await {
+                Ok(prepared) => return Ok(prepared),
+                Err(error) => tracing::debug!(%error, "a batch is not recorded in the thread of who receives"),
+            }
+        }
+        self.prepare(node, batch).await
+    }
+
+    async fn judged_and_written(
+        &self,
+        node: NodeId,
+        batch: &[Arrival],
+        kinds: &Kinds<'_>,
+        mut connection: Connection,
+        glance: Glance,
+    ) -> Result<Prepared> {
         let mut outcomes = HashMap::new();
         if glance.familiar {
             outcomes = on_record::known(&mut connection, batch).await?;
@@ -124,7 +150,7 @@ impl Catalogue {
                 Some(row) => row,
                 None => node_row(&mut connection, node).await?,
             };
-            write::write(&mut connection, node, &entries, &mut holders, &kinds).await?;
+            write::write(&mut connection, node, &entries, &mut holders, kinds).await?;
         }
         let missing = || Error::Corrupt("an object of the batch became nothing".to_owned());
         let outcomes = batch

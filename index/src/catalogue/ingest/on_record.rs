@@ -4,14 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::super::classify::Version;
 use super::super::columns::PatientIdentity;
-use super::super::database::{Connection, Sqlite, fetch_all, in_list, in_uuids};
-use super::super::embedded::Turn;
+use super::super::database::{Connection, Sqlite, fetch_all, fetch_any, in_list, in_uuids};
 use super::super::lists::{Texts, Uuids};
 use super::super::patients::served_by_bytes;
 use super::super::rows::{read_digest, read_state, read_uid};
@@ -90,14 +88,11 @@ pub(in super::super) const LOOKS: &str = concat!(
     series_rows!("= ANY ($1)")
 );
 
-/// Begins the transaction of an ingest, and looks, in one trip.
+/// Begins the transaction of an ingest, and looks.
 pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
     let sought = Sought::of(batch);
     match catalogue {
-        Catalogue::Sqlite(sqlite) => {
-            let (turn, rows) = look_embedded(sqlite, node, &sought).await?;
-            Ok((Connection::Embedded(turn), read_glance(rows, 1)?))
-        }
+        Catalogue::Sqlite(_) => look_embedded(catalogue.write().await?, node, &sought).await,
         Catalogue::Postgres(postgres) => {
             let (receiving, rows) = postgres.receiving.begin(look_on_server(node, &sought)).await?;
             let mut glance = read_glance(rows, 2)?;
@@ -110,24 +105,29 @@ pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]
     }
 }
 
-async fn look_embedded(sqlite: &Sqlite, node: NodeId, sought: &Sought<'_>) -> Result<(Turn, Vec<(usize, SqliteRow)>)> {
-    const SQL: &str = concat!(
-        "BEGIN IMMEDIATE; ",
-        study_rows!("IN (SELECT value FROM json_each($4))"),
-        "; ",
-        glance!(sqlite),
-        "; ",
-        series_rows!("IN (SELECT value FROM json_each($5))")
-    );
-    let mut turn = sqlite.receiving.hold().await?;
-    let query = sqlx::query::<sqlx::Sqlite>(SQL)
-        .bind(texts(&sought.instances))
-        .bind(Uuids(sought.objects.iter().map(|object| object.0).collect()))
-        .bind(node.0)
-        .bind(texts(&sought.studies))
-        .bind(texts(&sought.series));
-    let rows = turn.run(SQL, query).await?;
-    Ok((turn, rows))
+/// The same in the thread of who receives.
+pub(super) async fn begin_in_thread(sqlite: &Sqlite, node: NodeId, batch: &[Arrival]) -> Result<(Connection, Glance)> {
+    let connection = Connection::InThread(sqlite.in_thread.begin().await?);
+    look_embedded(connection, node, &Sought::of(batch)).await
+}
+
+async fn look_embedded(mut connection: Connection, node: NodeId, sought: &Sought<'_>) -> Result<(Connection, Glance)> {
+    let objects = Uuids(sought.objects.iter().map(|object| object.0).collect());
+    let found: Vec<(i64, Option<i64>)> = fetch_any!(connection, glance!(sqlite), texts(&sought.instances), objects, node.0)?;
+    let (familiar, node) = found.first().copied().ok_or(sqlx::Error::RowNotFound)?;
+    let sql = study_rows!("IN (SELECT value FROM json_each($1))");
+    let studies = fetch_any!(connection, sql, texts(&sought.studies))?;
+    let sql = series_rows!("IN (SELECT value FROM json_each($1))");
+    let series = fetch_any!(connection, sql, texts(&sought.series))?;
+    let glance = Glance {
+        familiar: familiar != 0,
+        node,
+        holders: OnRecord {
+            studies,
+            series: Some(series),
+        },
+    };
+    Ok((connection, glance))
 }
 
 /// The lock that keeps notes away comes first, then those of the studies; what is in them is read under these. UIDs are digits and dots, ids digits.
@@ -218,9 +218,8 @@ impl Catalogue {
         let (familiar,): (i64,) = match self {
             Catalogue::Sqlite(sqlite) => {
                 let sql = concat!("SELECT CAST(", familiar!("IN (SELECT value FROM json_each(", "))"), " AS INTEGER)");
-                let rows = sqlite.glances.ask(sql, sqlx::query::<sqlx::Sqlite>(sql).bind(uids)).await?;
-                let (_, row) = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-                FromRow::from_row(row)?
+                let found: Vec<(i64,)> = sqlite.glances.fetch(sql, &[&uids])?;
+                found.first().copied().ok_or(sqlx::Error::RowNotFound)?
             }
             Catalogue::Postgres(postgres) => {
                 let sql = concat!("SELECT CAST(", familiar!("= ANY (", ")"), " AS INTEGER)::BIGINT");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::columns::{PatientColumns, PatientIdentity};
-use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
+use super::super::database::{Connection, execute_any, fetch_all, fetch_any, fetch_optional, in_list};
 use super::super::lists::Texts;
 use super::super::patients::served_by_bytes;
 use super::super::{Arrival, Error, Result};
@@ -19,7 +19,7 @@ pub(in super::super) async fn make_patient(connection: &mut Connection, columns:
     let identity = &columns.identity;
     let insert = "INSERT INTO patients (patient_id, issuer, own_study, name, name_folded, birth_date, sex)
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient_id, issuer, own_study) DO NOTHING";
-    execute!(
+    execute_any!(
         connection,
         insert,
         identity.patient_id.as_str(),
@@ -31,14 +31,14 @@ pub(in super::super) async fn make_patient(connection: &mut Connection, columns:
         columns.sex.as_str()
     )?;
     let select = "SELECT id FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
-    let row: Option<(i64,)> = fetch_optional!(
+    let found: Vec<(i64,)> = fetch_any!(
         connection,
         select,
         identity.patient_id.as_str(),
         identity.issuer.as_str(),
         identity.own_study.as_str()
     )?;
-    row.map(|(id,)| id).ok_or_else(gone)
+    found.first().map(|(id,)| *id).ok_or_else(gone)
 }
 
 /// A patient on record.

@@ -4,10 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rusqlite::Row;
 use sqlx::FromRow;
 
 use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
-use super::super::database::{Connection, execute, fetch_all, fetch_optional};
+use super::super::database::{Connection, execute_any, fetch_any};
 use super::super::lists::Texts;
 use super::super::patients::{belongs, give, relinked, served_by_bytes, survivors};
 use super::super::stored_header::StoredHeader;
@@ -205,6 +206,36 @@ pub(super) struct StudyRow {
     served_by_bytes: i64,
 }
 
+impl TryFrom<&Row<'_>> for StudyRow {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<StudyRow> {
+        Ok(StudyRow {
+            id: row.get("id")?,
+            study_uid: row.get("study_uid")?,
+            modalities: row.get("modalities")?,
+            sop_classes: row.get("sop_classes")?,
+            series: row.get("series")?,
+            instances: row.get("instances")?,
+            bytes: row.get("bytes")?,
+            header: row.get("header")?,
+            patient: row.get("patient")?,
+            said: row.get("said")?,
+            own_id: row.get("own_id")?,
+            own_issuer: row.get("own_issuer")?,
+            own_own_study: row.get("own_own_study")?,
+            patient_id: row.get("patient_id")?,
+            issuer: row.get("issuer")?,
+            own_study: row.get("own_study")?,
+            name: row.get("name")?,
+            name_folded: row.get("name_folded")?,
+            birth_date: row.get("birth_date")?,
+            sex: row.get("sex")?,
+            served_by_bytes: row.get("served_by_bytes")?,
+        })
+    }
+}
+
 #[derive(FromRow)]
 pub(super) struct SeriesRow {
     pub(super) id: i64,
@@ -215,6 +246,23 @@ pub(super) struct SeriesRow {
     pub(super) instances: i64,
     pub(super) bytes: i64,
     pub(super) header: Vec<u8>,
+}
+
+impl TryFrom<&Row<'_>> for SeriesRow {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<SeriesRow> {
+        Ok(SeriesRow {
+            id: row.get("id")?,
+            study: row.get("study")?,
+            series_uid: row.get("series_uid")?,
+            modality: row.get("modality")?,
+            sop_classes: row.get("sop_classes")?,
+            instances: row.get("instances")?,
+            bytes: row.get("bytes")?,
+            header: row.get("header")?,
+        })
+    }
 }
 
 /// Finds or makes all of them; `read` has the rows of those that are on record, where they were read already.
@@ -270,7 +318,7 @@ pub(super) async fn resolve(
 /// Locks studies that are on record, by key, and reads them.
 async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
     let sql = connection.pick(study_rows!("IN (SELECT value FROM json_each($1))"), study_rows!(locked));
-    Ok(fetch_all!(connection, sql, uids)?)
+    fetch_any!(connection, sql, uids)
 }
 
 /// Makes studies and their patients. Another node may make the same at the same time: whoever is slower finds the other's.
@@ -324,7 +372,7 @@ pub(in super::super) async fn insert_study(connection: &mut Connection, uid: &st
     let sql = "INSERT INTO studies (patient, study_uid, study_date, study_time, accession_number, study_id, description,
                                     referring, referring_folded, header, known_since, said)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (study_uid) DO NOTHING";
-    execute!(
+    execute_any!(
         connection,
         sql,
         new.patient,
@@ -365,7 +413,7 @@ pub(super) async fn move_study(
 async fn find_series(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Vec<SeriesRow>> {
     let sql = connection.pick(series_rows!("IN (SELECT value FROM json_each($1))"), series_rows!("= ANY ($1)"));
     let uids: BTreeSet<&str> = fresh.iter().map(|arrival| arrival.series.as_str()).collect();
-    Ok(fetch_all!(connection, sql, uids.into_iter().collect::<Texts>())?)
+    fetch_any!(connection, sql, uids.into_iter().collect::<Texts>())
 }
 
 async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arrival) -> Result<Series> {
@@ -397,7 +445,7 @@ pub(in super::super) async fn insert_series(
     let sql =
         "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header, source)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
-    let row: Option<(i64,)> = fetch_optional!(
+    let made: Vec<(i64,)> = fetch_any!(
         connection,
         sql,
         study,
@@ -411,5 +459,5 @@ pub(in super::super) async fn insert_series(
         header,
         source
     )?;
-    row.map(|(id,)| id).ok_or_else(unresolved)
+    made.first().map(|(id,)| *id).ok_or_else(unresolved)
 }

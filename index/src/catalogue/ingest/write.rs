@@ -109,7 +109,14 @@ pub(super) async fn write(
     let (document, replaced) = (document(&batch)?, replaced(entries, holders)?);
     let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
     let sql = connection.pick(write_batch!(sqlite), write_batch!(postgres));
-    execute!(connection, sql, document, node)?;
+    match connection {
+        // Read once, instead of by each statement.
+        Connection::InThread(turn) => {
+            let read: Vec<(Vec<u8>,)> = turn.fetch("SELECT jsonb($1)", &[&document])?;
+            turn.execute(sql, &[&read.first().map(|(document,)| document), &node])?;
+        }
+        _ => drop(execute!(connection, sql, document, node)?),
+    }
     for study in counted.anew {
         totals::recount(connection, study).await?;
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::super::database::{Connection, execute, fetch_all, fetch_optional, in_list};
+use super::super::database::{Connection, execute, fetch_all, fetch_any, fetch_optional, in_list};
 use super::super::lists::{Ids, Texts};
 use super::super::rows::lock_studies;
 use super::super::{Error, Result};
@@ -15,7 +15,7 @@ type Relinked = (i64, Uuid, i64);
 /// Who is left of some patients; one who was merged with nobody is himself.
 pub(in super::super) async fn survivors(connection: &mut Connection, patients: &[i64]) -> Result<HashMap<i64, i64>> {
     let sql = in_list!(connection, "SELECT id, coalesce(survivor, id) FROM patients WHERE id", "$1", "");
-    let rows: Vec<(i64, i64)> = fetch_all!(connection, sql, Ids(patients.to_vec()))?;
+    let rows: Vec<(i64, i64)> = fetch_any!(connection, sql, Ids(patients.to_vec()))?;
     Ok(rows.into_iter().collect())
 }
 
@@ -38,7 +38,7 @@ pub(in super::super) async fn relinked<'a>(
         "$1",
         ""
     );
-    let rows: Vec<(String, i64, Uuid, i64)> = fetch_all!(connection, sql, studies.collect::<Texts>())?;
+    let rows: Vec<(String, i64, Uuid, i64)> = fetch_any!(connection, sql, studies.collect::<Texts>())?;
     let mut latest: BTreeMap<String, Relinked> = BTreeMap::new();
     for (study, at, overlay, patient) in rows {
         let relink = (at, overlay, patient);
