@@ -94,10 +94,14 @@ impl Buffers {
 impl Buffer {
     /// Takes as many bytes as there is room for, and returns the others.
     pub(super) fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let room = self.size.saturating_sub(self.bytes().len());
-        let (now, later) = bytes.split_at(bytes.len().min(room));
+        let (now, later) = bytes.split_at(bytes.len().min(self.room()));
         self.bytes.extend_from_slice(now);
         later
+    }
+
+    /// Bytes that it can still take.
+    pub(super) fn room(&self) -> usize {
+        self.size.saturating_sub(self.bytes().len())
     }
 
     /// Reads `length` bytes of a file, or as many as there is room for. A file that ends before is an error. Blocks.

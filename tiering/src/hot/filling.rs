@@ -5,6 +5,7 @@
 //! bytes faster than the disk takes them waits. The file is made with the first full buffer, so one that fits into its buffer, nearly every slice, costs one trip
 //! to a blocking thread in all.
 
+use bytes::Bytes;
 use filmroom_index::model::ObjectId;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
@@ -46,7 +47,7 @@ enum Writing {
 pub(super) struct Filled {
     file: Beginning,
     staged: Option<Staged>,
-    last: Buffer,
+    last: Bytes,
 }
 
 impl Filling {
@@ -77,15 +78,20 @@ impl Filling {
             let staged = self.idle().await?;
             let file = self.file.clone();
             let full = std::mem::replace(&mut self.buffer, self.buffers.take());
-            self.written = Writing::Busy(spawn_blocking(move || file.write(staged, &full)));
+            self.written = Writing::Busy(spawn_blocking(move || file.write(staged, full.bytes())));
             rest = self.buffer.fill(rest);
         }
         Ok(())
     }
 
-    /// Whether all that has come is in the first buffer, and nothing on the disk.
-    pub(super) fn is_in_memory(&self) -> bool {
-        matches!(self.written, Writing::Idle(None))
+    /// All that has come, while it is in the first buffer and nothing on the disk.
+    pub(super) fn in_memory(&self) -> Option<&[u8]> {
+        matches!(self.written, Writing::Idle(None)).then(|| self.buffer.bytes())
+    }
+
+    /// Whether so many bytes more would be in the first buffer, too.
+    pub(super) fn stays_in_memory(&self, more: usize) -> bool {
+        self.in_memory().is_some() && more <= self.buffer.room()
     }
 
     /// No more bytes come.
@@ -94,7 +100,7 @@ impl Filling {
         Ok(Filled {
             file: self.file,
             staged,
-            last: self.buffer,
+            last: Bytes::from_owner(self.buffer),
         })
     }
 
@@ -116,25 +122,28 @@ impl Filled {
     /// Bytes of the file.
     pub(super) fn length(&self) -> u64 {
         let written = self.staged.as_ref().map_or(0, Staged::length);
-        written.saturating_add(u64::try_from(self.last.bytes().len()).unwrap_or(u64::MAX))
+        written.saturating_add(u64::try_from(self.last.len()).unwrap_or(u64::MAX))
     }
 
-    /// Writes what is left, and does not flush. With it comes its only buffer, if it has no more. Blocks.
-    pub(super) fn write(self) -> Result<(Staged, Option<Buffer>), StoreError> {
-        let is_whole = self.staged.is_none();
-        let staged = self.file.write(self.staged, &self.last)?;
-        Ok((staged, is_whole.then_some(self.last)))
+    /// All of the file, if it is in one buffer.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        self.staged.is_none().then(|| self.last.clone())
+    }
+
+    /// Writes what is left, and does not flush. Blocks.
+    pub(super) fn write(self) -> Result<Staged, StoreError> {
+        self.file.write(self.staged, &self.last)
     }
 }
 
 impl Beginning {
     /// Appends to the file, which is made if it is not there yet. Blocks.
-    fn write(&self, staged: Option<Staged>, buffer: &Buffer) -> Result<Staged, StoreError> {
+    fn write(&self, staged: Option<Staged>, bytes: &[u8]) -> Result<Staged, StoreError> {
         let mut staged = match staged {
             Some(staged) => staged,
             None => (self.make)(&self.hot, self.object)?,
         };
-        staged.write(buffer.bytes())?;
+        staged.write(bytes)?;
         Ok(staged)
     }
 }

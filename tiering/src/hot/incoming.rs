@@ -1,8 +1,9 @@
 //! An object that is being received: hashed, scanned and written as its bytes pass.
 //!
 //! # Mechanics
-//! A fragment is scanned and hashed where it arrives, while it is in the processor's cache, and written as [`Filling`] does. With the last byte everything about the
-//! object is known, so what becomes of it is worked out while its file is flushed. A long file is flushed before: what is received with it must not wait for it.
+//! A fragment is scanned where it arrives, and written as [`Filling`] does. With the last byte all but the digests of the object is known, so these and what becomes of it are worked
+//! out while its file is written and flushed. A long file, of which nothing stays in memory, is hashed fragment by fragment, and flushed before: what is received with it must not
+//! wait for it.
 
 use bytes::Bytes;
 use filmroom_index::clock::Clock;
@@ -29,8 +30,10 @@ pub struct Incoming {
     scanner: Scanner,
     /// Bytes that the scanner gets at once
     at_once: usize,
-    sha256: Sha256,
-    crc32: crc32fast::Hasher,
+    /// Of what has come of a file that is no longer in memory
+    digests: Option<Digests>,
+    /// Bytes of the file in front of the data set
+    preface: usize,
     file: Filling,
     /// Says that it will be committed soon, while it may be short
     announced: Option<Announced>,
@@ -63,8 +66,6 @@ impl Incoming {
         let mut buffer = hot.buffers().take();
         // It has a few hundred bytes.
         buffer.fill(&preface);
-        let mut crc32 = crc32fast::Hasher::new();
-        crc32.update(&preface);
         let object = ObjectId::new(clock.now());
         Incoming {
             hot: hot.clone(),
@@ -76,8 +77,8 @@ impl Incoming {
             },
             meta,
             clock: clock.clone(),
-            sha256: Sha256::new(),
-            crc32,
+            digests: None,
+            preface: preface.len(),
             file: Filling::new(hot, object, Staged::create, hot.buffers(), buffer),
             announced: Some(hot.receiving().announce()),
         }
@@ -97,13 +98,18 @@ impl Incoming {
                 yield_now().await;
             }
         }
-        self.sha256.update(fragment);
-        self.crc32.update(fragment);
-        self.file.append(fragment).await?;
-        if !self.file.is_in_memory() {
+        if let Some(before) = self.file.in_memory()
+            && !self.file.stays_in_memory(fragment.len())
+        {
+            let mut digests = Digests::default();
+            digests.begin(before, self.preface);
+            self.digests = Some(digests);
             self.announced = None;
         }
-        Ok(())
+        if let Some(digests) = &mut self.digests {
+            digests.update(fragment);
+        }
+        self.file.append(fragment).await
     }
 
     /// The last byte has come: checks that the data set is whole, and has the file flushed.
@@ -112,33 +118,58 @@ impl Incoming {
     }
 
     async fn end(self) -> Result<Received, StoreError> {
-        let is_short = self.file.is_in_memory();
         let filled = self.file.end().await?;
         let header = self.scanner.finish()?;
-        let length = filled.length();
+        let (length, whole) = (filled.length(), filled.whole());
         // Whoever gives up waiting for a disk that hangs leaves his file to it, and comes with the next: they are bounded here.
         let turn = self.hot.flushing().acquire_owned().await.map_err(|_| StoreError::Stopping)?;
         let mut file = Flushing::start(move || {
             let _turn = turn;
-            let (mut staged, _) = filled.write()?;
+            let mut staged = filled.write()?;
             drop(staged.sync()?);
             fail::fail_point!("incoming::after_fdatasync");
             Ok(staged)
         });
-        if !is_short {
-            file = Flushing::done(file.end().await?);
+        let mut digests = self.digests.unwrap_or_default();
+        match whole {
+            Some(whole) => digests.begin(&whole, self.preface),
+            None => file = Flushing::done(file.end().await?),
         }
         Ok(Received {
             object: self.object,
             meta: self.meta,
             received_at: self.clock.now(),
             header,
-            sha256: Digest(self.sha256.finalize().into()),
-            crc32: self.crc32.finalize(),
+            sha256: Digest(digests.sha256.finalize().into()),
+            crc32: digests.crc32.finalize(),
             length,
             file,
             announced: self.announced,
         })
+    }
+}
+
+/// What tells the bytes of a file.
+#[derive(Default)]
+struct Digests {
+    /// Of the data set
+    sha256: Sha256,
+    /// Of all of the file
+    crc32: crc32fast::Hasher,
+}
+
+impl Digests {
+    /// The first bytes of a file, whose data set begins at `preface`.
+    fn begin(&mut self, file: &[u8], preface: usize) {
+        let (preface, data_set) = file.split_at_checked(preface).unwrap_or((file, &[]));
+        self.crc32.update(preface);
+        self.update(data_set);
+    }
+
+    /// Bytes of the data set.
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.crc32.update(bytes);
     }
 }
 

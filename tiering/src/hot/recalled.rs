@@ -37,7 +37,7 @@ impl Recalling {
 impl Recalled {
     /// Writes what is left, and does not flush. With it comes all that is in the file, if that is in memory. Blocks.
     pub(crate) fn write(self) -> Result<(Staged, Option<Bytes>), StoreError> {
-        let (staged, buffer) = self.0.write()?;
-        Ok((staged, buffer.map(Bytes::from_owner)))
+        let whole = self.0.whole();
+        Ok((self.0.write()?, whole))
     }
 }
