@@ -77,9 +77,9 @@ fn insert(criterion: &mut Criterion) {
                 (number - batch..number).map(|number| arrival(&header, number)).collect::<Vec<_>>()
             };
             let store = |batch: Vec<Arrival>| {
-                for outcome in runtime.block_on(catalogue.ingest(node, &batch)) {
-                    assert_eq!(outcome.expect("stored"), Outcome::Served);
-                }
+                let stored = async { catalogue.prepare_in_thread(node, &batch).await?.commit().await };
+                let outcomes = runtime.block_on(stored).expect("stored");
+                assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Served));
             };
             bench.iter_batched(&mut batch, store, BatchSize::SmallInput);
         });

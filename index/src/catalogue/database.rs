@@ -1,7 +1,7 @@
 //! Connections: how both databases are opened, and how one text of SQL runs on either.
 //!
 //! # Mechanics
-//! SQLite has two connections that write in turns ([`embedded`](super::embedded)) and several readers, so that nobody in this process ever waits for a lock longer than the
+//! SQLite has two connections that write in turns ([`embedded`](super::embedded), [`in_thread`](super::in_thread)) and several readers, so that nobody in this process ever waits for a lock longer than the
 //! transaction in front of him; another process (the command line) is waited for by the busy timeout. PostgreSQL has three pools: for who receives, for searches, for all else.
 //! A [`Connection`] is a transaction on either; the macros at the end run a statement on it. A statement that differs is written
 //! twice, side by side, in [`Connection::pick`].
@@ -37,9 +37,9 @@ const ANSWER: Duration = Duration::from_secs(40);
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 /// What SQLite keeps of the file in memory for each who writes, in KiB as SQLite counts them.
-const WRITER_CACHE: &str = "-16384";
+pub(super) const WRITER_CACHE: &str = "-16384";
 /// Pages of 4 KB that the write-ahead log may have before they are brought to the file: what a start after a kill has to read.
-const CHECKPOINT: &str = "8192";
+pub(super) const CHECKPOINT: &str = "8192";
 /// Readers of the embedded database.
 const READERS: u32 = 8;
 /// Connections to the server.
@@ -110,8 +110,9 @@ impl Catalogue {
             Catalogue::Sqlite(sqlite) => {
                 sqlite.searches.close().await;
                 sqlite.readers.close().await;
-                sqlite.in_thread.close().await;
+                sqlite.glances.close();
                 sqlite.writer.close().await;
+                sqlite.in_thread.close().await;
             }
             Catalogue::Postgres(postgres) => {
                 postgres.searches.close().await;
@@ -199,19 +200,26 @@ pub(super) async fn held(connection: Connection, changed: u64) -> Result<()> {
 pub(super) enum Handle<'a> {
     Sqlite(&'a mut SqliteConnection),
     Postgres(&'a mut PgConnection),
-    /// Runs what nearly every batch needs, by [`execute_any!`] and [`fetch_any!`]
-    InThread(&'a mut in_thread::Turn),
 }
 
 impl Connection {
-    pub(super) fn handle(&mut self) -> Handle<'_> {
-        match self {
+    /// What runs any statement. In the thread of who receives only what nearly every batch needs runs, by [`execute_any!`] and [`fetch_any!`].
+    pub(super) fn handle(&mut self) -> Result<Handle<'_>> {
+        Ok(match self {
             Connection::Embedded(turn) => Handle::Sqlite(&mut *turn),
-            Connection::InThread(turn) => Handle::InThread(turn),
+            Connection::InThread(_) => return Err(Error::elsewhere()),
             Connection::Sqlite(transaction) => Handle::Sqlite(&mut *transaction),
             Connection::Postgres(transaction) => Handle::Postgres(&mut *transaction),
             Connection::Receiving(transaction) => Handle::Postgres(&mut *transaction),
             Connection::PostgresReading(connection) => Handle::Postgres(&mut *connection),
+        })
+    }
+
+    /// The transaction, if it is one in the thread of who receives.
+    pub(super) fn in_thread(&mut self) -> Option<&mut in_thread::Turn> {
+        match self {
+            Connection::InThread(turn) => Some(turn),
+            _ => None,
         }
     }
 
@@ -409,15 +417,15 @@ where
 macro_rules! execute {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.handle() {
-            $crate::catalogue::database::Handle::Sqlite(connection) => {
+            Ok($crate::catalogue::database::Handle::Sqlite(connection)) => {
                 let done = sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*.execute(connection);
                 $crate::catalogue::database::limited(done).await.map(|done| done.rows_affected())
             }
-            $crate::catalogue::database::Handle::Postgres(connection) => {
+            Ok($crate::catalogue::database::Handle::Postgres(connection)) => {
                 let done = sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(connection);
                 $crate::catalogue::database::limited(done).await.map(|done| done.rows_affected())
             }
-            $crate::catalogue::database::Handle::InThread(_) => Err($crate::catalogue::database::elsewhere()),
+            Err(elsewhere) => Err(elsewhere),
         }
     };
 }
@@ -426,15 +434,15 @@ macro_rules! execute {
 macro_rules! fetch_all {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.handle() {
-            $crate::catalogue::database::Handle::Sqlite(connection) => {
+            Ok($crate::catalogue::database::Handle::Sqlite(connection)) => {
                 let rows = sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_all(connection);
                 $crate::catalogue::database::limited(rows).await
             }
-            $crate::catalogue::database::Handle::Postgres(connection) => {
+            Ok($crate::catalogue::database::Handle::Postgres(connection)) => {
                 let rows = sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_all(connection);
                 $crate::catalogue::database::limited(rows).await
             }
-            $crate::catalogue::database::Handle::InThread(_) => Err($crate::catalogue::database::elsewhere()),
+            Err(elsewhere) => Err(elsewhere),
         }
     };
 }
@@ -443,30 +451,25 @@ macro_rules! fetch_all {
 macro_rules! fetch_optional {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.handle() {
-            $crate::catalogue::database::Handle::Sqlite(connection) => {
+            Ok($crate::catalogue::database::Handle::Sqlite(connection)) => {
                 let rows = sqlx::query_as::<sqlx::Sqlite, _>($sql)$(.bind($bind))*.fetch_optional(connection);
                 $crate::catalogue::database::limited(rows).await
             }
-            $crate::catalogue::database::Handle::Postgres(connection) => {
+            Ok($crate::catalogue::database::Handle::Postgres(connection)) => {
                 let rows = sqlx::query_as::<sqlx::Postgres, _>($sql)$(.bind($bind))*.fetch_optional(connection);
                 $crate::catalogue::database::limited(rows).await
             }
-            $crate::catalogue::database::Handle::InThread(_) => Err($crate::catalogue::database::elsewhere()),
+            Err(elsewhere) => Err(elsewhere),
         }
     };
-}
-
-/// What is not run in the thread of who receives.
-pub(super) fn elsewhere() -> Error {
-    sqlx::Error::AnyDriverError("few batches need this: it is for the connection that writes".into()).into()
 }
 
 /// [`execute!`] of what nearly every batch needs: it is run in the thread of who receives, too.
 macro_rules! execute_any {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $connection.handle() {
-            $crate::catalogue::database::Handle::InThread(turn) => turn.execute($sql, &[$(&$bind),*]),
-            _ => $crate::catalogue::database::execute!($connection, $sql $(, $bind)*),
+        match $connection.in_thread() {
+            Some(turn) => turn.execute($sql, &[$(&$bind),*]),
+            None => $crate::catalogue::database::execute!($connection, $sql $(, $bind)*),
         }
     };
 }
@@ -474,9 +477,9 @@ macro_rules! execute_any {
 /// [`fetch_all!`] of what nearly every batch needs.
 macro_rules! fetch_any {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $connection.handle() {
-            $crate::catalogue::database::Handle::InThread(turn) => turn.fetch($sql, &[$(&$bind),*]),
-            _ => $crate::catalogue::database::fetch_all!($connection, $sql $(, $bind)*),
+        match $connection.in_thread() {
+            Some(turn) => turn.fetch($sql, &[$(&$bind),*]),
+            None => $crate::catalogue::database::fetch_all!($connection, $sql $(, $bind)*),
         }
     };
 }

@@ -64,20 +64,46 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::RowNotFound => Verdict::Corrupt,
             _ => Verdict::Unavailable,
         };
-        match verdict {
-            Verdict::Refused => Error::Refused(Arc::new(error)),
-            Verdict::TimedOut => Error::TimedOut,
-            Verdict::Corrupt => Error::Corrupt(error.to_string()),
-            Verdict::Unavailable => Error::Unavailable(Arc::new(error)),
-        }
+        verdict.on(error)
     }
 }
+
+/// Of what runs in the thread of who receives. Whether two transactions got in each other's way is told by who tries the same again on the connection that writes.
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        let verdict = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => embedded_verdict(failure.extended_code),
+            rusqlite::Error::ToSqlConversionFailure(_) => Verdict::Refused,
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::InvalidColumnName(_) => Verdict::Corrupt,
+            _ => Verdict::Unavailable,
+        };
+        verdict.on(sqlx::Error::Io(std::io::Error::other(error)))
+    }
+}
+
+/// Few batches need it, and the connection that writes has it.
+#[derive(Debug, thiserror::Error)]
+#[error("this statement is for the connection that writes")]
+struct Elsewhere;
 
 enum Verdict {
     Unavailable,
     TimedOut,
     Refused,
     Corrupt,
+}
+
+impl Verdict {
+    fn on(self, error: sqlx::Error) -> Error {
+        match self {
+            Verdict::Refused => Error::Refused(Arc::new(error)),
+            Verdict::TimedOut => Error::TimedOut,
+            Verdict::Corrupt => Error::Corrupt(error.to_string()),
+            Verdict::Unavailable => Error::Unavailable(Arc::new(error)),
+        }
+    }
 }
 
 /// Codes are five characters on PostgreSQL (its appendix A, by class) and a number on SQLite (the low byte is the primary
@@ -91,18 +117,39 @@ fn verdict(error: &dyn DatabaseError) -> Verdict {
             _ => Verdict::Unavailable,
         };
     }
-    match code.parse::<u32>().map(|code| code & 0xff) {
+    code.parse().map_or(Verdict::Unavailable, embedded_verdict)
+}
+
+/// The same of a number of SQLite's.
+fn embedded_verdict(code: i32) -> Verdict {
+    match code & 0xff {
         // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, SQLITE_RANGE
-        Ok(18 | 19 | 20 | 25) => Verdict::Refused,
+        18 | 19 | 20 | 25 => Verdict::Refused,
         // SQLITE_INTERRUPT
-        Ok(9) => Verdict::TimedOut,
+        9 => Verdict::TimedOut,
         // SQLITE_CORRUPT, SQLITE_NOTADB
-        Ok(11 | 26) => Verdict::Corrupt,
+        11 | 26 => Verdict::Corrupt,
         _ => Verdict::Unavailable,
     }
 }
 
 impl Error {
+    /// What a statement is answered that does not run in the thread of who receives.
+    pub(super) fn elsewhere() -> Error {
+        sqlx::Error::Io(std::io::Error::other(Elsewhere)).into()
+    }
+
+    /// Whether it is that.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        match self {
+            Error::Unavailable(error) => match error.as_ref() {
+                sqlx::Error::Io(error) => error.get_ref().is_some_and(|error| error.is::<Elsewhere>()),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether SQLite had no transaction that could be rolled back.
     pub(super) fn is_no_transaction(&self) -> bool {
         let Error::Unavailable(error) = self else {

@@ -3,11 +3,13 @@
 //! # Mechanics
 //! What a batch takes is a few dozen small statements. sqlx runs each on a thread of its own, and to hand it over and be woken by its answer takes longer than most of
 //! them take SQLite. Who receives has threads of his own, which may block; there these run at once (rusqlite, which links the same SQLite). What few batches need does not run
-//! here: [`execute!`](super::database::execute) and its like refuse it, and the batch is begun anew on the connection that writes.
+//! here ([`Connection::handle`](super::database::Connection::handle) refuses it), and the batch is begun anew on the connection that writes.
 //!
 //! A turn here is one at the connection that writes as well, so nobody waits for SQLite's locks, which are polled. COMMIT does not flush the write-ahead log here. The rows are
 //! seen by others from then on, so the next transaction may begin while [`Log::flush`](super::embedded::Log::flush) makes them durable; who brought them is answered after that. SQLite's own
 //! COMMIT (`synchronous = FULL`) differs from this (`NORMAL`) in nothing but flushing the log before others see it.
+//!
+//! A disk that hangs is waited for here without a limit: whoever waits for that thread has limits of his own.
 //!
 //! # Invariants
 //! - What is committed without a flush may be lost with the power until the log is flushed. Only what is received is committed so: its files lie durable under
@@ -21,21 +23,15 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::Result;
+use super::database::{CHECKPOINT, WRITER_CACHE};
 use super::embedded::{Reserved, Single};
-use super::{Error, Result};
 
-/// How long another process's transaction is waited for. Who does not get his turn by then gets it on the connection that writes, which waits as long as it takes.
+/// How long another process's transaction is waited for. Who has not got his turn by then waits on the connection that writes, whose thread is another one.
 const BUSY: Duration = Duration::from_millis(500);
 
 /// Texts of statements whose plans are kept.
 const STATEMENTS: usize = 64;
-
-/// What a connection is set to that writes: as the other one, but that its COMMIT does not flush.
-const WRITING: &str =
-    "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 8192;";
-
-/// The same of one that reads.
-const READING: &str = "PRAGMA query_only = ON;";
 
 /// Parameters by the names that they have in the text of a statement.
 const PARAMETERS: [&str; 12] = ["$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12"];
@@ -54,7 +50,7 @@ impl InThread {
     pub(super) fn open(path: &Path, writer: &Single) -> Result<InThread> {
         Ok(InThread {
             path: path.into(),
-            connection: Arc::new(Mutex::new(Some(open(path, WRITING)?))),
+            connection: Arc::new(Mutex::new(Some(open_writing(path)?))),
             writer: writer.clone(),
         })
     }
@@ -64,7 +60,7 @@ impl InThread {
         let reserved = self.writer.reserve().await?;
         let mut connection = Arc::clone(&self.connection).lock_owned().await;
         if connection.is_none() {
-            *connection = Some(open(&self.path, WRITING)?);
+            *connection = Some(open_writing(&self.path)?);
         }
         let mut turn = Turn {
             connection,
@@ -74,7 +70,7 @@ impl InThread {
         Ok(turn)
     }
 
-    /// Waits for who writes now, and closes the connection.
+    /// Closes the connection, after the one that writes, so that nobody has a turn any more.
     pub(super) async fn close(&self) {
         drop(self.connection.lock().await.take());
     }
@@ -131,17 +127,23 @@ impl Drop for Turn {
 
 /// A connection that reads a statement at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Glances(Arc<Lock<Connection>>);
+pub(super) struct Glances(Arc<Lock<Option<Connection>>>);
 
 impl Glances {
     /// Opens it. Blocks.
     pub(super) fn open(path: &Path) -> Result<Glances> {
-        Ok(Glances(Arc::new(Lock::new(open(path, READING)?))))
+        Ok(Glances(Arc::new(Lock::new(Some(open(path, "PRAGMA query_only = ON")?)))))
     }
 
     /// The rows of a query. Blocks.
     pub(super) fn fetch<T: Fetched>(&self, sql: &str, parameters: &[&dyn ToSql]) -> Result<Vec<T>> {
-        fetch(&self.0.lock().unwrap_or_else(PoisonError::into_inner), sql, parameters)
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fetch(connection.as_ref().ok_or(sqlx::Error::PoolClosed)?, sql, parameters)
+    }
+
+    /// Closes it.
+    pub(super) fn close(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -158,6 +160,14 @@ where
     fn read(row: &Row<'_>) -> rusqlite::Result<T> {
         T::try_from(row)
     }
+}
+
+/// One that is set as the other that writes, but that its COMMIT does not flush.
+fn open_writing(path: &Path) -> Result<Connection> {
+    let settings = format!(
+        "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA cache_size = {WRITER_CACHE}; PRAGMA wal_autocheckpoint = {CHECKPOINT}"
+    );
+    open(path, &settings)
 }
 
 fn open(path: &Path, settings: &str) -> Result<Connection> {
@@ -182,20 +192,15 @@ fn fetch<T: Fetched>(connection: &Connection, sql: &str, parameters: &[&dyn ToSq
 
 /// Not every statement of a text has each of them.
 fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[&dyn ToSql]) -> Result<()> {
-    debug_assert!(parameters.len() <= PARAMETERS.len());
+    if parameters.len() > PARAMETERS.len() {
+        return Err(sqlx::Error::Protocol("a statement has more parameters than there are names for".to_owned()).into());
+    }
     for (name, parameter) in PARAMETERS.iter().zip(parameters) {
         if let Some(index) = statement.parameter_index(name)? {
             statement.raw_bind_parameter(index, parameter)?;
         }
     }
     Ok(())
-}
-
-/// What is wrong is judged by who tries the same again on the other connection.
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Error {
-        sqlx::Error::AnyDriverError(Box::new(error)).into()
-    }
 }
 
 #[cfg(test)]
@@ -222,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn who_receives_and_who_writes_have_their_turns_one_after_the_other() {
         let (_folder, writer, in_thread) = connections().await;
-        // Dropped, it is rolled back first: the next one would meet SQLite's lock, which waits for nobody here.
+        // Dropped, it is rolled back first: the next one would meet SQLite's lock, for which the one that writes does not wait here.
         for _ in 0..20 {
             drop(in_thread.begin().await.unwrap());
             let turn = writer.begin().await.unwrap();
@@ -244,5 +249,17 @@ mod tests {
         turn.commit().unwrap();
         let mut next = in_thread.begin().await.unwrap();
         assert_eq!(next.fetch::<(i64,)>("SELECT count(*) FROM t", &[]).unwrap(), [(2,)]);
+        let many = [&1i64 as &dyn ToSql; 13];
+        next.execute("SELECT $1", &many).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_given_up_is_opened_anew_and_not_after_the_end() {
+        let (_folder, writer, in_thread) = connections().await;
+        drop(in_thread.connection.lock().await.take());
+        in_thread.begin().await.unwrap().commit().unwrap();
+        writer.close().await;
+        in_thread.close().await;
+        in_thread.begin().await.unwrap_err();
     }
 }

@@ -124,6 +124,7 @@ fn main() {
             no_text_makes_a_row_that_cannot_be_stored,
             an_interrupted_ingest_can_be_repeated,
             what_is_prepared_is_known_when_it_is_committed_and_leaves_nothing_when_it_is_dropped,
+            what_is_received_every_day_is_written_in_the_thread_of_who_receives,
             a_database_that_somebody_has_moved_or_set_up_otherwise_takes_what_it_is_given;
         holders:
             counts_and_lists_follow_what_is_served,

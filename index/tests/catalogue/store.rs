@@ -380,6 +380,36 @@ pub(crate) async fn what_is_prepared_is_known_when_it_is_committed_and_leaves_no
     database.counts_are_right().await;
 }
 
+/// Whoever is received every day costs his thread nothing but his own work.
+pub(crate) async fn what_is_received_every_day_is_written_in_the_thread_of_who_receives(database: Database) {
+    let catalogue = database.open().await;
+    // Its node and kind are made by everybody's connection.
+    store(&catalogue, &slice(1, 1, 1)).await;
+    let renamed = slice(1, 1, 5).with(tags::PATIENT_NAME, VR::PN, "DOE^JANET");
+    let batches = [
+        ("a further slice", vec![slice(1, 1, 2)]),
+        ("a new series", vec![slice(1, 2, 3), slice(1, 2, 4)]),
+        ("a new study", vec![slice(2, 1, 1)]),
+        ("several studies", vec![slice(2, 2, 2), slice(3, 1, 1), slice(1, 3, 6)]),
+        ("a patient who is called otherwise", vec![renamed.clone()]),
+        (
+            "another patient in a study",
+            vec![slice(1, 1, 7).with(tags::PATIENT_ID, VR::LO, "P2")],
+        ),
+    ];
+    for (what, batch) in batches {
+        let prepared = catalogue.prepare_in_thread(node(1), &batch).await.unwrap();
+        assert_eq!(prepared.is_in_thread(), matches!(database.kind, Kind::Sqlite), "{what}");
+        prepared.commit().await.unwrap();
+    }
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().conflicts, 2);
+    let prepared = catalogue.prepare_in_thread(node(1), &[renamed]).await.unwrap();
+    assert!(!prepared.is_in_thread(), "a resend is everybody's");
+    drop(prepared);
+    assert_eq!(catalogue.counts(node(1)).await.unwrap().instances, 10);
+    database.counts_are_right().await;
+}
+
 /// SQLite writes its log beside the file, not beside the link; a server may be set to write bytes in other words.
 pub(crate) async fn a_database_that_somebody_has_moved_or_set_up_otherwise_takes_what_it_is_given(database: Database) {
     let mut url = database.url();

@@ -84,14 +84,10 @@ impl Filling {
         Ok(())
     }
 
-    /// All that has come, while it is in the first buffer and nothing on the disk.
-    pub(super) fn in_memory(&self) -> Option<&[u8]> {
-        matches!(self.written, Writing::Idle(None)).then(|| self.buffer.bytes())
-    }
-
-    /// Whether so many bytes more would be in the first buffer, too.
-    pub(super) fn stays_in_memory(&self, more: usize) -> bool {
-        self.in_memory().is_some() && more <= self.buffer.room()
+    /// All that has come, if it is in the first buffer and nothing on the disk, and so many bytes more do not fit into that.
+    pub(super) fn overflowing(&self, more: usize) -> Option<&[u8]> {
+        let overflows = matches!(self.written, Writing::Idle(None)) && more > self.buffer.room();
+        overflows.then(|| self.buffer.bytes())
     }
 
     /// No more bytes come.

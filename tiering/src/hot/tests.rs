@@ -4,6 +4,7 @@ use bytes::Bytes;
 use filmroom_index::clock::Clock;
 use filmroom_index::model::{AeTitle, Uid};
 use filmroom_index::part10::FileMeta;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 
@@ -173,4 +174,31 @@ async fn a_disk_that_fills_while_an_object_comes_refuses_it() {
         }
     }
     panic!("the reserve was passed 50 times");
+}
+
+#[tokio::test]
+async fn digests_are_of_all_that_came_however_it_came() {
+    let (_dir, hot) = store();
+    let preface = meta().encode();
+    // A buffer that is not full, one that is exactly full, one that is too small for the last bytes, several.
+    for length in [1_000, 1 << 20, (1 << 20) + 2, 3 << 20] {
+        let data_set = pixels(u32::try_from(length - preface.len() - 12).unwrap());
+        let file = [preface.as_slice(), &data_set].concat();
+        assert_eq!(file.len(), length);
+        for fragment in [data_set.len(), 100_000, 1 << 18] {
+            let mut incoming = Incoming::new(&hot, &Clock::System, meta());
+            for fragment in data_set.chunks(fragment) {
+                incoming.write(Bytes::copy_from_slice(fragment)).await.unwrap();
+            }
+            let received = incoming.finish().await.unwrap();
+            assert_eq!(
+                received.sha256.0,
+                <[u8; 32]>::from(Sha256::digest(&data_set)),
+                "{length} in {fragment}"
+            );
+            assert_eq!(received.crc32, crc32fast::hash(&file), "{length} in {fragment}");
+            assert_eq!(received.length, length as u64);
+            drop(received.file.end().await.unwrap());
+        }
+    }
 }

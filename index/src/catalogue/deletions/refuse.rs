@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::super::database::{Connection, Handle, elsewhere, execute, fetch_all, in_list, in_uuids, limited};
+use super::super::database::{Connection, Handle, execute, fetch_all, in_list, in_uuids, limited};
 use super::super::lists::{Texts, Uuids};
 use super::super::rows::{node_row, read_uid};
 use super::super::{Catalogue, Result};
@@ -58,8 +58,7 @@ pub(in super::super) async fn refuse_files(connection: &mut Connection, node: No
 
 /// Writes tombstones down. One that is there already stays.
 pub(in super::super) async fn insert_tombstones(connection: &mut Connection, deletion: i64, uids: &[&str]) -> Result<()> {
-    match connection.handle() {
-        Handle::InThread(_) => return Err(elsewhere()),
+    match connection.handle()? {
         Handle::Sqlite(connection) => {
             let sql = "INSERT INTO tombstones (sop_instance_uid, deletion) VALUES ($1, $2) ON CONFLICT DO NOTHING";
             for uid in uids {

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use crate::catalogue::database::{Connection, Handle, elsewhere};
+use crate::catalogue::database::{Connection, Handle};
 use crate::catalogue::lists::{Ids, Texts};
 use crate::catalogue::{Catalogue, Result};
 
@@ -139,10 +139,9 @@ impl Statement {
                 query.fetch_all($connection).await
             }};
         }
-        let rows = match connection.handle() {
+        let rows = match connection.handle()? {
             Handle::Sqlite(connection) => run!(sqlx::Sqlite, connection),
             Handle::Postgres(connection) => run!(sqlx::Postgres, connection),
-            Handle::InThread(_) => return Err(elsewhere()),
         };
         Ok(rows?)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::columns::{PatientColumns, SeriesColumns, StudyColumns};
-use super::super::database::{Connection, execute, fetch_optional};
+use super::super::database::{Connection, execute_any, fetch_any};
 use super::super::lists::Uuids;
 use super::super::{AuditEvent, AuditOutcome, Origin, Result};
 use super::patient::{Conflict, PatientRow, compare};
@@ -89,14 +89,14 @@ pub(in super::super) async fn hear(
     }
     let identity = &named.identity;
     let sql = "SELECT id, coalesce(survivor, id) FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
-    let known: Option<(i64, i64)> = fetch_optional!(
+    let known: Vec<(i64, i64)> = fetch_any!(
         connection,
         sql,
         identity.patient_id.as_str(),
         identity.issuer.as_str(),
         identity.own_study.as_str()
     )?;
-    let Some((id, _)) = known.filter(|(_, survivor)| *survivor == own) else {
+    let Some((id, _)) = known.first().copied().filter(|(_, survivor)| *survivor == own) else {
         let mut on_record = if own == said.id {
             said.clone()
         } else {
@@ -122,7 +122,7 @@ pub(in super::super) async fn hear(
 pub(in super::super) async fn update_patient(connection: &mut Connection, row: &PatientRow) -> Result<()> {
     let sql = "UPDATE patients SET name = $2, name_folded = $3, birth_date = $4, sex = $5 WHERE id = $1";
     let columns = &row.columns;
-    execute!(
+    execute_any!(
         connection,
         sql,
         row.id,
@@ -137,7 +137,7 @@ pub(in super::super) async fn update_patient(connection: &mut Connection, row: &
 pub(in super::super) async fn update_study(connection: &mut Connection, id: i64, columns: &StudyColumns) -> Result<()> {
     let sql = "UPDATE studies SET study_date = $2, study_time = $3, accession_number = $4, study_id = $5, description = $6,
                                   referring = $7, referring_folded = $8 WHERE id = $1";
-    execute!(
+    execute_any!(
         connection,
         sql,
         id,
@@ -155,7 +155,7 @@ pub(in super::super) async fn update_study(connection: &mut Connection, id: i64,
 pub(in super::super) async fn update_series(connection: &mut Connection, id: i64, columns: &SeriesColumns) -> Result<()> {
     let sql = "UPDATE series SET modality = $2, series_number = $3, description = $4, body_part = $5, series_date = $6,
                                  series_time = $7 WHERE id = $1";
-    execute!(
+    execute_any!(
         connection,
         sql,
         id,
@@ -180,7 +180,7 @@ pub(in super::super) struct Found<'a> {
 pub(in super::super) async fn insert_conflict(connection: &mut Connection, found: &Found<'_>, conflict: &Conflict) -> Result<()> {
     let sql = "INSERT INTO conflicts (kind, patient, study_uid, on_record, arrived, source, found_at)
                VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (patient, kind, study_uid, arrived) DO NOTHING";
-    execute!(
+    execute_any!(
         connection,
         sql,
         conflict.kind,
@@ -205,8 +205,8 @@ async fn holds_more_than_notes(connection: &mut Connection, study: i64, entries:
          AND NOT EXISTS (SELECT 1 FROM rejections r WHERE r.object = o.id) LIMIT 1",
     );
     let batch = Uuids(entries.iter().map(|entry| entry.arrival.object.0).collect());
-    let other: Option<(i64,)> = fetch_optional!(connection, sql, study, batch)?;
-    Ok(other.is_some())
+    let other: Vec<(i64,)> = fetch_any!(connection, sql, study, batch)?;
+    Ok(!other.is_empty())
 }
 
 /// One event for what one AE stored of one study in this batch, and one for each object that was not simply stored.

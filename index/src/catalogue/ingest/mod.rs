@@ -101,14 +101,18 @@ impl Catalogue {
         self.judged_and_written(node, batch, &kinds, connection, glance).await
     }
 
-    /// The same for who has a thread of his own: blocks it.
+    /// The same for who has a thread of his own: blocks it. What cannot be done there is done as for everybody else.
     pub async fn prepare_in_thread(&self, node: NodeId, batch: &[Arrival]) -> Result<Prepared> {
         if let Catalogue::Sqlite(sqlite) = self {
             let kinds = self.kinds(batch).await?;
-            let (connection, glance) = on_record::begin_in_thread(sqlite, node, batch).await?;
-            match self.judged_and_written(node, batch, &kinds, connection, glance).await {
+            let in_thread = async {
+                let (connection, glance) = on_record::begin_in_thread(sqlite, node, batch).await?;
+                self.judged_and_written(node, batch, &kinds, connection, glance).await
+            };
+            match in_thread.await {
                 Ok(prepared) => return Ok(prepared),
-                Err(error) => tracing::debug!(%error, "a batch is not recorded in the thread of who receives"),
+                Err(error) if error.is_elsewhere() => {}
+                Err(error) => tracing::warn!(%error, objects = batch.len(), "a batch is begun anew on the connection that writes"),
             }
         }
         self.prepare(node, batch).await
@@ -175,10 +179,17 @@ pub struct Prepared {
 impl Prepared {
     /// Makes it durable, and says what became of each arrival, in the order of the batch.
     pub async fn commit(self) -> Result<Vec<Outcome>> {
-        let catalogue = self.catalogue.clone();
+        let (catalogue, in_thread) = (self.catalogue.clone(), self.is_in_thread());
         let outcomes = self.commit_unflushed().await?;
-        catalogue.flushed().await?;
+        if in_thread {
+            catalogue.flushed().await?;
+        }
         Ok(outcomes)
+    }
+
+    /// Whether it was written in the thread of who receives: COMMIT flushes nothing then.
+    pub fn is_in_thread(&self) -> bool {
+        matches!(self.connection, Connection::InThread(_))
     }
 
     /// Lets everybody see it and the next transaction begin, and says what became of each arrival, in the order of the batch. It is durable after

@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 
-use sqlx::{FromRow, Row};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::super::classify::Version;
@@ -95,7 +96,7 @@ pub(super) async fn begin(catalogue: &Catalogue, node: NodeId, batch: &[Arrival]
         Catalogue::Sqlite(_) => look_embedded(catalogue.write().await?, node, &sought).await,
         Catalogue::Postgres(postgres) => {
             let (receiving, rows) = postgres.receiving.begin(look_on_server(node, &sought)).await?;
-            let mut glance = read_glance(rows, 2)?;
+            let mut glance = read_glance(rows)?;
             if glance.holders.studies.len() < sought.studies.len() {
                 // Others may make what is not there yet, and series of it.
                 glance.holders.series = None;
@@ -143,21 +144,15 @@ fn look_on_server(node: NodeId, sought: &Sought<'_>) -> String {
     )
 }
 
-/// What was found by the statements after the first `before`.
-fn read_glance<R>(rows: Vec<(usize, R)>, before: usize) -> Result<Glance>
-where
-    R: Row,
-    (i64, Option<i64>): for<'r> FromRow<'r, R>,
-    StudyRow: for<'r> FromRow<'r, R>,
-    SeriesRow: for<'r> FromRow<'r, R>,
-{
+/// What the statements of [`look_on_server`] found.
+fn read_glance(rows: Vec<(usize, PgRow)>) -> Result<Glance> {
     let (mut found, mut studies, mut series) = ((1, None), Vec::new(), Vec::new());
     for (statement, row) in rows {
-        match statement.checked_sub(before) {
-            None => {}
-            Some(0) => studies.push(StudyRow::from_row(&row)?),
-            Some(1) => found = FromRow::from_row(&row)?,
-            Some(_) => series.push(SeriesRow::from_row(&row)?),
+        match statement {
+            2 => studies.push(StudyRow::from_row(&row)?),
+            3 => found = FromRow::from_row(&row)?,
+            4 => series.push(SeriesRow::from_row(&row)?),
+            _ => {}
         }
     }
     let (familiar, node): (i64, Option<i64>) = found;
@@ -201,7 +196,7 @@ fn texts(uids: &BTreeSet<&Uid>) -> Texts {
 }
 
 impl Catalogue {
-    /// What is on record of some SOP Instance UIDs, for who received them again.
+    /// What is on record of some SOP Instance UIDs, for who received them again and has a thread of his own: blocks it.
     pub async fn predecessors(&self, node: NodeId, uids: &[Uid]) -> Result<Predecessors> {
         if !self.is_familiar(uids).await? {
             return Ok(Predecessors::default());
@@ -212,7 +207,7 @@ impl Catalogue {
         })
     }
 
-    /// One statement, and no transaction around it.
+    /// One statement, and no transaction around it. Blocks.
     async fn is_familiar(&self, uids: &[Uid]) -> Result<bool> {
         let uids: Texts = uids.iter().map(Uid::as_str).collect();
         let (familiar,): (i64,) = match self {

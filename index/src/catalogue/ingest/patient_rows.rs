@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::columns::{PatientColumns, PatientIdentity};
-use super::super::database::{Connection, execute_any, fetch_all, fetch_any, fetch_optional, in_list};
+use super::super::database::{Connection, execute_any, fetch_any, in_list};
 use super::super::lists::Texts;
 use super::super::patients::served_by_bytes;
 use super::super::{Arrival, Error, Result};
@@ -49,8 +49,8 @@ pub(in super::super) async fn patient_row(connection: &mut Connection, id: i64) 
         served_by_bytes!(),
         " FROM patients p WHERE p.id = $1"
     );
-    let row: Option<Row> = fetch_optional!(connection, sql, id)?;
-    let (patient_id, issuer, own_study, name, name_folded, birth_date, sex, served) = row.ok_or_else(gone)?;
+    let rows: Vec<Row> = fetch_any!(connection, sql, id)?;
+    let (patient_id, issuer, own_study, name, name_folded, birth_date, sex, served) = rows.into_iter().next().ok_or_else(gone)?;
     Ok(PatientRow {
         id,
         columns: PatientColumns {
@@ -96,7 +96,7 @@ pub(super) async fn find_survivors(
         "$1",
         ""
     );
-    let rows: Vec<Row> = fetch_all!(connection, sql, others.into_iter().collect::<Texts>())?;
+    let rows: Vec<Row> = fetch_any!(connection, sql, others.into_iter().collect::<Texts>())?;
     let identity = |patient_id, issuer, own_study| PatientIdentity {
         patient_id,
         issuer,

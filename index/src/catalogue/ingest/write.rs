@@ -109,13 +109,16 @@ pub(super) async fn write(
     let (document, replaced) = (document(&batch)?, replaced(entries, holders)?);
     let served = entries.iter().filter(|entry| entry.state == ServingState::Served);
     let sql = connection.pick(write_batch!(sqlite), write_batch!(postgres));
-    match connection {
-        // Read once, instead of by each statement.
-        Connection::InThread(turn) => {
+    match connection.in_thread() {
+        Some(turn) => {
+            // It is read once, instead of by each statement.
             let read: Vec<(Vec<u8>,)> = turn.fetch("SELECT jsonb($1)", &[&document])?;
-            turn.execute(sql, &[&read.first().map(|(document,)| document), &node])?;
+            let (document,) = read.first().ok_or(sqlx::Error::RowNotFound)?;
+            turn.execute(sql, &[document, &node])?;
         }
-        _ => drop(execute!(connection, sql, document, node)?),
+        None => {
+            execute!(connection, sql, document, node)?;
+        }
     }
     for study in counted.anew {
         totals::recount(connection, study).await?;

@@ -24,7 +24,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::columns::clean;
-use super::database::{Connection, Handle, again, elsewhere, execute, fetch_all, fetch_optional, in_list, limited};
+use super::database::{Connection, Handle, again, execute, fetch_all, fetch_optional, in_list, limited};
 use super::journal::{self, Withdrawal};
 use super::lists::{Ids, Texts};
 use super::{AuditEvent, Catalogue, Error, NoteEffect, Result, audit, totals};
@@ -216,8 +216,7 @@ async fn listed_in(connection: &mut Connection, state: &str, listed: &[Listed]) 
 
 /// Writes down what a note lists. One that was undone and is applied again has it on record already.
 async fn insert_items(connection: &mut Connection, rejection: i64, listed: &[Listed]) -> Result<()> {
-    match connection.handle() {
-        Handle::InThread(_) => return Err(elsewhere()),
+    match connection.handle()? {
         Handle::Sqlite(connection) => {
             let sql = "INSERT INTO rejection_items (rejection, sop_instance_uid, study_uid, series_uid) VALUES ($1, $2, $3, $4)
                        ON CONFLICT DO NOTHING";
