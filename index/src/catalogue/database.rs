@@ -13,16 +13,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures::{Stream, TryStreamExt};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Either, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgPool, SqlitePool};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::embedded::{Log, Single, Turn};
+use super::embedded::{Log, Turn, Writer};
 use super::in_thread::{self, Glances, InThread};
 use super::ingest::LOOKS;
 use super::kinds::KnownKinds;
@@ -70,7 +69,7 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// The embedded database.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
-    pub(super) writer: Single,
+    pub(super) writer: Writer,
     /// For who receives: its COMMIT does not flush `log`
     pub(super) in_thread: InThread,
     /// Who receives looks with it for what he has already
@@ -203,7 +202,7 @@ pub(super) enum Handle<'a> {
 }
 
 impl Connection {
-    /// What runs any statement. In the thread of who receives only what nearly every batch needs runs, by [`execute_any!`] and [`fetch_any!`].
+    /// What runs any statement: not the thread of who receives, where only [`execute_any!`], [`fetch_any!`] and [`fetch_any_optional!`] run.
     pub(super) fn handle(&mut self) -> Result<Handle<'_>> {
         Ok(match self {
             Connection::Embedded(turn) => Handle::Sqlite(&mut *turn),
@@ -253,20 +252,6 @@ pub(super) async fn limited<T>(answer: impl Future<Output = sqlx::Result<T>>) ->
     }
 }
 
-/// What the statements of a text answered: how many have ended, and the rows, each with the place of its statement.
-pub(super) async fn gathered<Done, Row>(
-    mut answers: impl Stream<Item = sqlx::Result<Either<Done, Row>>> + Unpin,
-) -> sqlx::Result<(usize, Vec<(usize, Row)>)> {
-    let (mut ended, mut rows) = (0, Vec::new());
-    while let Some(answer) = answers.try_next().await? {
-        match answer {
-            Either::Left(_) => ended += 1,
-            Either::Right(row) => rows.push((ended, row)),
-        }
-    }
-    Ok((ended, rows))
-}
-
 /// The database's own time, which leases go by: the clocks of several nodes differ.
 pub(super) async fn now(connection: &mut Connection) -> Result<Timestamp> {
     let sql = connection.pick(
@@ -295,7 +280,7 @@ async fn open_sqlite(path: &Path) -> Result<Catalogue> {
         .pragma("cache_size", WRITER_CACHE)
         .pragma("wal_autocheckpoint", CHECKPOINT);
     // It stays open: nobody else is ever the last who closes the file, and takes the log away.
-    let writer = Single::open(writing.clone()).await?;
+    let writer = Writer::open(writing.clone()).await?;
     // A table that is made anew is dropped in between, while others refer to it.
     let migrating = SqlitePoolOptions::new()
         .max_connections(1)
@@ -464,7 +449,7 @@ macro_rules! fetch_optional {
     };
 }
 
-/// [`execute!`] of what nearly every batch needs: it is run in the thread of who receives, too.
+/// [`execute!`] that runs in the thread of who receives, too.
 macro_rules! execute_any {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.in_thread() {
@@ -474,12 +459,22 @@ macro_rules! execute_any {
     };
 }
 
-/// [`fetch_all!`] of what nearly every batch needs.
+/// [`fetch_all!`] that runs there, too.
 macro_rules! fetch_any {
     ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $connection.in_thread() {
             Some(turn) => turn.fetch($sql, &[$(&$bind),*]),
             None => $crate::catalogue::database::fetch_all!($connection, $sql $(, $bind)*),
+        }
+    };
+}
+
+/// [`fetch_optional!`] that runs there, too.
+macro_rules! fetch_any_optional {
+    ($connection:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $connection.in_thread() {
+            Some(turn) => turn.fetch($sql, &[$(&$bind),*]).map(|rows| rows.into_iter().next()),
+            None => $crate::catalogue::database::fetch_optional!($connection, $sql $(, $bind)*),
         }
     };
 }
@@ -519,4 +514,4 @@ macro_rules! in_uuids {
     };
 }
 
-pub(super) use {again, execute, execute_any, fetch_all, fetch_any, fetch_optional, in_list, in_uuids};
+pub(super) use {again, execute, execute_any, fetch_all, fetch_any, fetch_any_optional, fetch_optional, in_list, in_uuids};

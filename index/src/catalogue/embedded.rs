@@ -3,7 +3,7 @@
 //! # Mechanics
 //! Who writes has the connection until his transaction ends; who waits gets it in the order of asking. It is kept beside the pool of the readers, not in it: a
 //! pool asks a connection that comes back whether it still lives, which costs the next in line a trip to SQLite's thread. Such a trip, there and back, costs as
-//! much as a small statement. What is received is written by a connection of its own ([`in_thread`](super::in_thread)), which is used in turn with this one ([`Single::reserve`]).
+//! much as a small statement. What is received is written by a connection of its own ([`in_thread`](super::in_thread)), which is used in turn with this one ([`Writer::reserve`]).
 //!
 //! # Invariants
 //! - Every COMMIT here flushes the log with all that was written to it before.
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Executor, Sqlite};
@@ -26,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::database::{gathered, limited};
+use super::database::limited;
 use super::{Error, Result};
 
 /// How long a caller waits for the connection.
@@ -35,9 +36,9 @@ const TURN: Duration = Duration::from_secs(10);
 /// Pause before it is connected again.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Hands out its connection.
+/// The connection that writes, one turn at a time.
 #[derive(Clone, Debug)]
-pub(super) struct Single {
+pub(super) struct Writer {
     /// None once it is closed
     slot: Arc<Mutex<Option<Slot>>>,
     /// The log has a hole, perhaps.
@@ -52,15 +53,15 @@ struct Slot {
     open: bool,
 }
 
-impl Single {
-    pub(super) async fn open(options: SqliteConnectOptions) -> Result<Single> {
+impl Writer {
+    pub(super) async fn open(options: SqliteConnectOptions) -> Result<Writer> {
         let slot = Slot {
             connection: connect(&options).await?,
             // A file that somebody took away does not come back empty.
             options: options.create_if_missing(false),
             open: false,
         };
-        Ok(Single {
+        Ok(Writer {
             slot: Arc::new(Mutex::new(Some(slot))),
             broken: Arc::default(),
         })
@@ -81,7 +82,7 @@ impl Single {
     async fn turn(&self) -> Result<Turn> {
         let mut turn = Turn {
             slot: self.reserve().await?.0,
-            single: self.clone(),
+            writer: self.clone(),
         };
         turn.slot.open = true;
         Ok(turn)
@@ -148,7 +149,7 @@ pub(super) struct Reserved(OwnedMappedMutexGuard<Option<Slot>, Slot>);
 #[derive(Debug)]
 pub(super) struct Turn {
     slot: OwnedMappedMutexGuard<Option<Slot>, Slot>,
-    single: Single,
+    writer: Writer,
 }
 
 impl Turn {
@@ -167,10 +168,12 @@ impl Turn {
     /// Runs a statement of which no row is wanted.
     async fn run(&mut self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<()> {
         let run = async {
-            match gathered((&mut self.slot.connection).fetch_many(statement)).await? {
-                (0, _) => Err(sqlx::Error::WorkerCrashed),
-                _ => Ok(()),
+            let mut answers = (&mut self.slot.connection).fetch_many(statement);
+            let mut ended = false;
+            while let Some(answer) = answers.try_next().await? {
+                ended |= answer.is_left();
             }
+            if ended { Ok(()) } else { Err(sqlx::Error::WorkerCrashed) }
         };
         limited(run).await
     }
@@ -198,9 +201,9 @@ impl Drop for Turn {
         }
         // At the end of the process there is no runtime any more, and SQLite rolls back by itself.
         if let Ok(runtime) = Handle::try_current() {
-            let single = self.single.clone();
+            let writer = self.writer.clone();
             runtime.spawn(async move {
-                if let Some(slot) = single.slot.lock().await.as_mut()
+                if let Some(slot) = writer.slot.lock().await.as_mut()
                     && let Err(error) = slot.settle().await
                 {
                     tracing::warn!(%error, "the catalogue could not be opened again after a transaction that failed");
@@ -220,7 +223,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens the log of a file that `writer` has open, and flushes it: after a kill it may have what nobody has flushed. Blocks.
-    pub(super) fn open(path: &Path, writer: &Single) -> io::Result<Log> {
+    pub(super) fn open(path: &Path, writer: &Writer) -> io::Result<Log> {
         // SQLite follows links.
         let mut log = path.canonicalize()?.into_os_string();
         log.push("-wal");
@@ -260,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalogue.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let writer = Single::open(options).await.unwrap();
+        let writer = Writer::open(options).await.unwrap();
         let in_thread = InThread::open(&path, &writer).unwrap();
         in_thread.begin().await.unwrap().commit().unwrap();
         let log = Log {

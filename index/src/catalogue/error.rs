@@ -71,19 +71,13 @@ impl From<sqlx::Error> for Error {
 /// Of what runs in the thread of who receives. Whether two transactions got in each other's way is told by who tries the same again on the connection that writes.
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Error {
-        let verdict = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) => embedded_verdict(failure.extended_code),
-            rusqlite::Error::ToSqlConversionFailure(_) => Verdict::Refused,
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::InvalidColumnName(_) => Verdict::Corrupt,
-            _ => Verdict::Unavailable,
-        };
+        let failure = error.sqlite_error();
+        let verdict = failure.map_or(Verdict::Unavailable, |failure| embedded_verdict(failure.extended_code));
         verdict.on(sqlx::Error::Io(std::io::Error::other(error)))
     }
 }
 
-/// Few batches need it, and the connection that writes has it.
+/// The error of such a statement.
 #[derive(Debug, thiserror::Error)]
 #[error("this statement is for the connection that writes")]
 struct Elsewhere;
@@ -134,20 +128,17 @@ fn embedded_verdict(code: i32) -> Verdict {
 }
 
 impl Error {
-    /// What a statement is answered that does not run in the thread of who receives.
+    /// A statement that does not run in the thread of who receives.
     pub(super) fn elsewhere() -> Error {
         sqlx::Error::Io(std::io::Error::other(Elsewhere)).into()
     }
 
     /// Whether it is that.
     pub(super) fn is_elsewhere(&self) -> bool {
-        match self {
-            Error::Unavailable(error) => match error.as_ref() {
-                sqlx::Error::Io(error) => error.get_ref().is_some_and(|error| error.is::<Elsewhere>()),
-                _ => false,
-            },
-            _ => false,
-        }
+        let Error::Unavailable(error) = self else {
+            return false;
+        };
+        matches!(error.as_ref(), sqlx::Error::Io(error) if error.get_ref().is_some_and(|error| error.is::<Elsewhere>()))
     }
 
     /// Whether SQLite had no transaction that could be rolled back.

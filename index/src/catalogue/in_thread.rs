@@ -2,8 +2,8 @@
 //!
 //! # Mechanics
 //! What a batch takes is a few dozen small statements. sqlx runs each on a thread of its own, and to hand it over and be woken by its answer takes longer than most of
-//! them take SQLite. Who receives has threads of his own, which may block; there these run at once (rusqlite, which links the same SQLite). What few batches need does not run
-//! here ([`Connection::handle`](super::database::Connection::handle) refuses it), and the batch is begun anew on the connection that writes.
+//! them take SQLite. Who receives has threads of his own, which may block; there these run at once (rusqlite, which links the same SQLite). A statement that few batches need does not run
+//! here ([`Connection::handle`](super::database::Connection::handle) refuses it), and its batch is begun anew on the connection that writes.
 //!
 //! A turn here is one at the connection that writes as well, so nobody waits for SQLite's locks, which are polled. COMMIT does not flush the write-ahead log here. The rows are
 //! seen by others from then on, so the next transaction may begin while [`Log::flush`](super::embedded::Log::flush) makes them durable; who brought them is answered after that. SQLite's own
@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! - What is committed without a flush may be lost with the power until the log is flushed. Only what is received is committed so: its files lie durable under
-//!   their names, and a start would adopt them. Every other COMMIT flushes the log with all that was written to it before.
+//!   their names, and a start would adopt them.
 //! - A transaction that is dropped without COMMIT is rolled back at once. A connection that cannot do that is closed, and opened anew for the next.
 
 use std::path::Path;
@@ -25,29 +25,27 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Result;
 use super::database::{CHECKPOINT, WRITER_CACHE};
-use super::embedded::{Reserved, Single};
+use super::embedded::{Reserved, Writer};
 
-/// How long another process's transaction is waited for. Who has not got his turn by then waits on the connection that writes, whose thread is another one.
-const BUSY: Duration = Duration::from_millis(500);
+/// How long another process's transaction is waited for here. Who has not got his turn by then waits on the connection that writes, whose thread is another one; who only
+/// looks waits for nobody's transaction.
+const BUSY_IN_THREAD: Duration = Duration::from_millis(500);
 
 /// Texts of statements whose plans are kept.
 const STATEMENTS: usize = 64;
 
-/// Parameters by the names that they have in the text of a statement.
-const PARAMETERS: [&str; 12] = ["$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12"];
-
-/// The connection that writes.
+/// The connection on which received batches are written.
 #[derive(Clone, Debug)]
 pub(super) struct InThread {
     path: Arc<Path>,
     /// None while there is none
     connection: Arc<Mutex<Option<Connection>>>,
-    writer: Single,
+    writer: Writer,
 }
 
 impl InThread {
     /// Opens a further connection to the file that `writer` has open. Blocks.
-    pub(super) fn open(path: &Path, writer: &Single) -> Result<InThread> {
+    pub(super) fn open(path: &Path, writer: &Writer) -> Result<InThread> {
         Ok(InThread {
             path: path.into(),
             connection: Arc::new(Mutex::new(Some(open_writing(path)?))),
@@ -85,7 +83,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Runs the statements of a text, none of which has a semicolon within, all with the same parameters, and says how many rows they changed.
+    /// Runs the statements of a text, none of which has a semicolon within, all with the same parameters, and says how many rows they changed, those of triggers included.
     pub(super) fn execute(&mut self, text: &str, parameters: &[&dyn ToSql]) -> Result<u64> {
         let connection = self.connection()?;
         let before = connection.total_changes();
@@ -148,19 +146,9 @@ impl Glances {
 }
 
 /// What a row is read into.
-pub(super) trait Fetched: Sized {
-    /// Reads it.
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self>;
-}
+pub(super) trait Fetched: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error> {}
 
-impl<T> Fetched for T
-where
-    T: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>,
-{
-    fn read(row: &Row<'_>) -> rusqlite::Result<T> {
-        T::try_from(row)
-    }
-}
+impl<T: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>> Fetched for T {}
 
 /// One that is set as the other that writes, but that its COMMIT does not flush.
 fn open_writing(path: &Path) -> Result<Connection> {
@@ -171,9 +159,9 @@ fn open_writing(path: &Path) -> Result<Connection> {
 }
 
 fn open(path: &Path, settings: &str) -> Result<Connection> {
-    // A file that somebody took away does not come back empty.
+    // No SQLITE_OPEN_CREATE: a file that somebody took away does not come back empty.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_IN_THREAD)?;
     connection.execute_batch(settings)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
@@ -185,20 +173,20 @@ fn fetch<T: Fetched>(connection: &Connection, sql: &str, parameters: &[&dyn ToSq
     let mut rows = statement.raw_query();
     let mut fetched = Vec::new();
     while let Some(row) = rows.next()? {
-        fetched.push(T::read(row)?);
+        fetched.push(T::try_from(row)?);
     }
     Ok(fetched)
 }
 
-/// Not every statement of a text has each of them.
+/// Parameters are called by their numbers, and not every statement of a text has each of them.
 fn bind(statement: &mut rusqlite::Statement<'_>, parameters: &[&dyn ToSql]) -> Result<()> {
-    if parameters.len() > PARAMETERS.len() {
-        return Err(sqlx::Error::Protocol("a statement has more parameters than there are names for".to_owned()).into());
-    }
-    for (name, parameter) in PARAMETERS.iter().zip(parameters) {
-        if let Some(index) = statement.parameter_index(name)? {
-            statement.raw_bind_parameter(index, parameter)?;
-        }
+    for index in 1..=statement.parameter_count() {
+        let number = statement
+            .parameter_name(index)
+            .and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+        let parameter = number.and_then(|number| parameters.get(number.checked_sub(1)?));
+        let parameter = parameter.ok_or_else(|| sqlx::Error::Protocol("a parameter has no value".to_owned()))?;
+        statement.raw_bind_parameter(index, parameter)?;
     }
     Ok(())
 }
@@ -211,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    async fn connections() -> (TempDir, Single, InThread) {
+    async fn connections() -> (TempDir, Writer, InThread) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalogue.db");
         let options = SqliteConnectOptions::new()
@@ -219,7 +207,7 @@ mod tests {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(Duration::ZERO);
-        let writer = Single::open(options).await.unwrap();
+        let writer = Writer::open(options).await.unwrap();
         let in_thread = InThread::open(&path, &writer).unwrap();
         (folder, writer, in_thread)
     }
@@ -249,8 +237,7 @@ mod tests {
         turn.commit().unwrap();
         let mut next = in_thread.begin().await.unwrap();
         assert_eq!(next.fetch::<(i64,)>("SELECT count(*) FROM t", &[]).unwrap(), [(2,)]);
-        let many = [&1i64 as &dyn ToSql; 13];
-        next.execute("SELECT $1", &many).unwrap_err();
+        next.execute("UPDATE t SET a = $2", &[&1i64]).unwrap_err();
     }
 
     #[tokio::test]

@@ -31,6 +31,13 @@ impl<T: AsRef<str>> FromIterator<T> for Texts {
 
 macro_rules! list {
     ($list:ty, $item:ty, $json:expr) => {
+        impl $list {
+            fn json(&self) -> serde_json::Result<String> {
+                let json: fn(&[$item]) -> serde_json::Result<String> = $json;
+                json(&self.0)
+            }
+        }
+
         impl Type<sqlx::Postgres> for $list {
             fn type_info() -> sqlx::postgres::PgTypeInfo {
                 <Vec<$item> as Type<sqlx::Postgres>>::type_info()
@@ -51,15 +58,15 @@ macro_rules! list {
 
         impl Encode<'_, sqlx::Sqlite> for $list {
             fn encode_by_ref(&self, buffer: &mut <sqlx::Sqlite as Database>::ArgumentBuffer) -> Result<IsNull, BoxDynError> {
-                let json: fn(&[$item]) -> serde_json::Result<String> = $json;
-                Encode::<sqlx::Sqlite>::encode(json(&self.0)?, buffer)
+                Encode::<sqlx::Sqlite>::encode(self.json()?, buffer)
             }
         }
 
         impl ToSql for $list {
             fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-                let json: fn(&[$item]) -> serde_json::Result<String> = $json;
-                let json = json(&self.0).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+                let json = self
+                    .json()
+                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
                 Ok(json.into())
             }
         }

@@ -12,15 +12,16 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::QueryAs;
-use sqlx::{AssertSqlSafe, Executor, FromRow, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Either, Executor, FromRow, PgPool, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::Result;
-use super::database::{ACQUIRE, STALE, gathered, limited};
+use super::database::{ACQUIRE, STALE, limited};
 
 /// What a session is set to that reads and writes by keys alone: plans are made once, and for indexes. PostgreSQL would plan each statement with a list of keys anew, which
 /// takes longer than to run it; and a plan that is kept from a time when a table was nearly empty would go through all of the table when it no longer is.
@@ -118,8 +119,18 @@ impl Connections {
             kept: self.take().await?,
             connections: self.clone(),
         };
-        let answers = receiving.kept.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
-        let (_, rows) = limited(gathered(answers)).await?;
+        let gathered = async {
+            let mut answers = receiving.kept.connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(text)));
+            let (mut ended, mut rows) = (0, Vec::new());
+            while let Some(answer) = answers.try_next().await? {
+                match answer {
+                    Either::Left(_) => ended += 1,
+                    Either::Right(row) => rows.push((ended, row)),
+                }
+            }
+            Ok(rows)
+        };
+        let rows = limited(gathered).await?;
         Ok((receiving, rows))
     }
 

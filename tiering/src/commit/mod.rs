@@ -17,7 +17,7 @@
 //! - After the rename nothing is deleted here, whatever the database answers.
 //! - While rows of renamed files could not be brought into the catalogue nothing further is renamed, so they are bounded by three batches: one that is being
 //!   recorded, one that waits for it, and one that is being placed; and rows that are not flushed by three more. Whoever waits for one of them is refused in time, too.
-//! - On SQLite the second thread waits for its disk itself. One that hangs makes everybody wait as long as for a file that is not flushed ([`ANSWER`]).
+//! - On SQLite the first two threads wait for its disk themselves. One that hangs makes everybody wait as long as for a file that is not flushed ([`ANSWER`]).
 //!
 //! # Crash story
 //! Before the rename: the file is in `incoming/` and goes at the next start; nobody was answered. After it: the sweep finds a file that the catalogue does

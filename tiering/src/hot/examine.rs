@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use filmroom_index::header::{Header, Scanner};
 use filmroom_index::model::{Digest, Uid};
 use filmroom_index::part10::{self, FileMeta, MAX_PREFACE};
-use sha2::{Digest as _, Sha256};
 
+use super::Digests;
 use crate::admission::identify;
 
 /// Bytes of a file that are read at once.
@@ -34,22 +34,20 @@ pub(crate) fn examine(mut file: &File) -> Result<Examined, String> {
     file.take(MAX_PREFACE as u64).read_to_end(&mut chunk).map_err(text)?;
     let preface = part10::read_preface(&chunk).map_err(|e| e.to_string())?;
     let offset = usize::try_from(preface.data_set_offset).unwrap_or(usize::MAX);
-    let mut crc32 = crc32fast::Hasher::new();
-    let mut sha256 = Sha256::new();
+    let mut digests = Digests::default();
     let mut scanner = Scanner::new(&preface.transfer_syntax);
     let mut length = 0u64;
-    let mut data_set = chunk.get(offset..).ok_or("the file ends in its meta information")?;
-    crc32.update(&chunk);
+    let (before, mut data_set) = chunk.split_at_checked(offset).ok_or("the file ends in its meta information")?;
+    digests.preface(before);
     let mut buffer = vec![0; CHUNK];
     loop {
         scanner.push(data_set).map_err(|e| e.to_string())?;
-        sha256.update(data_set);
+        digests.data_set(data_set);
         let read = file.read(&mut buffer).map_err(text)?;
         if read == 0 {
             break;
         }
         data_set = buffer.get(..read).unwrap_or_default();
-        crc32.update(data_set);
         length += read as u64;
     }
     length += chunk.len() as u64;
@@ -61,13 +59,14 @@ pub(crate) fn examine(mut file: &File) -> Result<Examined, String> {
         source: preface.source,
     };
     let identity = identify(&meta, &header).map_err(|e| e.to_string())?;
+    let (sha256, crc32) = digests.finish();
     Ok(Examined {
         meta,
         study: identity.study,
         series: identity.series,
         header,
-        sha256: Digest(sha256.finalize().into()),
-        crc32: crc32.finalize(),
+        sha256,
+        crc32,
         length,
     })
 }

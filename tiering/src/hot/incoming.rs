@@ -10,11 +10,10 @@ use filmroom_index::clock::Clock;
 use filmroom_index::header::{Header, Scanner};
 use filmroom_index::model::{Digest, Encoding, ObjectId, Timestamp, transfer_syntax};
 use filmroom_index::part10::FileMeta;
-use sha2::{Digest as _, Sha256};
 use tokio::task::yield_now;
 
 use super::filling::Filling;
-use super::{Flushing, HotStore, Staged};
+use super::{Digests, Flushing, HotStore, Staged};
 use crate::approach::Announced;
 use crate::error::StoreError;
 
@@ -102,13 +101,11 @@ impl Incoming {
             }
         }
         if let Some(before) = self.file.overflowing(fragment.len()) {
-            let mut digests = Digests::default();
-            digests.begin(before, self.preface).await;
-            self.digests = Some(digests);
+            self.digests = Some(digest(before, self.preface).await);
             self.announced = None;
         }
         if let Some(digests) = &mut self.digests {
-            digests.update(fragment);
+            digests.data_set(fragment);
         }
         self.file.append(fragment).await
     }
@@ -133,16 +130,17 @@ impl Incoming {
         });
         let mut digests = self.digests.unwrap_or_default();
         match whole {
-            Some(whole) => digests.begin(&whole, self.preface).await,
+            Some(whole) => digests = digest(&whole, self.preface).await,
             None => file = Flushing::done(file.end().await?),
         }
+        let (sha256, crc32) = digests.finish();
         Ok(Received {
             object: self.object,
             meta: self.meta,
             received_at: self.clock.now(),
             header,
-            sha256: Digest(digests.sha256.finalize().into()),
-            crc32: digests.crc32.finalize(),
+            sha256,
+            crc32,
             length,
             file,
             announced: self.announced,
@@ -150,33 +148,18 @@ impl Incoming {
     }
 }
 
-/// What tells the bytes of a file.
-#[derive(Default)]
-struct Digests {
-    /// Of the data set
-    sha256: Sha256,
-    /// Of all of the file
-    crc32: crc32fast::Hasher,
-}
-
-impl Digests {
-    /// The first bytes of a file, a buffer's length of them, whose data set begins at `preface`.
-    async fn begin(&mut self, file: &[u8], preface: usize) {
-        let (preface, data_set) = file.split_at(preface.min(file.len()));
-        self.crc32.update(preface);
-        for (place, piece) in data_set.chunks(HASHED).enumerate() {
-            if place > 0 {
-                yield_now().await;
-            }
-            self.update(piece);
+/// Digests the first bytes of a file, a buffer's length of them, whose data set begins at `preface`.
+async fn digest(file: &[u8], preface: usize) -> Digests {
+    let mut digests = Digests::default();
+    let (preface, data_set) = file.split_at(preface.min(file.len()));
+    digests.preface(preface);
+    for (place, piece) in data_set.chunks(HASHED).enumerate() {
+        if place > 0 {
+            yield_now().await;
         }
+        digests.data_set(piece);
     }
-
-    /// Bytes of the data set.
-    fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
-        self.crc32.update(bytes);
-    }
+    digests
 }
 
 impl std::fmt::Debug for Incoming {

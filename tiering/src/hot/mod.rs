@@ -2,7 +2,7 @@
 //!
 //! # Mechanics
 //! A file is written as [`Staged`] in `incoming/`, flushed, renamed into the hour directory (UTC) of the time in its object id, and the directory is
-//! flushed: [`Incoming`] does so for objects from the network, with digests and header taken as the bytes pass; recall does it with files out of packs;
+//! flushed: [`Incoming`] does so for objects from the network, with the header taken as the bytes pass, and the digests; recall does it with files out of packs;
 //! an import by hard link with the file that is there already.
 //!
 //! # Invariants
@@ -52,6 +52,7 @@ mod walk;
 pub use buffers::Buffers;
 pub(crate) use buffers::LARGE_AT_ONCE;
 pub(crate) use digesting::Digesting;
+use digesting::Digests;
 pub(crate) use examine::examine;
 pub(crate) use flushing::Flushing;
 pub use incoming::{Incoming, Received};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::columns::{PatientColumns, SeriesColumns, StudyColumns};
-use super::super::database::{Connection, execute_any, fetch_any};
+use super::super::database::{Connection, execute_any, fetch_any_optional};
 use super::super::lists::Uuids;
 use super::super::{AuditEvent, AuditOutcome, Origin, Result};
 use super::patient::{Conflict, PatientRow, compare};
@@ -89,14 +89,14 @@ pub(in super::super) async fn hear(
     }
     let identity = &named.identity;
     let sql = "SELECT id, coalesce(survivor, id) FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
-    let known: Vec<(i64, i64)> = fetch_any!(
+    let known: Option<(i64, i64)> = fetch_any_optional!(
         connection,
         sql,
         identity.patient_id.as_str(),
         identity.issuer.as_str(),
         identity.own_study.as_str()
     )?;
-    let Some((id, _)) = known.first().copied().filter(|(_, survivor)| *survivor == own) else {
+    let Some((id, _)) = known.filter(|(_, survivor)| *survivor == own) else {
         let mut on_record = if own == said.id {
             said.clone()
         } else {
@@ -205,8 +205,8 @@ async fn holds_more_than_notes(connection: &mut Connection, study: i64, entries:
          AND NOT EXISTS (SELECT 1 FROM rejections r WHERE r.object = o.id) LIMIT 1",
     );
     let batch = Uuids(entries.iter().map(|entry| entry.arrival.object.0).collect());
-    let other: Vec<(i64,)> = fetch_any!(connection, sql, study, batch)?;
-    Ok(!other.is_empty())
+    let other: Option<(i64,)> = fetch_any_optional!(connection, sql, study, batch)?;
+    Ok(other.is_some())
 }
 
 /// One event for what one AE stored of one study in this batch, and one for each object that was not simply stored.

@@ -112,7 +112,9 @@ impl Catalogue {
             match in_thread.await {
                 Ok(prepared) => return Ok(prepared),
                 Err(error) if error.is_elsewhere() => {}
-                Err(error) => tracing::warn!(%error, objects = batch.len(), "a batch is begun anew on the connection that writes"),
+                Err(error) => {
+                    tracing::warn!(%error, objects = batch.len(), "a batch of received objects was not written in the thread that records them: tried again")
+                }
             }
         }
         self.prepare(node, batch).await

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::super::classify::Version;
 use super::super::columns::PatientIdentity;
-use super::super::database::{Connection, Sqlite, fetch_all, fetch_any, in_list, in_uuids};
+use super::super::database::{Connection, Sqlite, fetch_all, fetch_any_optional, in_list, in_uuids};
 use super::super::lists::{Texts, Uuids};
 use super::super::patients::served_by_bytes;
 use super::super::rows::{read_digest, read_state, read_uid};
 use super::super::{Arrival, Catalogue, Outcome, Predecessors, Result, ServedVersion, deletions, rejections};
 use super::adopted;
-use super::resolve::{SeriesRow, StudyRow, series_rows, study_rows};
+use super::resolve::{SeriesRow, StudyRow, find_series, lock_studies, series_rows, study_rows};
 use crate::model::{NodeId, ObjectId, ServingState, Uid};
 
 /// Whether there is a version of some SOP Instance UIDs, a tombstone or a note over them.
@@ -79,6 +79,19 @@ pub(super) struct Glance {
     pub(super) holders: OnRecord,
 }
 
+impl Glance {
+    fn of((familiar, node): (i64, Option<i64>), studies: Vec<StudyRow>, series: Vec<SeriesRow>) -> Glance {
+        Glance {
+            familiar: familiar != 0,
+            node,
+            holders: OnRecord {
+                studies,
+                series: Some(series),
+            },
+        }
+    }
+}
+
 /// What a transaction looks for first, prepared in each session of who receives on PostgreSQL: `EXECUTE` with lists of UIDs, and of object ids.
 pub(in super::super) const LOOKS: &str = concat!(
     "PREPARE look_for_studies (text[]) AS ",
@@ -114,20 +127,10 @@ pub(super) async fn begin_in_thread(sqlite: &Sqlite, node: NodeId, batch: &[Arri
 
 async fn look_embedded(mut connection: Connection, node: NodeId, sought: &Sought<'_>) -> Result<(Connection, Glance)> {
     let objects = Uuids(sought.objects.iter().map(|object| object.0).collect());
-    let found: Vec<(i64, Option<i64>)> = fetch_any!(connection, glance!(sqlite), texts(&sought.instances), objects, node.0)?;
-    let (familiar, node) = found.first().copied().ok_or(sqlx::Error::RowNotFound)?;
-    let sql = study_rows!("IN (SELECT value FROM json_each($1))");
-    let studies = fetch_any!(connection, sql, texts(&sought.studies))?;
-    let sql = series_rows!("IN (SELECT value FROM json_each($1))");
-    let series = fetch_any!(connection, sql, texts(&sought.series))?;
-    let glance = Glance {
-        familiar: familiar != 0,
-        node,
-        holders: OnRecord {
-            studies,
-            series: Some(series),
-        },
-    };
+    let found = fetch_any_optional!(connection, glance!(sqlite), texts(&sought.instances), objects, node.0)?;
+    let studies = lock_studies(&mut connection, texts(&sought.studies)).await?;
+    let series = find_series(&mut connection, texts(&sought.series)).await?;
+    let glance = Glance::of(found.ok_or(sqlx::Error::RowNotFound)?, studies, series);
     Ok((connection, glance))
 }
 
@@ -155,15 +158,7 @@ fn read_glance(rows: Vec<(usize, PgRow)>) -> Result<Glance> {
             _ => {}
         }
     }
-    let (familiar, node): (i64, Option<i64>) = found;
-    Ok(Glance {
-        familiar: familiar != 0,
-        node,
-        holders: OnRecord {
-            studies,
-            series: Some(series),
-        },
-    })
+    Ok(Glance::of(found, studies, series))
 }
 
 /// What is looked for of a batch.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::columns::{PatientColumns, PatientIdentity};
-use super::super::database::{Connection, execute_any, fetch_any, in_list};
+use super::super::database::{Connection, execute_any, fetch_any, fetch_any_optional, in_list};
 use super::super::lists::Texts;
 use super::super::patients::served_by_bytes;
 use super::super::{Arrival, Error, Result};
@@ -31,14 +31,14 @@ pub(in super::super) async fn make_patient(connection: &mut Connection, columns:
         columns.sex.as_str()
     )?;
     let select = "SELECT id FROM patients WHERE patient_id = $1 AND issuer = $2 AND own_study = $3";
-    let found: Vec<(i64,)> = fetch_any!(
+    let row: Option<(i64,)> = fetch_any_optional!(
         connection,
         select,
         identity.patient_id.as_str(),
         identity.issuer.as_str(),
         identity.own_study.as_str()
     )?;
-    found.first().map(|(id,)| *id).ok_or_else(gone)
+    row.map(|(id,)| id).ok_or_else(gone)
 }
 
 /// A patient on record.
@@ -49,8 +49,8 @@ pub(in super::super) async fn patient_row(connection: &mut Connection, id: i64) 
         served_by_bytes!(),
         " FROM patients p WHERE p.id = $1"
     );
-    let rows: Vec<Row> = fetch_any!(connection, sql, id)?;
-    let (patient_id, issuer, own_study, name, name_folded, birth_date, sex, served) = rows.into_iter().next().ok_or_else(gone)?;
+    let row: Option<Row> = fetch_any_optional!(connection, sql, id)?;
+    let (patient_id, issuer, own_study, name, name_folded, birth_date, sex, served) = row.ok_or_else(gone)?;
     Ok(PatientRow {
         id,
         columns: PatientColumns {

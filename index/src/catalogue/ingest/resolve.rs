@@ -8,7 +8,7 @@ use rusqlite::Row;
 use sqlx::FromRow;
 
 use super::super::columns::{PatientColumns, PatientIdentity, SeriesColumns, StudyColumns};
-use super::super::database::{Connection, execute_any, fetch_any};
+use super::super::database::{Connection, execute_any, fetch_any, fetch_any_optional};
 use super::super::lists::Texts;
 use super::super::patients::{belongs, give, relinked, served_by_bytes, survivors};
 use super::super::stored_header::StoredHeader;
@@ -302,7 +302,10 @@ pub(super) async fn resolve(
     find_survivors(connection, fresh, patients, &mut holders).await?;
     let series = match series {
         Some(series) => series,
-        None => find_series(connection, fresh).await?,
+        None => {
+            let uids: BTreeSet<&str> = fresh.iter().map(|arrival| arrival.series.as_str()).collect();
+            find_series(connection, uids.into_iter().collect()).await?
+        }
     };
     holders.take_series(series)?;
     for arrival in fresh {
@@ -316,7 +319,7 @@ pub(super) async fn resolve(
 }
 
 /// Locks studies that are on record, by key, and reads them.
-async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
+pub(super) async fn lock_studies(connection: &mut Connection, uids: Texts) -> Result<Vec<StudyRow>> {
     let sql = connection.pick(study_rows!("IN (SELECT value FROM json_each($1))"), study_rows!(locked));
     fetch_any!(connection, sql, uids)
 }
@@ -410,10 +413,10 @@ pub(super) async fn move_study(
     Ok(())
 }
 
-async fn find_series(connection: &mut Connection, fresh: &[&Arrival]) -> Result<Vec<SeriesRow>> {
+/// Reads series that are on record.
+pub(super) async fn find_series(connection: &mut Connection, uids: Texts) -> Result<Vec<SeriesRow>> {
     let sql = connection.pick(series_rows!("IN (SELECT value FROM json_each($1))"), series_rows!("= ANY ($1)"));
-    let uids: BTreeSet<&str> = fresh.iter().map(|arrival| arrival.series.as_str()).collect();
-    fetch_any!(connection, sql, uids.into_iter().collect::<Texts>())
+    fetch_any!(connection, sql, uids)
 }
 
 async fn make_series(connection: &mut Connection, study: &Study, arrival: &Arrival) -> Result<Series> {
@@ -445,7 +448,7 @@ pub(in super::super) async fn insert_series(
     let sql =
         "INSERT INTO series (study, series_uid, modality, series_number, description, body_part, series_date, series_time, header, source)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
-    let made: Vec<(i64,)> = fetch_any!(
+    let row: Option<(i64,)> = fetch_any_optional!(
         connection,
         sql,
         study,
@@ -459,5 +462,5 @@ pub(in super::super) async fn insert_series(
         header,
         source
     )?;
-    made.first().map(|(id,)| *id).ok_or_else(unresolved)
+    row.map(|(id,)| id).ok_or_else(unresolved)
 }
