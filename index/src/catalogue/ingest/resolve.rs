@@ -181,87 +181,62 @@ macro_rules! series_rows {
 }
 pub(super) use series_rows;
 
-#[derive(FromRow)]
-pub(super) struct StudyRow {
-    id: i64,
-    study_uid: String,
-    modalities: String,
-    sop_classes: String,
-    series: i64,
-    instances: i64,
-    bytes: i64,
-    header: Vec<u8>,
-    patient: i64,
-    said: i64,
-    own_id: Option<String>,
-    own_issuer: Option<String>,
-    own_own_study: Option<String>,
-    patient_id: String,
-    issuer: String,
-    own_study: String,
-    name: String,
-    name_folded: String,
-    birth_date: String,
-    sex: String,
-    served_by_bytes: i64,
+/// A row that is read by sqlx and in the thread of who receives, by the names of its columns.
+macro_rules! row {
+    (pub(super) struct $row:ident { $($visible:vis $column:ident: $value:ty,)+ }) => {
+        #[derive(FromRow)]
+        pub(super) struct $row {
+            $($visible $column: $value,)+
+        }
+
+        impl TryFrom<&Row<'_>> for $row {
+            type Error = rusqlite::Error;
+
+            fn try_from(row: &Row<'_>) -> rusqlite::Result<$row> {
+                Ok($row {
+                    $($column: row.get(stringify!($column))?,)+
+                })
+            }
+        }
+    };
 }
 
-impl TryFrom<&Row<'_>> for StudyRow {
-    type Error = rusqlite::Error;
-
-    fn try_from(row: &Row<'_>) -> rusqlite::Result<StudyRow> {
-        Ok(StudyRow {
-            id: row.get("id")?,
-            study_uid: row.get("study_uid")?,
-            modalities: row.get("modalities")?,
-            sop_classes: row.get("sop_classes")?,
-            series: row.get("series")?,
-            instances: row.get("instances")?,
-            bytes: row.get("bytes")?,
-            header: row.get("header")?,
-            patient: row.get("patient")?,
-            said: row.get("said")?,
-            own_id: row.get("own_id")?,
-            own_issuer: row.get("own_issuer")?,
-            own_own_study: row.get("own_own_study")?,
-            patient_id: row.get("patient_id")?,
-            issuer: row.get("issuer")?,
-            own_study: row.get("own_study")?,
-            name: row.get("name")?,
-            name_folded: row.get("name_folded")?,
-            birth_date: row.get("birth_date")?,
-            sex: row.get("sex")?,
-            served_by_bytes: row.get("served_by_bytes")?,
-        })
+row! {
+    pub(super) struct StudyRow {
+        id: i64,
+        study_uid: String,
+        modalities: String,
+        sop_classes: String,
+        series: i64,
+        instances: i64,
+        bytes: i64,
+        header: Vec<u8>,
+        patient: i64,
+        said: i64,
+        own_id: Option<String>,
+        own_issuer: Option<String>,
+        own_own_study: Option<String>,
+        patient_id: String,
+        issuer: String,
+        own_study: String,
+        name: String,
+        name_folded: String,
+        birth_date: String,
+        sex: String,
+        served_by_bytes: i64,
     }
 }
 
-#[derive(FromRow)]
-pub(super) struct SeriesRow {
-    pub(super) id: i64,
-    pub(super) study: i64,
-    pub(super) series_uid: String,
-    pub(super) modality: String,
-    pub(super) sop_classes: String,
-    pub(super) instances: i64,
-    pub(super) bytes: i64,
-    pub(super) header: Vec<u8>,
-}
-
-impl TryFrom<&Row<'_>> for SeriesRow {
-    type Error = rusqlite::Error;
-
-    fn try_from(row: &Row<'_>) -> rusqlite::Result<SeriesRow> {
-        Ok(SeriesRow {
-            id: row.get("id")?,
-            study: row.get("study")?,
-            series_uid: row.get("series_uid")?,
-            modality: row.get("modality")?,
-            sop_classes: row.get("sop_classes")?,
-            instances: row.get("instances")?,
-            bytes: row.get("bytes")?,
-            header: row.get("header")?,
-        })
+row! {
+    pub(super) struct SeriesRow {
+        pub(super) id: i64,
+        pub(super) study: i64,
+        pub(super) series_uid: String,
+        pub(super) modality: String,
+        pub(super) sop_classes: String,
+        pub(super) instances: i64,
+        pub(super) bytes: i64,
+        pub(super) header: Vec<u8>,
     }
 }
 
